@@ -1,0 +1,1 @@
+"""An ML feature store."""

@@ -1,0 +1,154 @@
+"""The catalog: what is registered, as plain records, and the one resolution of feature references.
+
+The registry fills it, the stores are driven by it. It holds no connection and needs neither SQLAlchemy nor Polars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from feature_store.definitions.dtypes import Dtype
+from feature_store.definitions.entity import Entity
+from feature_store.definitions.names import FeatureRef
+from feature_store.errors import InvalidRequestError, UnknownFeatureError, did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A registered feature.
+
+    Attributes:
+        id: The registry's number for this name and version.
+        ref: Name and version.
+        entity: Name of its entity.
+        dtype: Dtype of its values.
+        description: What it is, with the unit.
+        owner: Who answers for it.
+        online_ttl_seconds: Time to live after the event, in seconds.
+        tags: Free key-value pairs.
+        group: Name of the group that computes it.
+        created_at: When it was registered, UTC.
+        retired_at: When it was retired, UTC; None while it is live.
+    """
+
+    id: int
+    ref: FeatureRef
+    entity: str
+    dtype: Dtype
+    description: str
+    owner: str
+    online_ttl_seconds: int
+    tags: Mapping[str, str]
+    group: str
+    created_at: datetime
+    retired_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A registered feature group.
+
+    Attributes:
+        name: Its name.
+        entity: The entity, with its join keys.
+        features: All of its features that are not retired, in the schema's order.
+        owner: Who answers for it.
+        description: What it is.
+        online_layout: `feature` or `row`.
+        partitioning: `daily` or `hourly`.
+        lookback_seconds: How far back a row's events reach.
+        code_version: Digest of the transform when it was last applied.
+        created_at: When it was registered, UTC.
+    """
+
+    name: str
+    entity: Entity
+    features: tuple[Feature, ...]
+    owner: str
+    description: str
+    online_layout: Literal["feature", "row"]
+    partitioning: Literal["daily", "hourly"]
+    lookback_seconds: int
+    code_version: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """One requested feature: what the caller calls it, and what it is."""
+
+    label: str
+    feature: Feature
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All registered groups and features, at one instant."""
+
+    groups: Mapping[str, Group]
+    features: Mapping[FeatureRef, Feature] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, groups: Iterable[Group]) -> Catalog:
+        """Returns the catalog of some groups."""
+        by_name = {group.name: group for group in groups}
+        return cls(by_name, {feature.ref: feature for group in by_name.values() for feature in group.features})
+
+    def group(self, name: str) -> Group:
+        """Returns a group by name.
+
+        Raises:
+            UnknownFeatureError: If it is not registered.
+        """
+        try:
+            return self.groups[name]
+        except KeyError:
+            raise UnknownFeatureError(
+                f"Feature group {name!r} is not registered. {did_you_mean(name, self.groups)}"
+            ) from None
+
+    def current(self, name: str) -> Feature | None:
+        """Returns the current version of a feature: the greatest that is not retired; None if there is none."""
+        versions = [feature for ref, feature in self.features.items() if ref.name == name]
+        return max(versions, key=lambda feature: feature.ref.version, default=None)
+
+    def select(self, requested: Sequence[str]) -> list[Selection]:
+        """Resolves feature references and group names, in order.
+
+        `name` is the registry's current version, `name:vN` that version; a group's name stands for all of its
+        features, each labelled by its bare name where it is the current version. What is asked for twice is
+        answered once.
+
+        Raises:
+            InvalidRequestError: If nothing is asked for, or a reference is malformed.
+            UnknownFeatureError: If a name or version is not registered.
+        """
+        if isinstance(requested, str):
+            raise InvalidRequestError(f"Features are a list of references, got the text {requested!r}.")
+        selections: dict[str, Selection] = {}
+        for text in requested:
+            name, version = FeatureRef.parse(text)
+            if version is None and name in self.groups:
+                for feature in self.groups[name].features:
+                    is_current = self.current(feature.ref.name) == feature
+                    label = feature.ref.name if is_current else str(feature.ref)
+                    selections.setdefault(label, Selection(label, feature))
+                continue
+            found = self.current(name) if version is None else self.features.get(FeatureRef(name, version))
+            if found is None:
+                raise UnknownFeatureError(self._unknown(text, name))
+            selections.setdefault(text, Selection(text, found))
+        if not selections:
+            raise InvalidRequestError("No features were asked for: name features or feature groups.")
+        return list(selections.values())
+
+    def _unknown(self, text: str, name: str) -> str:
+        versions = sorted(ref.version for ref in self.features if ref.name == name)
+        if versions:
+            known = ", ".join(f"v{version}" for version in versions)
+            return f"Feature {text!r} is not registered: {name!r} has the live version(s) {known}."
+        names = [*self.groups, *(ref.name for ref in self.features)]
+        return f"Feature {text!r} is not registered. {did_you_mean(name, names)}"

@@ -1,0 +1,135 @@
+"""Feature groups: features computed by one function from one source for one entity."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+
+from feature_store.clock import to_utc
+from feature_store.definitions.entity import Entity
+from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT, check_name
+from feature_store.definitions.schema import DEFAULT_TTL, FeatureSchema, FeatureSpec
+from feature_store.definitions.source import Source
+from feature_store.errors import DefinitionError
+from feature_store.partitions import Partitioning
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Transform = Callable[["pl.LazyFrame"], "pl.LazyFrame"]
+OnlineLayout = Literal["feature", "row"]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureGroup:
+    """Features of one entity, computed by one pure function from one source.
+
+    Attributes:
+        name: The group's name: its asset key, its folder, and a feature list in requests.
+        entity: What the features describe.
+        source: Where its events come from.
+        schema: Declares the features.
+        transform: Source events in, feature rows out, both Polars lazy frames. Rows carry the join keys,
+            `event_timestamp` and one column per feature.
+        lookback: A row at `t` may depend on events of its entity in `[t - lookback, t]` and on nothing else.
+        owner: Who answers for it: an e-mail address or a team.
+        description: What it is, for the catalog; the function's docstring.
+        partitioning: UTC days or hours.
+        start: Start of the first partition (aware UTC).
+        end: End of the last partition, None while it goes on.
+        default_ttl: Time to live of features that declare none.
+        online_layout: `feature` (one key per feature) or `row` (one value per entity and group).
+        tags: Free key-value pairs for the catalog.
+    """
+
+    name: str
+    entity: Entity
+    source: Source
+    schema: type[FeatureSchema]
+    transform: Transform
+    lookback: timedelta
+    owner: str
+    description: str
+    partitioning: Partitioning
+    start: datetime
+    end: datetime | None = None
+    default_ttl: timedelta = DEFAULT_TTL
+    online_layout: OnlineLayout = "feature"
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "feature group")
+        if self.lookback < timedelta(0):
+            raise DefinitionError(f"Feature group {self.name!r}: lookback must not be negative, got {self.lookback}.")
+        if not self.owner:
+            raise DefinitionError(f"Feature group {self.name!r} has no owner: name a team or an e-mail address.")
+        names = [spec.ref.name for spec in self.features]
+        columns = [spec.ref.column for spec in self.features]
+        if self.name in names:
+            raise DefinitionError(f"Feature group {self.name!r} has a feature of the same name: rename one of them.")
+        clash = sorted(set(columns) & set(self.entity.join_keys))
+        if clash:
+            raise DefinitionError(f"Feature group {self.name!r}: {clash} are join keys and cannot be features too.")
+
+    @property
+    def features(self) -> tuple[FeatureSpec, ...]:
+        """The features in the schema's order."""
+        return self.schema.specs(self.default_ttl)
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of a feature row, in the order of the offline store's files."""
+        return [*self.entity.join_keys, EVENT_TIMESTAMP, *(spec.ref.column for spec in self.features), INGESTED_AT]
+
+    @property
+    def code_version(self) -> str:
+        """A digest of the transform's source text and the look-back: changes when the computation may have."""
+        text = textwrap.dedent(inspect.getsource(self.transform))
+        return hashlib.sha256(f"{text}\n{self.lookback}".encode()).hexdigest()[:16]
+
+
+def feature_group(
+    *,
+    entity: Entity,
+    source: Source,
+    schema: type[FeatureSchema],
+    owner: str,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    lookback: timedelta = timedelta(0),
+    partitioning: Partitioning = Partitioning.DAILY,
+    ttl: timedelta = DEFAULT_TTL,
+    online_layout: OnlineLayout = "feature",
+    tags: Mapping[str, str] | None = None,
+    name: str | None = None,
+) -> Callable[[Transform], FeatureGroup]:
+    """Makes a feature group of a function; see `FeatureGroup` for the arguments.
+
+    The function's name is the group's name unless `name` is given, its docstring the description. `start`
+    defaults to the start of the source, `ttl` is the time to live of features that declare none.
+    """
+
+    def decorate(transform: Transform) -> FeatureGroup:
+        return FeatureGroup(
+            name=name or transform.__name__,
+            entity=entity,
+            source=source,
+            schema=schema,
+            transform=transform,
+            lookback=lookback,
+            owner=owner,
+            description=inspect.cleandoc(transform.__doc__ or ""),
+            partitioning=partitioning,
+            start=to_utc(start or source.start),
+            end=to_utc(end) if end else None,
+            default_ttl=ttl,
+            online_layout=online_layout,
+            tags=dict(tags or {}),
+        )
+
+    return decorate

@@ -1,0 +1,75 @@
+"""Every error this library raises on purpose.
+
+Each says three things: what is wrong, the offending value, and the remedy. Errors of other libraries
+are wrapped where they cross our boundary. Nothing but exception classes and the one helper that
+suggests names belongs here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FeatureStoreError(Exception):
+    """Base of all errors of the feature store. Catch this to catch them all."""
+
+
+class DefinitionError(FeatureStoreError):
+    """A definition (entity, schema, group, training set) is malformed, found when it is declared."""
+
+
+class UnknownFeatureError(FeatureStoreError):
+    """A feature, group, entity or training set that is not registered was asked for."""
+
+
+class RegistryConflictError(FeatureStoreError):
+    """A definition contradicts what is registered under the same name and version."""
+
+
+class InvalidRowsError(FeatureStoreError):
+    """Feature rows violate their schema; nothing of the batch was written.
+
+    Attributes:
+        group: Name of the feature group.
+        failures: One line per violated rule, with a count and first examples.
+    """
+
+    def __init__(self, group: str, failures: list[str], remedy: str) -> None:
+        self.group = group
+        self.failures = failures
+        listing = "\n".join(f"  - {failure}" for failure in failures)
+        super().__init__(f"Rows of feature group {group!r} were refused, nothing was written:\n{listing}\n{remedy}")
+
+
+class InvalidRequestError(FeatureStoreError):
+    """A read was asked for with arguments that cannot be answered: null keys, wrong lengths, wrong dtypes."""
+
+
+class MissingSourceError(FeatureStoreError):
+    """Source events that a computation needs have not landed."""
+
+
+class CorruptFileError(FeatureStoreError):
+    """A file of the offline store cannot be read as what its place says it is."""
+
+
+class OnlineStoreError(FeatureStoreError):
+    """The online store did not answer, or refused."""
+
+
+class SettingsError(FeatureStoreError):
+    """A setting is missing or malformed."""
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """Returns a sentence that names the closest candidates, for the end of an error message."""
+    known = sorted(set(candidates))
+    if not known:
+        return "Nothing is registered yet: run `feature-store apply`."
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return f"Did you mean {', '.join(close)}?"
+    shown = ", ".join(known[:12])
+    more = f", and {len(known) - 12} more" if len(known) > 12 else ""  # noqa: PLR2004
+    return f"Known names: {shown}{more}."

@@ -1,0 +1,82 @@
+"""Conversions at the border of Polars: dtypes, time columns and join keys of frames.
+
+All that needs Polars and belongs to no single store is here; what readers of the online store import is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from feature_store.definitions.dtypes import Dtype
+from feature_store.definitions.entity import Entity
+from feature_store.definitions.names import ENTITY_ID
+from feature_store.errors import InvalidRequestError
+
+TIMESTAMP_TYPE = pl.Datetime("us", "UTC")
+
+_SCALARS: dict[str, pl.DataType] = {
+    "float": pl.Float64(),
+    "int": pl.Int64(),
+    "string": pl.String(),
+    "bool": pl.Boolean(),
+    "timestamp": TIMESTAMP_TYPE,
+}
+
+
+def polars_type(dtype: Dtype) -> pl.DataType:
+    """Returns the Polars type that holds values of a feature dtype."""
+    return pl.Array(pl.Float32(), dtype.dimension) if dtype.name == "embedding" else _SCALARS[dtype.name]
+
+
+def to_polars(frame: Any) -> pl.DataFrame:
+    """Returns a Polars frame of a Polars, Arrow or pandas one (anything with the Arrow PyCapsule interface).
+
+    Raises:
+        InvalidRequestError: If the object is no table.
+    """
+    if isinstance(frame, pl.LazyFrame):
+        return frame.collect()
+    if isinstance(frame, pl.DataFrame):
+        return frame
+    if hasattr(frame, "__arrow_c_stream__"):
+        return pl.DataFrame(frame)
+    if type(frame).__module__.partition(".")[0] == "pandas":
+        return pl.from_pandas(frame)
+    raise InvalidRequestError(
+        f"A table is needed, got {type(frame).__name__}: pass a Polars, Arrow or pandas table."
+    )
+
+
+def utc_micros(column: str, schema: Mapping[str, pl.DataType]) -> pl.Expr:
+    """Returns the expression that turns a time column into UTC microseconds.
+
+    Aware columns are converted; naive ones are taken as UTC: the one place where that is decided for frames.
+
+    Raises:
+        InvalidRequestError: If the column is no date or datetime.
+    """
+    dtype = schema[column]
+    if isinstance(dtype, pl.Datetime):
+        if dtype.time_zone is None:
+            return pl.col(column).dt.replace_time_zone("UTC").dt.cast_time_unit("us")
+        return pl.col(column).dt.convert_time_zone("UTC").dt.cast_time_unit("us")
+    if isinstance(dtype, pl.Date):
+        return pl.col(column).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    raise InvalidRequestError(
+        f"Column {column!r} holds {dtype}, not timestamps: pass datetimes (aware, or naive in UTC)."
+    )
+
+
+def entity_id_expression(entity: Entity) -> pl.Expr:
+    """Returns the expression that builds the column `entity_id` from an entity's join keys, as `Entity.entity_id` does."""
+    columns = [pl.col(column).cast(pl.String) for column in entity.join_keys]
+    if len(columns) == 1:
+        return columns[0].alias(ENTITY_ID)
+    escaped = [
+        column.str.replace_all("\\", "\\\\", literal=True).str.replace_all("|", "\\|", literal=True)
+        for column in columns
+    ]
+    return pl.concat_str(escaped, separator="|").alias(ENTITY_ID)

@@ -1,0 +1,86 @@
+"""Partitions: UTC days or hours, their keys, and the windows of time that they cover.
+
+Keys are spelled as Dagster spells them, so that both sides name the same partition alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from enum import Enum
+
+from feature_store.clock import to_utc
+from feature_store.errors import InvalidRequestError
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """A half-open span of time, `start <= t < end`, both aware UTC."""
+
+    start: datetime
+    end: datetime
+
+    def dates(self) -> Iterator[date]:
+        """Yields the UTC days that the window touches, in order."""
+        day = self.start.date()
+        while datetime.combine(day, time(), UTC) < self.end:
+            yield day
+            day += timedelta(days=1)
+
+
+class Partitioning(Enum):
+    """How a feature group's time is cut: by UTC day or by UTC hour."""
+
+    DAILY = "daily"
+    HOURLY = "hourly"
+
+    @property
+    def length(self) -> timedelta:
+        """The time that one partition covers."""
+        return timedelta(days=1) if self is Partitioning.DAILY else timedelta(hours=1)
+
+    def key(self, moment: datetime) -> str:
+        """Returns the key of the partition that holds `moment`: `2013-01-31`, or `2013-01-31-05:00`."""
+        return to_utc(moment).strftime("%Y-%m-%d" if self is Partitioning.DAILY else "%Y-%m-%d-%H:00")
+
+    def window(self, key: str) -> Window:
+        """Returns the window that a partition key covers.
+
+        Raises:
+            InvalidRequestError: If the key is not one of this partitioning.
+        """
+        try:
+            form = "%Y-%m-%d" if self is Partitioning.DAILY else "%Y-%m-%d-%H:%M"
+            start = datetime.strptime(key, form).replace(tzinfo=UTC)
+        except (ValueError, TypeError):
+            start = None
+        if start is None or self.key(start) != key:
+            example = "2013-01-31" if self is Partitioning.DAILY else "2013-01-31-05:00"
+            raise InvalidRequestError(f"{key!r} is not a {self.value} partition key such as {example}.")
+        return Window(start, start + self.length)
+
+    def windows(self, span: Window) -> Iterator[Window]:
+        """Yields the partitions that a span of whole partitions consists of, in order.
+
+        Raises:
+            InvalidRequestError: If the span does not start and end at partition boundaries.
+        """
+        for edge in (span.start, span.end):
+            if self.window(self.key(edge)).start != edge:
+                raise InvalidRequestError(f"{edge.isoformat()} is not the boundary of a {self.value} partition.")
+        start = span.start
+        while start < span.end:
+            yield Window(start, start + self.length)
+            start += self.length
+
+    def span(self, first_key: str, last_key: str) -> Window:
+        """Returns the window from the start of one partition to the end of another, both included.
+
+        Raises:
+            InvalidRequestError: If a key is malformed or the last comes before the first.
+        """
+        first, last = self.window(first_key), self.window(last_key)
+        if last < first:
+            raise InvalidRequestError(f"The range {first_key}..{last_key} is empty: its end comes before its start.")
+        return Window(first.start, last.end)
