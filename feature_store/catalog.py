@@ -6,8 +6,9 @@ The registry fills it, the stores are driven by it. It holds no connection and n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
 
 from feature_store.definitions.dtypes import Dtype
@@ -89,13 +90,21 @@ class Catalog:
     """All registered groups and features, at one instant."""
 
     groups: Mapping[str, Group]
-    features: Mapping[FeatureRef, Feature] = field(default_factory=dict)
 
     @classmethod
     def of(cls, groups: Iterable[Group]) -> Catalog:
         """Returns the catalog of some groups."""
-        by_name = {group.name: group for group in groups}
-        return cls(by_name, {feature.ref: feature for group in by_name.values() for feature in group.features})
+        return cls({group.name: group for group in groups})
+
+    @cached_property
+    def features(self) -> Mapping[FeatureRef, Feature]:
+        """All features that are not retired, by reference."""
+        return {feature.ref: feature for group in self.groups.values() for feature in group.features}
+
+    @cached_property
+    def _current(self) -> Mapping[str, Feature]:
+        ascending = sorted(self.features.values(), key=lambda feature: feature.ref.version)
+        return {feature.ref.name: feature for feature in ascending}
 
     def group(self, name: str) -> Group:
         """Returns a group by name.
@@ -112,8 +121,7 @@ class Catalog:
 
     def current(self, name: str) -> Feature | None:
         """Returns the current version of a feature: the greatest that is not retired; None if there is none."""
-        versions = [feature for ref, feature in self.features.items() if ref.name == name]
-        return max(versions, key=lambda feature: feature.ref.version, default=None)
+        return self._current.get(name)
 
     def select(self, requested: Sequence[str]) -> list[Selection]:
         """Resolves feature references and group names, in order.
@@ -144,6 +152,20 @@ class Catalog:
         if not selections:
             raise InvalidRequestError("No features were asked for: name features or feature groups.")
         return list(selections.values())
+
+    def entity_of(self, selections: Sequence[Selection]) -> Entity:
+        """Returns the one entity that the selected features describe.
+
+        Raises:
+            InvalidRequestError: If they describe several.
+        """
+        entities = sorted({selection.feature.entity for selection in selections})
+        if len(entities) > 1:
+            raise InvalidRequestError(
+                f"The requested features describe several entities, {', '.join(entities)}: one entity id names one of "
+                "them. Ask for each entity's features by itself, or use a training set, whose labels carry all keys."
+            )
+        return self.groups[selections[0].feature.group].entity
 
     def _unknown(self, text: str, name: str) -> str:
         versions = sorted(ref.version for ref in self.features if ref.name == name)

@@ -27,19 +27,27 @@ class RegistryConflictError(FeatureStoreError):
     """A definition contradicts what is registered under the same name and version."""
 
 
+class RegistryError(FeatureStoreError):
+    """The registry did not answer, refused, or holds no tables that this version of the library can use."""
+
+
 class InvalidRowsError(FeatureStoreError):
     """Feature rows violate their schema; nothing of the batch was written.
 
     Attributes:
         group: Name of the feature group.
         failures: One line per violated rule, with a count and first examples.
+        partition: Key of the partition that was refused, where it is known.
     """
 
-    def __init__(self, group: str, failures: list[str], remedy: str) -> None:
+    def __init__(self, group: str, failures: list[str], remedy: str, partition: str | None = None) -> None:
         self.group = group
         self.failures = failures
+        self.remedy = remedy
+        self.partition = partition
         listing = "\n".join(f"  - {failure}" for failure in failures)
-        super().__init__(f"Rows of feature group {group!r} were refused, nothing was written:\n{listing}\n{remedy}")
+        where = f", partition {partition}," if partition else ""
+        super().__init__(f"Rows of feature group {group!r}{where} were refused, nothing was written:\n{listing}\n{remedy}")
 
 
 class InvalidRequestError(FeatureStoreError):

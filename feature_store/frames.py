@@ -5,11 +5,13 @@ All that needs Polars and belongs to no single store is here; what readers of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import polars as pl
 
+from feature_store.clock import to_utc
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import ENTITY_ID
@@ -45,9 +47,7 @@ def to_polars(frame: Any) -> pl.DataFrame:
         return pl.DataFrame(frame)
     if type(frame).__module__.partition(".")[0] == "pandas":
         return pl.from_pandas(frame)
-    raise InvalidRequestError(
-        f"A table is needed, got {type(frame).__name__}: pass a Polars, Arrow or pandas table."
-    )
+    raise InvalidRequestError(f"A table is needed, got {type(frame).__name__}: pass a Polars, Arrow or pandas table.")
 
 
 def utc_micros(column: str, schema: Mapping[str, pl.DataType]) -> pl.Expr:
@@ -80,3 +80,28 @@ def entity_id_expression(entity: Entity) -> pl.Expr:
         for column in columns
     ]
     return pl.concat_str(escaped, separator="|").alias(ENTITY_ID)
+
+
+def key_frame(entity: Entity, entity_ids: Sequence[str]) -> pl.DataFrame:
+    """Returns the join keys that entity ids stand for, one row each: the inverse of `entity_id_expression`.
+
+    Raises:
+        InvalidRequestError: If an id is malformed.
+    """
+    schema = {column: polars_type(dtype) for column, dtype in entity.key_dtypes.items()}
+    return pl.DataFrame([entity.keys_of(entity_id) for entity_id in entity_ids], schema=schema)
+
+
+def timestamp_series(name: str, moments: Sequence[datetime]) -> pl.Series:
+    """Returns datetimes (aware, or naive in UTC; each with its own zone) as a series of UTC microseconds.
+
+    Raises:
+        InvalidRequestError: If an element is null or no datetime.
+    """
+    wrong = [position for position, moment in enumerate(moments) if not isinstance(moment, datetime)]
+    if wrong:
+        raise InvalidRequestError(
+            f"{len(wrong):,} of {len(moments):,} {name}s are no datetimes, the first at position {wrong[0]}: "
+            f"{moments[wrong[0]]!r}."
+        )
+    return pl.Series(name, [to_utc(moment) for moment in moments], dtype=TIMESTAMP_TYPE)

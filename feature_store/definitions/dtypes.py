@@ -46,9 +46,7 @@ class Dtype:
         match = _EMBEDDING.fullmatch(text)
         if match:
             return embedding(int(match[1]))
-        raise DefinitionError(
-            f"{text!r} is not a dtype. Use float, int, string, bool, timestamp or embedding[N]."
-        )
+        raise DefinitionError(f"{text!r} is not a dtype. Use float, int, string, bool, timestamp or embedding[N].")
 
 
 FLOAT = Dtype("float")

@@ -44,6 +44,7 @@ class FeatureGroup:
         end: End of the last partition, None while it goes on.
         default_ttl: Time to live of features that declare none.
         online_layout: `feature` (one key per feature) or `row` (one value per entity and group).
+        min_rows: Rows below which a partition fails its row-count check.
         tags: Free key-value pairs for the catalog.
     """
 
@@ -60,6 +61,7 @@ class FeatureGroup:
     end: datetime | None = None
     default_ttl: timedelta = DEFAULT_TTL
     online_layout: OnlineLayout = "feature"
+    min_rows: int = 1
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -105,6 +107,7 @@ def feature_group(
     partitioning: Partitioning = Partitioning.DAILY,
     ttl: timedelta = DEFAULT_TTL,
     online_layout: OnlineLayout = "feature",
+    min_rows: int = 1,
     tags: Mapping[str, str] | None = None,
     name: str | None = None,
 ) -> Callable[[Transform], FeatureGroup]:
@@ -129,6 +132,7 @@ def feature_group(
             end=to_utc(end) if end else None,
             default_ttl=ttl,
             online_layout=online_layout,
+            min_rows=min_rows,
             tags=dict(tags or {}),
         )
 

@@ -28,8 +28,7 @@ def check_name(name: str, what: str) -> str:
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise DefinitionError(
-            f"{name!r} cannot name a {what}: names are 1 to 63 characters a-z, 0-9 and _, "
-            "and start with a letter."
+            f"{name!r} cannot name a {what}: names are 1 to 63 characters a-z, 0-9 and _, and start with a letter."
         )
     return name
 

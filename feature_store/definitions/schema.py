@@ -121,7 +121,7 @@ class FeatureSchema(DataFrameModel):
         """
         model_schema = cls.to_schema()
         if not model_schema.columns:
-            raise DefinitionError(f"{cls.__name__} declares no feature: add `name: float = feature(\"...\")`.")
+            raise DefinitionError(f'{cls.__name__} declares no feature: add `name: float = feature("...")`.')
         hints = typing.get_type_hints(cls, include_extras=True)
         specs = []
         for name, column in model_schema.columns.items():

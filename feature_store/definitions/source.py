@@ -49,6 +49,10 @@ class Source(Protocol):
         """Returns a text that changes when a UTC day's events change, or None while they have not landed."""
         ...
 
+    def landed_days(self) -> Iterator[date]:
+        """Yields the UTC days that have landed, in order."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ParquetSource:
@@ -75,7 +79,7 @@ class ParquetSource:
 
     def scan(self, window: Window) -> pl.LazyFrame:
         """Returns the events of a window; see `Source.scan`."""
-        import polars as pl  # noqa: PLC0415 - definitions stay importable without Polars
+        import polars as pl
 
         from_start = Window(max(window.start, self.start), window.end)
         paths: list[Path] = []
@@ -106,7 +110,7 @@ class ParquetSource:
         return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
 
     def landed_days(self) -> Iterator[date]:
-        """Yields the UTC days that have landed, in order."""
+        """Yields the days whose folder holds a Parquet file; see `Source.landed_days`."""
         for folder in sorted(self.root.glob("date=*")):
             day = date.fromisoformat(folder.name.removeprefix("date="))
             if self.files(day):

@@ -1,0 +1,1 @@
+"""Point-in-time reads: one rule of visibility, several engines that answer by it."""

@@ -1,0 +1,59 @@
+# Every verb works on a fresh checkout: it creates the environment first.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+export DAGSTER_HOME := $(CURDIR)/.dagster
+PORT ?= 3000
+
+.PHONY: help install demo ui test lint types lock clean stop
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed .env $(DAGSTER_HOME)/dagster.yaml ## Create the environment from the locked, hashed requirements
+
+demo: install ## A year of flights: features, checks, a training set, an online read
+	@$(BIN)/python -m feature_assets.demo
+
+ui: install ## Open the Dagster UI on the same data: http://localhost:3000 (PORT=... for another port)
+	@$(BIN)/dagster dev --port $(PORT)
+
+test: install ## Run the tests; says at the end what it left out, and why
+	@$(BIN)/pytest -n auto -q
+
+lint: install ## Check style and format
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: install ## Check types, strictly
+	@$(BIN)/mypy
+
+lock: install ## Lock the dependencies anew after a change of pyproject.toml
+	@$(BIN)/uv pip compile -q pyproject.toml --universal --all-extras --group dev \
+		--generate-hashes --no-emit-index-url --no-header -o requirements.lock
+
+stop: install ## Stop the embedded Redis; its data stays
+	@$(BIN)/feature-store redis stop
+
+clean: ## Remove what the demo has made, and the environment
+	@[ ! -x $(BIN)/feature-store ] || $(BIN)/feature-store redis stop || true
+	@rm -rf .feature_store .dagster .env $(VENV)
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV) || { echo "The venv module is missing: install it (Debian: apt install python3-venv)."; exit 1; }
+	@[ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "Installing the locked dependencies into $(VENV)"
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.env: | .env.example
+	@cp .env.example .env
+
+$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
+	@mkdir -p $(DAGSTER_HOME)
+	@cp dagster.yaml $@

@@ -1,0 +1,159 @@
+"""Grows assets from definitions: a feature group becomes a partitioned asset with its checks, a training set an asset.
+
+Nothing here knows a particular group; nothing here computes or stores a feature.
+"""
+
+import warnings
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import dagster as dg
+
+from feature_assets.check_results import (
+    check_outputs,
+    evaluations,
+    latest_materializations,
+    materialization_events,
+)
+from feature_assets.metadata import column_schema, partition_metadata, preview
+from feature_assets.partitions import group_partitions, lookback_mapping, source_partitions
+from feature_store.definitions.group import FeatureGroup
+from feature_store.definitions.source import Source
+from feature_store.definitions.training_set import TrainingSet
+from feature_store.errors import InvalidRowsError
+from feature_store.monitoring.checks import DESCRIPTIONS, SCHEMA, CheckResult, check_partition
+from feature_store.partitions import Window
+from resources.feature_store import FeatureStoreResource
+
+SOURCES = "sources"
+FEATURES = "features"
+TRAINING_SETS = "training_sets"
+
+
+def source_spec(source: Source, end: datetime | None) -> dg.AssetSpec:
+    """Returns the external asset of a source: its days land by other hands, the landing sensor reports them."""
+    return dg.AssetSpec(
+        source.name,
+        description=getattr(source, "description", None),
+        group_name=SOURCES,
+        kinds={"parquet", "source"},
+        partitions_def=source_partitions(source, end),
+    )
+
+
+def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
+    """Returns the partitioned asset of a feature group, with its checks.
+
+    One run materializes any contiguous range of partitions, a bounded number of them at a time; a single partition
+    is a range of one.
+    """
+    partitions_def = group_partitions(group)
+    with warnings.catch_warnings():
+        # Partitioned checks are in preview in the pinned version of Dagster; its tests here guard their behaviour.
+        warnings.simplefilter("ignore", category=dg.PreviewWarning)
+        check_specs = [
+            dg.AssetCheckSpec(
+                name,
+                asset=group.name,
+                description=description,
+                blocking=name == SCHEMA,
+                partitions_def=partitions_def,
+            )
+            for name, description in DESCRIPTIONS.items()
+        ]
+
+    @dg.asset(
+        name=group.name,
+        description=group.description,
+        group_name=FEATURES,
+        owners=[group.owner],
+        kinds={"polars", "parquet", "redis"},
+        tags={**group.tags, "entity": group.entity.name},
+        partitions_def=partitions_def,
+        deps=[dg.AssetDep(group.source.name, partition_mapping=lookback_mapping(group))],
+        check_specs=check_specs,
+        code_version=group.code_version,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        automation_condition=dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window()),
+        metadata={
+            "dagster/column_schema": column_schema(group),
+            "entity": group.entity.name,
+            "join_keys": ", ".join(group.entity.join_keys),
+            "lookback": str(group.lookback),
+            "online_layout": group.online_layout,
+        },
+    )
+    def compute(context: dg.AssetExecutionContext, feature_store: FeatureStoreResource) -> Iterator[Any]:
+        numbers: dict[str, dict[str, Any]] = {}
+        results: dict[str, list[CheckResult]] = {}
+        with feature_store.open() as store:
+            store.apply([group])
+            try:
+                for span in contiguous(group, list(context.partition_keys)):
+                    for done in store.materialize(group, span, run_id=context.run_id):
+                        for partition in done.partitions:
+                            numbers[partition.key] = partition_metadata(partition)
+                            results[partition.key] = check_partition(group, partition.profile)
+                        rows = sum(partition.profile.rows for partition in done.partitions)
+                        context.log.info(
+                            f"{group.name}: {len(numbers)} of {len(context.partition_keys)} partitions; {rows:,} rows in "
+                            f"{done.seconds:.1f} s, {done.online.written:,} entities pushed online"
+                        )
+            except Exception as error:
+                yield from materialization_events(context.asset_key, numbers)
+                if isinstance(error, InvalidRowsError) and error.partition:
+                    results[error.partition] = [CheckResult(SCHEMA, passed=False, summary=str(error))]
+                yield from check_outputs(check_specs, context.selected_asset_check_keys)
+                yield from evaluations(context.asset_key, results, latest_materializations(context, list(numbers)))
+                raise
+        for key, metadata in numbers.items():
+            context.add_asset_metadata(metadata, partition_key=key)
+        yield dg.MaterializeResult()
+        yield from check_outputs(check_specs, context.selected_asset_check_keys)
+        yield from evaluations(context.asset_key, results, latest_materializations(context, list(numbers)))
+
+    return compute
+
+
+def contiguous(group: FeatureGroup, keys: list[str]) -> Iterator[Window]:
+    """Yields the spans without gaps that some partition keys form, in order of time."""
+    windows = sorted(group.partitioning.window(key) for key in keys)
+    length = group.partitioning.length
+    for _, run in groupby(enumerate(windows), lambda item: item[1].start - item[0] * length):
+        span = [window for _, window in run]
+        yield Window(span[0].start, span[-1].end)
+
+
+def training_set_asset(definition: TrainingSet, groups: list[FeatureGroup]) -> dg.AssetsDefinition:
+    """Returns the asset of a training set, downstream of the groups whose features it joins."""
+    owners = {spec.ref.name: group.name for group in groups for spec in group.features}
+    names = {name.partition(":")[0] for name in definition.features}
+    upstream = sorted({owners.get(name, name) for name in names})
+
+    @dg.asset(
+        name=definition.name,
+        description=definition.description,
+        group_name=TRAINING_SETS,
+        owners=[definition.owner],
+        kinds={"duckdb", "parquet"},
+        deps=upstream,
+    )
+    def compute(context: dg.AssetExecutionContext, feature_store: FeatureStoreResource) -> dg.MaterializeResult[Any]:
+        with feature_store.open() as store:
+            written = store.write_training_set(definition)
+        state = "written" if written.created else "unchanged since it was written"
+        context.log.info(f"{definition.name} v{written.version}: {written.rows:,} rows, {state}")
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": written.rows,
+                "version": written.version,
+                "features": len(written.features),
+                "path": dg.MetadataValue.path(str(written.path)),
+                "preview": preview(written.preview()),
+                **{f"null_rate/{name}": rate for name, rate in written.null_rates.items()},
+            }
+        )
+
+    return compute

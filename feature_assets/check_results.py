@@ -1,0 +1,79 @@
+"""Check results of many partitions in one run.
+
+Dagster stores a plain `AssetCheckResult` of a range run without a partition. This module owns the way around: one
+evaluation per partition, tied to the materialization that it judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+from dagster import AssetCheckEvaluation, AssetMaterialization
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
+
+from feature_store.monitoring.checks import CheckResult
+
+
+def check_outputs(specs: Sequence[dg.AssetCheckSpec], selected: set[dg.AssetCheckKey]) -> Iterator[dg.Output[None]]:
+    """Yields the output that Dagster expects of each check that a run has selected."""
+    for spec in specs:
+        if spec.key in selected:
+            yield dg.Output(None, output_name=spec.get_python_identifier())
+
+
+def latest_materializations(
+    context: dg.AssetExecutionContext, keys: Sequence[str]
+) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
+    """Returns the newest materialization of each partition, as the target of its checks."""
+    found: dict[str, AssetCheckEvaluationTargetMaterializationData] = {}
+    cursor = None
+    while len(found) < len(keys):
+        page = context.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=context.asset_key, asset_partitions=list(keys)), limit=1000, cursor=cursor
+        )
+        for record in page.records:
+            if record.partition_key is not None and record.partition_key not in found:
+                found[record.partition_key] = AssetCheckEvaluationTargetMaterializationData(
+                    storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
+                )
+        cursor = page.cursor
+        if not page.has_more:
+            break
+    return found
+
+
+def evaluations(
+    asset_key: dg.AssetKey,
+    results: Mapping[str, Sequence[CheckResult]],
+    targets: Mapping[str, AssetCheckEvaluationTargetMaterializationData],
+) -> Iterator[AssetCheckEvaluation]:
+    """Yields one evaluation per partition and check.
+
+    Args:
+        asset_key: The asset that was checked.
+        results: Check results by partition key.
+        targets: The materialization that each partition's results judge.
+    """
+    for key, of_partition in results.items():
+        for result in of_partition:
+            yield AssetCheckEvaluation(
+                asset_key=asset_key,
+                check_name=result.name,
+                passed=result.passed,
+                description=result.summary,
+                metadata=dict(result.numbers),
+                partition=key,
+                target_materialization_data=targets.get(key),
+            )
+
+
+def materialization_events(
+    asset_key: dg.AssetKey, metadata: Mapping[str, Mapping[str, Any]]
+) -> Iterator[AssetMaterialization]:
+    """Yields the materializations of partitions that were stored before a run failed."""
+    for key, numbers in metadata.items():
+        yield AssetMaterialization(asset_key=asset_key, partition=key, metadata=dict(numbers))

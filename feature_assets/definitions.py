@@ -1,0 +1,122 @@
+"""The one place where the code location is put together: production and tests both call `build_defs`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+from feature_assets import flights
+from feature_assets.build import FEATURES, feature_group_asset, source_spec, training_set_asset
+from feature_assets.console import brief_console
+from feature_store.definitions.group import FeatureGroup
+from feature_store.definitions.loading import load_definitions
+from feature_store.definitions.source import Source
+from feature_store.partitions import Partitioning
+from resources.feature_store import FeatureStoreResource
+from resources.offline import OfflineStoreResource
+from resources.online import OnlineStoreResource
+from resources.registry import RegistryResource
+from sensors.daily import daily_schedule
+from sensors.landing import landing_sensor
+
+FEATURE_JOB = "features"
+
+
+def default_resources() -> dict[str, Any]:
+    """Returns the resources that the settings name."""
+    return {
+        "feature_store": FeatureStoreResource(
+            offline=OfflineStoreResource(),
+            online=OnlineStoreResource(),
+            registry=RegistryResource(),
+            duckdb=DuckDBResource(database=":memory:"),
+        )
+    }
+
+
+def build_defs(*, domain: ModuleType = flights, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Returns the code location of a domain.
+
+    Args:
+        domain: Module whose attributes are feature groups and training sets.
+        resources: Take the place of the default resources of the same names.
+    """
+    with warnings.catch_warnings():
+        # Backfill policies and partitioned checks are beta in the pinned version of Dagster.
+        warnings.simplefilter("ignore", category=dg.BetaWarning)
+        warnings.simplefilter("ignore", category=dg.PreviewWarning)
+        return _build(domain, {**default_resources(), **(resources or {})})
+
+
+def _build(domain: ModuleType, resources: Mapping[str, Any]) -> dg.Definitions:
+    loaded = load_definitions(domain)
+    groups = list(loaded.groups.values())
+    training_sets = list(loaded.training_sets.values())
+    daily = [group.name for group in groups if group.partitioning is Partitioning.DAILY]
+    hourly = [group.name for group in groups if group.partitioning is Partitioning.HOURLY]
+    jobs = [
+        dg.define_asset_job(
+            f"{definition.name}_training_set",
+            selection=[definition.name],
+            description=f"Builds the training set {definition.name}.",
+        )
+        for definition in training_sets
+    ]
+    schedules = []
+    if daily:
+        feature_job = dg.define_asset_job(
+            FEATURE_JOB,
+            selection=dg.AssetSelection.assets(*daily),
+            description="Computes all daily feature groups, for one day or any range of days, with their checks.",
+        )
+        jobs.append(feature_job)
+        schedules.append(daily_schedule(feature_job))
+    if hourly:
+        jobs.append(
+            dg.define_asset_job(
+                f"hourly_{FEATURES}",
+                selection=dg.AssetSelection.assets(*hourly),
+                description="Computes all hourly feature groups, for one hour or any range of hours, with their checks.",
+            )
+        )
+    sources = _sources(groups)
+    return dg.Definitions(
+        assets=[
+            *(source_spec(source, _end(source, groups)) for source in sources),
+            *(feature_group_asset(group) for group in groups),
+            *(training_set_asset(definition, groups) for definition in training_sets),
+        ],
+        jobs=jobs,
+        schedules=schedules,
+        sensors=[landing_sensor(sources), _automation_sensor()],
+        resources=resources,
+        # A step of its own process costs two seconds; the work of these assets is in Polars, which uses all cores.
+        executor=dg.in_process_executor,
+        loggers={"console": brief_console},
+    )
+
+
+def _automation_sensor() -> dg.AutomationConditionSensorDefinition:
+    return dg.AutomationConditionSensorDefinition(
+        "automation",
+        target=dg.AssetSelection.groups(FEATURES),
+        description="Recomputes the partitions whose source days have landed late or changed.",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+
+
+def _sources(groups: list[FeatureGroup]) -> list[Source]:
+    return list({group.source.name: group.source for group in groups}.values())
+
+
+def _end(source: Source, groups: list[FeatureGroup]) -> Any:
+    ends = [group.end for group in groups if group.source.name == source.name]
+    return None if None in ends else max(end for end in ends if end is not None)
+
+
+defs = build_defs()

@@ -1,0 +1,144 @@
+"""The demo: a year of flights through the whole store, in one command. Run by `make demo`."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import dagster as dg
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from feature_assets import flights
+from feature_assets.definitions import FEATURE_JOB, defs
+from feature_store.settings import Settings
+from feature_store.store import FeatureStore
+from sensors.landing import landed_events
+
+SHOWN_PLANE = "N14228"
+READS = 200
+
+console = Console(highlight=False)
+
+
+def main() -> None:
+    """Lands the year, runs the feature job over all of it, builds the training set, reads a plane online."""
+    started = time.perf_counter()
+    with dg.DagsterInstance.get() as instance:
+        _land(instance)
+        _heading("Computing five feature groups for every day of 2013: Parquet, Redis and checks")
+        features = _run(instance, FEATURE_JOB, year=True)
+        _heading("Building the training set flight_delay: what was known two hours before each departure")
+        _run(instance, f"{flights.flight_delay.name}_training_set")
+    with FeatureStore.from_env() as store:
+        _show_built(store, features)
+        _show_training_set(store)
+        _show_online(store)
+    console.print(f"\n[bold]Done in {time.perf_counter() - started:.0f} s.[/] Next:")
+    console.print("  make ui                                               the Dagster page: lineage, partitions, checks")
+    console.print(f"  .venv/bin/feature-store get {SHOWN_PLANE} plane_punctuality   any online value")
+    console.print("  .venv/bin/feature-store --help                        everything else")
+
+
+def _heading(text: str) -> None:
+    console.print(f"\n[bold]{text}[/]")
+
+
+def _land(instance: dg.DagsterInstance) -> None:
+    _heading("Landing the raw data of 2013 as daily files")
+    for source in flights.SOURCES.values():
+        started = time.perf_counter()
+        flights.land(source.name, flights.FIRST_DAY, flights.LAST_DAY)
+        days = list(source.landed_days())
+        reported = 0
+        for event in landed_events(instance, source, days):
+            instance.report_runless_asset_event(event)
+            reported += 1
+        console.print(
+            f"  {source.name}: {len(days)} days, {reported} new or changed ({time.perf_counter() - started:.1f} s)"
+        )
+
+
+def _run(instance: dg.DagsterInstance, job_name: str, *, year: bool = False) -> dg.ExecuteInProcessResult:
+    tags = {}
+    if year:
+        tags = {
+            "dagster/asset_partition_range_start": flights.FIRST_DAY.isoformat(),
+            "dagster/asset_partition_range_end": flights.LAST_DAY.isoformat(),
+        }
+    result = defs.resolve_job_def(job_name).execute_in_process(
+        run_config={"loggers": {"console": {}}}, instance=instance, tags=tags, raise_on_error=False
+    )
+    if not result.success:
+        console.print(f"[red]The job {job_name} failed[/]; its log is above, and in `make ui` under Runs.")
+        raise SystemExit(1)
+    return result
+
+
+def _show_built(store: FeatureStore, result: dg.ExecuteInProcessResult) -> None:
+    _heading("What was built")
+    table = Table("feature group", "entity", "partitions", "rows", "MB", "checks passed", "seconds")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    seconds = {
+        event.step_key: (event.step_success_data.duration_ms / 1000)
+        for event in result.all_events
+        if event.event_type_value == "STEP_SUCCESS" and event.step_key
+    }
+    evaluations = result.get_asset_check_evaluations()
+    for group in flights.FEATURE_GROUPS:
+        files = store.offline.files(group.name)
+        rows = store.offline.scan(store.registered(group)).select(pl.len()).collect().item()
+        checks = [evaluation for evaluation in evaluations if evaluation.asset_key.to_user_string() == group.name]
+        passed = sum(evaluation.passed for evaluation in checks)
+        table.add_row(
+            group.name,
+            group.entity.name,
+            f"{len(files):,}",
+            f"{rows:,}",
+            f"{sum(file.size for file in files) / 1e6:.1f}",
+            f"{passed:,} of {len(checks):,}",
+            f"{seconds.get(group.name, 0):.1f}",
+        )
+    console.print(table)
+
+
+def _show_training_set(store: FeatureStore) -> None:
+    written = store.write_training_set(flights.flight_delay)
+    _heading(f"Training set {written.name} v{written.version}: {written.rows:,} labels x {len(written.features)} features")
+    preview = written.preview()
+    table = Table("column", *(f"row {row}" for row in range(1, preview.height + 1)))
+    for column in preview.columns:
+        table.add_row(column, *(_cell(value) for value in preview[column].to_list()))
+    console.print(table)
+    console.print(f"  in {written.path}")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{len(value)} floats]"
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%m-%d %H:%M}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _show_online(store: FeatureStore) -> None:
+    features = [flights.plane_punctuality.name, flights.plane_profile.name]
+    values = store.get_online_features(SHOWN_PLANE, features)
+    latencies = []
+    for _ in range(READS):
+        started = time.perf_counter()
+        store.get_online_features(SHOWN_PLANE, features)
+        latencies.append(time.perf_counter() - started)
+    median = sorted(latencies)[READS // 2] * 1000
+    clock = Settings.from_env().clock or "now"
+    _heading(f"Aircraft {SHOWN_PLANE} online, as of {clock}: {len(values)} features in {median:.2f} ms (median of {READS})")
+    table = Table("feature", "value")
+    for name, value in values.items():
+        table.add_row(name, _cell(value))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

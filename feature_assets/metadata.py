@@ -1,0 +1,79 @@
+"""What the Dagster UI shows of a feature group: column schemas, and the numbers that it plots per partition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from feature_store.definitions.group import FeatureGroup
+from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.transform.materialization import MaterializedPartition
+
+_PREVIEW_ROWS = 5
+
+
+def column_schema(group: FeatureGroup) -> dg.TableSchema:
+    """Returns the columns of the group's files, with dtypes, descriptions, rules and times to live."""
+    keys = [
+        dg.TableColumn(
+            column, str(dtype), f"Join key of entity {group.entity.name}.", dg.TableColumnConstraints(nullable=False)
+        )
+        for column, dtype in group.entity.key_dtypes.items()
+    ]
+    times = [
+        dg.TableColumn(
+            EVENT_TIMESTAMP, "timestamp", "When the row became known, UTC.", dg.TableColumnConstraints(nullable=False)
+        ),
+        dg.TableColumn(
+            INGESTED_AT, "timestamp", "When the store wrote it, UTC.", dg.TableColumnConstraints(nullable=False)
+        ),
+    ]
+    rules = group.schema.to_schema().columns
+    features = [
+        dg.TableColumn(
+            spec.ref.column,
+            str(spec.dtype),
+            spec.description,
+            dg.TableColumnConstraints(
+                nullable=rules[spec.ref.column].nullable,
+                other=[str(check.error or check.name) for check in rules[spec.ref.column].checks],
+            ),
+            tags={**spec.tags, "version": f"v{spec.ref.version}", "ttl": str(spec.ttl)},
+        )
+        for spec in group.features
+    ]
+    return dg.TableSchema([*keys, times[0], *features, times[1]])
+
+
+def partition_metadata(partition: MaterializedPartition) -> dict[str, Any]:
+    """Returns the numbers of one partition, which the UI plots over partitions."""
+    profile = partition.profile
+    metadata: dict[str, Any] = {
+        "dagster/partition_row_count": profile.rows,
+        "entities": profile.entities,
+        "size_kb": round(partition.written.file.size / 1024, 1),
+        "path": dg.MetadataValue.path(str(partition.written.file.path)),
+    }
+    for column, feature in profile.features.items():
+        if feature.mean is not None:
+            metadata[f"mean/{column}"] = feature.mean
+    return metadata
+
+
+def preview(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    """Returns the first rows of a table as Markdown."""
+    head = rows.head(_PREVIEW_ROWS)
+    lines = [
+        "| " + " | ".join(head.columns) + " |",
+        "|" + "---|" * head.width,
+        *("| " + " | ".join(_cell(value) for value in row) + " |" for row in head.iter_rows()),
+    ]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{len(value)} values]"
+    return str(value).replace("|", "\\|")

@@ -1,0 +1,57 @@
+"""The root command: global options, the error boundary, and the list of commands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from feature_store.cli.catalog import apply, list_registered, retire, show
+from feature_store.cli.conformance import test
+from feature_store.cli.doctor import doctor
+from feature_store.cli.reading import get, history
+from feature_store.cli.server import redis
+from feature_store.cli.writing import materialize, training_set
+from feature_store.errors import FeatureStoreError
+
+
+class _ErrorBoundary(click.Group):
+    """Turns errors of the feature store into one message and exit code 1; any other error is a bug and stays loud."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FeatureStoreError as error:
+            if ctx.params["debug"]:
+                raise
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(
+    cls=_ErrorBoundary,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Settings come from FEATURE_STORE_* variables or a .env file in the working directory; `feature-store "
+    "doctor` shows them. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.",
+)
+@click.option(
+    "--debug", is_flag=True, envvar="FEATURE_STORE_DEBUG", help="Show the traceback of errors (FEATURE_STORE_DEBUG=1)."
+)
+def cli(*, debug: bool) -> None:
+    """Register, compute, read and check the features of a feature store."""
+    del debug  # read by the error boundary
+
+
+for _command in (
+    apply,
+    list_registered,
+    show,
+    retire,
+    get,
+    history,
+    materialize,
+    training_set,
+    test,
+    doctor,
+    redis,
+):
+    cli.add_command(_command)

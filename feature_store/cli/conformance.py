@@ -1,0 +1,54 @@
+"""The command that checks a user's own feature group against the contract: test."""
+
+from __future__ import annotations
+
+import click
+
+from feature_store.cli.context import definitions_option, load
+from feature_store.cli.output import print_table
+from feature_store.cli.ranges import chosen_span, range_options
+from feature_store.errors import InvalidRequestError
+from feature_store.partitions import Window
+from feature_store.settings import Settings
+
+_DEFAULT_PARTITIONS = 7
+
+
+@click.command()
+@click.argument("group")
+@range_options
+@click.option("--seed", default=0, show_default=True, help="Chooses the sampled entities, instants and orders.")
+@definitions_option
+def test(group: str, first: str | None, last: str | None, seed: int, definitions: str | None) -> None:
+    """Check that a group's function gives the same rows however it is run.
+
+    On real events, of the last 7 complete partitions by default: partition by partition, entity by entity, in any
+    order, without later events, without events before the look-back. Nothing is written. Exit code 1 if a promise
+    does not hold.
+
+    \b
+    Example:
+      feature-store test plane_delays --from 2013-02-01 --to 2013-02-07
+    """
+    from feature_store.clock import parse_clock
+    from feature_store.transform.conformance import check_conformance
+
+    definition = load(definitions).group(group)
+    now = parse_clock(Settings.from_env().clock).now()
+    span = chosen_span(definition, now, first, last)
+    if first is None:
+        recent = span.end - _DEFAULT_PARTITIONS * definition.partitioning.length
+        span = Window(max(span.start, recent), span.end)
+    if span.start == span.end:
+        raise InvalidRequestError(
+            f"Feature group {group!r} has no complete partition yet, it begins at {definition.start.isoformat()}: "
+            "name partitions with --from and --to."
+        )
+    results = check_conformance(definition, span, seed=seed)
+    outcomes = {True: "holds", False: "BROKEN", None: "not checked"}
+    print_table(["promise", "result", "detail"], [(each.name, outcomes[each.passed], each.detail) for each in results])
+    broken = [each.name for each in results if each.passed is False]
+    if broken:
+        raise click.ClickException(
+            f"Feature group {group!r} breaks {len(broken)} of {len(results)} promises: {', '.join(broken)}."
+        )

@@ -1,0 +1,197 @@
+"""The command that finds out what is wrong with an installation: doctor."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from feature_store.cli.context import load
+from feature_store.cli.output import print_properties, print_table, size
+from feature_store.clock import SystemClock, parse_clock
+from feature_store.errors import FeatureStoreError, OnlineStoreError, SettingsError, UnknownFeatureError
+from feature_store.settings import Settings
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/]*:[^/]*@|(?<=password=)[^&]+", re.IGNORECASE)
+_SKEW_SECONDS = 1.0
+_NEARLY_FULL = 0.9
+
+
+@click.command()
+def doctor() -> None:
+    """Check settings, registry, both stores, the definitions and the clock; say what to do about problems.
+
+    Starts the embedded server if it is the one in use. Exit code 1 if there is a problem.
+
+    \b
+    Example:
+      feature-store doctor
+    """
+    settings = Settings.from_env()
+    print_properties("setting", [(f"FEATURE_STORE_{name.upper()}", shown) for name, shown in _shown(settings)])
+    examinations: tuple[tuple[str, Callable[[Settings], str]], ...] = (
+        ("clock", _clock),
+        ("definitions", _definitions),
+        ("registry", _registry),
+        ("offline store", _offline),
+        ("online store", _online),
+    )
+    outcomes = [(name, *_examined(examine, settings)) for name, examine in examinations]
+    print_table(["part", "result", "detail"], outcomes)
+    problems = [name for name, result, _ in outcomes if result != "ok"]
+    if problems:
+        raise click.ClickException(f"{len(problems)} problem(s): {', '.join(problems)}.")
+
+
+def _examined(examine: Callable[[Settings], str], settings: Settings) -> tuple[str, str]:
+    try:
+        return "ok", examine(settings)
+    except FeatureStoreError as error:
+        return "problem", str(error)
+
+
+def _shown(settings: Settings) -> list[tuple[str, object]]:
+    return [
+        ("offline", _masked(settings.offline)),
+        ("online", _masked(settings.online or "unset: the embedded server")),
+        ("registry", _masked(settings.registry)),
+        ("definitions", settings.definitions or "unset"),
+        ("clock", settings.clock or "unset: the wall clock"),
+        ("engine", settings.engine),
+        ("kafka", settings.kafka or "unset"),
+    ]
+
+
+def _masked(url: str) -> str:
+    return _CREDENTIALS.sub(lambda found: "***:***@" if found[0].endswith("@") else "***", url)
+
+
+def _clock(settings: Settings) -> str:
+    clock = parse_clock(settings.clock)
+    kind = "the wall clock" if clock.is_live else "stands still, to replay history"
+    return f"{clock.now().isoformat()}, {kind}"
+
+
+def _definitions(settings: Settings) -> str:
+    del settings
+    try:
+        loaded = load(None)
+    except FeatureStoreError:
+        raise
+    except Exception as error:  # the module is the user's and may raise anything
+        raise SettingsError(
+            f"Importing the definitions raised {type(error).__name__}: {error}. Correct the module."
+        ) from error
+    return f"{len(loaded.groups)} feature groups, {len(loaded.training_sets)} training sets"
+
+
+def _registry(settings: Settings) -> str:
+    from feature_store.registry.registry import Registry
+
+    registry = Registry(settings.registry, parse_clock(settings.clock))
+    try:
+        catalog = registry.catalog()
+    finally:
+        registry.close()
+    declared = set() if settings.definitions is None else _declared_groups()
+    unapplied = sorted(declared - catalog.groups.keys())
+    if unapplied:
+        raise UnknownFeatureError(f"Not registered: {', '.join(unapplied)}. Run `feature-store apply`.")
+    return f"{registry!r}, {len(catalog.groups)} groups, {len(catalog.features)} live features"
+
+
+def _declared_groups() -> set[str]:
+    try:
+        return set(load(None).groups)
+    except Exception:  # noqa: BLE001  told by the examination of the definitions
+        return set()
+
+
+def _offline(settings: Settings) -> str:
+    from feature_store.offline.store import OfflineStore
+
+    root = OfflineStore(settings.offline).root
+    # What is written first makes the folder: a store that was never written to is as well as its parent.
+    folder = next(parent for parent in (root, *root.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"writable")
+    except OSError as error:
+        raise SettingsError(
+            f"The folder {folder} cannot be written: {error.strerror}. Give this user the right to, or let "
+            "FEATURE_STORE_OFFLINE name another folder."
+        ) from None
+    return f"{root}, writable" if folder == root else f"{root}, to be made at the first write"
+
+
+def _online(settings: Settings) -> str:
+    from redis import Redis
+
+    from feature_store.online.embedded import EmbeddedRedis
+    from feature_store.online.store import OnlineStore
+
+    clock = parse_clock(settings.clock)
+    url = settings.online or EmbeddedRedis().ensure()
+    with OnlineStore.connect(url, clock) as store:
+        store.ping()
+    with Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as connection:
+        return _judged(connection, embedded=settings.online is None)
+
+
+def _judged(connection: Redis, *, embedded: bool) -> str:
+    from redis.exceptions import NoPermissionError, RedisError
+
+    try:
+        info: dict[str, Any] = connection.info()
+        seconds, micros = connection.time()
+    except NoPermissionError as error:
+        return f"answers; memory, persistence and eviction are not visible to this user ({error})"
+    except RedisError as error:
+        raise OnlineStoreError(f"The online store answers PING but not INFO: {error}.") from None
+    here = SystemClock().now()
+    ahead = (datetime.fromtimestamp(seconds, UTC) - here).total_seconds() + micros / 1e6
+    facts = [
+        "embedded" if embedded else "",
+        f"{info.get('server_name', 'redis')} {info.get('valkey_version') or info.get('redis_version')}",
+        f"{size(info['used_memory'])} used of {size(info['maxmemory']) if info['maxmemory'] else 'no limit'}",
+        f"snapshots {info.get('rdb_last_bgsave_status', 'unknown')}",
+        f"append-only file {'on' if info.get('aof_enabled') else 'off'}",
+        f"eviction {info.get('maxmemory_policy')}",
+        f"clock {ahead:+.2f} s",
+    ]
+    problems = list(_problems(info, ahead))
+    if problems:
+        raise OnlineStoreError(" ".join(problems))
+    return ", ".join(filter(None, facts))
+
+
+def _problems(info: dict[str, Any], ahead: float) -> Iterator[str]:
+    limit, policy = info["maxmemory"], info.get("maxmemory_policy")
+    if limit and policy != "noeviction":
+        yield (
+            f"Eviction policy {policy!r} drops live values when memory is full, and they read as missing: "
+            "`CONFIG SET maxmemory-policy noeviction`."
+        )
+    if limit and info["used_memory"] > _NEARLY_FULL * limit:
+        yield (
+            f"{size(info['used_memory'])} of {size(limit)} are used: raise maxmemory, or store wide groups in the row "
+            "layout."
+        )
+    if info.get("rdb_last_bgsave_status", "ok") != "ok":
+        yield "The last snapshot failed, and the server may refuse writes: see its log, and the space on its disk."
+    if info.get("aof_enabled") and info.get("aof_last_write_status", "ok") != "ok":
+        yield "The last write to the append-only file failed: see the server's log, and the space on its disk."
+    if info.get("role") == "slave":
+        yield "It is a read-only replica: let FEATURE_STORE_ONLINE name the primary."
+    if abs(ahead) > _SKEW_SECONDS:
+        yield (
+            f"Its clock is {ahead:+.1f} s from this machine's, so keys expire at other times than readers expect: "
+            "synchronize both clocks (NTP)."
+        )

@@ -1,0 +1,101 @@
+"""Commands that read values: get (online, now) and history (offline, all times)."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import click
+
+from feature_store.cli.context import open_store
+from feature_store.cli.output import hint, print_json, print_table
+from feature_store.errors import InvalidRequestError
+
+
+@click.command()
+@click.argument("entity_id")
+@click.argument("features", nargs=-1, required=True, metavar="FEATURE...")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def get(entity_id: str, features: tuple[str, ...], *, as_json: bool) -> None:
+    """Read an entity's values from the online store, as a model server sees them now.
+
+    A feature is a name (its current version), name:v2, or the name of a group for all of its features. Entity ids
+    of several keys are joined by |.
+
+    \b
+    Examples:
+      feature-store get N14228 seats arr_delay_mean_7d:v1
+      feature-store get 'EWR|IAH' route_delays --json
+    """
+    with open_store() as store:
+        catalog = store.catalog()
+        selections = catalog.select(features)
+        catalog.entity_of(selections).keys_of(entity_id)
+        store.online.ping()  # connects, so that the timing is the read's alone
+        started = time.perf_counter()
+        [states] = store.online.read_states([entity_id], selections, catalog)
+        milliseconds = (time.perf_counter() - started) * 1000
+        now = store.clock.now()
+    records = []
+    for selection in selections:
+        state = states[selection.label]
+        event = state.event_timestamp
+        ttl = timedelta(seconds=selection.feature.online_ttl_seconds)
+        records.append(
+            {
+                "feature": selection.label,
+                "value": state.value,
+                "status": state.status,
+                "event_timestamp": event,
+                "age_seconds": None if event is None else (now - event).total_seconds(),
+                "ttl_left_seconds": None if event is None else max(0.0, (event + ttl - now).total_seconds()),
+            }
+        )
+    if as_json:
+        print_json({"entity_id": entity_id, "at": now, "milliseconds": milliseconds, "features": records})
+        return
+    print_table(
+        ["feature", "value", "status", "event time", "age", "ttl left"],
+        [(*list(record.values())[:4], *map(_span, list(record.values())[4:])) for record in records],
+    )
+    hint(f"Read in {milliseconds:.2f} ms, at {now.isoformat()}.")
+
+
+def _span(seconds: object) -> timedelta | None:
+    return timedelta(seconds=seconds) if isinstance(seconds, float) else None
+
+
+@click.command()
+@click.argument("entity_id")
+@click.argument("feature")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Greatest number of rows.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def history(entity_id: str, feature: str, *, limit: int, as_json: bool) -> None:
+    """Show an entity's stored values of one feature, newest first, each with the file that holds it.
+
+    \b
+    Example:
+      feature-store history N14228 arr_delay_mean_7d --limit 5
+    """
+    with open_store() as store:
+        catalog = store.catalog()
+        selections = catalog.select([feature])
+        if len(selections) != 1:
+            raise InvalidRequestError(
+                f"{feature!r} is a feature group with {len(selections)} features: name one of them, "
+                f"such as {selections[0].label}."
+            )
+        selected = selections[0].feature
+        rows = store.offline.history(catalog.group(selected.group), entity_id).head(limit)
+    columns = ["value", "event_timestamp", "ingested_at", "file"]
+    cells = rows.select(selected.ref.column, "event_timestamp", "ingested_at", "_file").rows()
+    if as_json:
+        print_json(
+            {
+                "entity_id": entity_id,
+                "feature": str(selected.ref),
+                "rows": [dict(zip(columns, row, strict=True)) for row in cells],
+            }
+        )
+        return
+    print_table(columns, cells, title=f"{selected.ref} of {entity_id}")

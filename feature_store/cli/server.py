@@ -1,0 +1,71 @@
+"""Commands on the embedded server: redis start, stop, status."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from feature_store.cli.output import hint, print_properties
+from feature_store.settings import Settings
+
+if TYPE_CHECKING:
+    from feature_store.online.embedded import EmbeddedStatus
+
+
+@click.group()
+def redis() -> None:
+    """Start, stop or look at the embedded Redis server of the working directory.
+
+    It is used where FEATURE_STORE_ONLINE is not set, and starts by itself when it is needed.
+    """
+    if Settings.from_env().online is not None:
+        hint("FEATURE_STORE_ONLINE names another server: the embedded one is not in use.")
+
+
+@redis.command()
+def start() -> None:
+    """Start the embedded server, if it does not run.
+
+    \b
+    Example:
+      feature-store redis start
+    """
+    from feature_store.online.embedded import EmbeddedRedis
+
+    server = EmbeddedRedis()
+    server.ensure()
+    _show(server.status())
+
+
+@redis.command()
+def stop() -> None:
+    """Save the data and stop the embedded server.
+
+    \b
+    Example:
+      feature-store redis stop
+    """
+    from feature_store.online.embedded import EmbeddedRedis
+
+    click.echo("The embedded server is stopped." if EmbeddedRedis().stop() else "No embedded server was running.")
+
+
+@redis.command()
+def status() -> None:
+    """Show whether the embedded server runs, and where.
+
+    \b
+    Example:
+      feature-store redis status
+    """
+    from feature_store.online.embedded import EmbeddedRedis
+
+    _show(EmbeddedRedis().status())
+
+
+def _show(state: EmbeddedStatus) -> None:
+    print_properties(
+        "embedded server",
+        [("running", state.running), ("url", state.url), ("pid", state.pid), ("folder", str(state.folder))],
+    )

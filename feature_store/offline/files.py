@@ -1,0 +1,83 @@
+"""Atomic replacement of files, under a lock per folder. Knows nothing of Parquet or of features.
+
+A reader sees the old file or the new one, never a part of one, and a writer that is killed at any instruction
+leaves nothing that a reader sees and nothing that stays: the folder's next writer removes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[int]:
+    """Holds the exclusive lock of a folder, waiting for it if need be.
+
+    The lock lies on the folder itself, so there is no lock file to leave behind, and the kernel drops it when its
+    holder dies.
+
+    Yields:
+        The folder's file descriptor.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], None], *, unless: Callable[[], bool]) -> bool:
+    """Writes a file anew and puts it in place in one step that survives a crash of the machine.
+
+    Args:
+        path: The file. Its folder is made if it is missing.
+        write: Writes the content to the handle that it is given.
+        unless: Asked under the folder's lock; True leaves everything as it is.
+
+    Returns:
+        Whether the file was replaced.
+    """
+    _make_folder(path.parent)
+    with locked(path.parent) as folder:
+        _sweep(path.parent)
+        if unless():
+            return False
+        temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
+        try:
+            with temporary.open("xb") as handle:
+                write(handle)
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        os.fsync(folder)
+    return True
+
+
+def _sweep(folder: Path) -> None:
+    # Whoever writes here holds the lock that we hold now: every temporary file belongs to a dead writer.
+    for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+        leftover.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    missing = [folder, *folder.parents]
+    missing = missing[: next(index for index, parent in enumerate(missing) if parent.is_dir())]
+    for parent in reversed(missing):
+        parent.mkdir(exist_ok=True)
+        # A new folder is an entry of its parent: without this, a power failure could lose it with all it holds.
+        descriptor = os.open(parent.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,168 @@
+"""Where rows lie in the offline store: `{root}/{group}/date=YYYY-MM-DD/{writer}.parquet`.
+
+Names of folders and files, and what a name says about the rows inside. Nothing here opens a file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+
+from feature_store.definitions.names import check_name
+from feature_store.errors import InvalidRequestError
+from feature_store.partitions import Partitioning, Window
+
+SUFFIX = ".parquet"
+_DATE_PREFIX = "date="
+_BATCH = re.compile(r"batch(?:-(?P<hour>[01][0-9]|2[0-3]))?")
+_STREAM_WRITER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,239}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PartitionFile:
+    """One Parquet file of a group. Files sort by date, then by file name.
+
+    Attributes:
+        date: UTC day of the rows' event timestamps.
+        name: File name: the writer's name and `.parquet`.
+        path: Where it lies.
+        size: Bytes.
+    """
+
+    date: date
+    name: str
+    path: Path
+    size: int
+
+    @property
+    def writer(self) -> str:
+        """Who wrote it: `batch`, `batch-05` (an hour's batch), or the name of a stream writer."""
+        return self.name.removesuffix(SUFFIX)
+
+    @property
+    def partition_key(self) -> str | None:
+        """Key of the partition that a batch wrote, None for a stream writer's file."""
+        match = _BATCH.fullmatch(self.writer)
+        if match is None:
+            return None
+        return _partitioning(match).key(self.window.start)
+
+    @property
+    def window(self) -> Window:
+        """The span that holds all rows of the file: its hour if an hour's batch wrote it, else its day."""
+        midnight = datetime.combine(self.date, time(), UTC)
+        match = _BATCH.fullmatch(self.writer)
+        hour = int(match["hour"]) if match and match["hour"] else None
+        if hour is None:
+            return Window(midnight, midnight + timedelta(days=1))
+        return Window(midnight + timedelta(hours=hour), midnight + timedelta(hours=hour + 1))
+
+    def belongs_to(self, partitioning: Partitioning) -> bool:
+        """Tells whether this is the batch file of one partition of a partitioning."""
+        match = _BATCH.fullmatch(self.writer)
+        return match is not None and _partitioning(match) is partitioning
+
+    def remedy(self) -> str:
+        """Returns what to do when the file cannot be read, as a sentence."""
+        if self.partition_key is not None:
+            return f"Re-materialize partition {self.partition_key}: the file is then replaced as a whole."
+        return "Move the file away and replay the offsets of the stream that its name tells."
+
+
+def group_folder(root: Path, group: str) -> Path:
+    """Returns the folder of a group.
+
+    Raises:
+        DefinitionError: If the text cannot be a group's name, and so might lead out of the root.
+    """
+    return root / check_name(group, "feature group")
+
+
+def date_folder(root: Path, group: str, day: date) -> Path:
+    """Returns the folder of one UTC day of a group."""
+    return group_folder(root, group) / f"{_DATE_PREFIX}{day.isoformat()}"
+
+
+def batch_path(root: Path, group: str, partitioning: Partitioning, window: Window) -> Path:
+    """Returns the file that the batch materialization of one partition owns.
+
+    Raises:
+        InvalidRequestError: If the window is not exactly one partition.
+    """
+    if len(list(partitioning.windows(window))) != 1:
+        raise InvalidRequestError(
+            f"{window.start.isoformat()} to {window.end.isoformat()} is not one {partitioning.value} partition "
+            f"of group {group!r}: write one partition at a time."
+        )
+    hour = "" if partitioning is Partitioning.DAILY else f"-{window.start:%H}"
+    return date_folder(root, group, window.start.date()) / f"batch{hour}{SUFFIX}"
+
+
+def stream_path(root: Path, group: str, day: date, writer: str) -> Path:
+    """Returns the file that a stream writer owns.
+
+    Raises:
+        InvalidRequestError: If the writer's name cannot name a file, or is one of the batch writer's.
+    """
+    if not _STREAM_WRITER.fullmatch(writer) or _BATCH.fullmatch(writer):
+        raise InvalidRequestError(
+            f"{writer!r} cannot name a stream writer: use letters, digits, '.', '_' and '-' (at most 240), "
+            "starting with a letter or digit, and none of batch, batch-00 ... batch-23."
+        )
+    return date_folder(root, group, day) / f"{writer}{SUFFIX}"
+
+
+def list_files(root: Path, group: str, window: Window | None = None) -> Iterator[PartitionFile]:
+    """Yields a group's files that can hold rows of a window (of all time if None), in no order.
+
+    Foreign folders, hidden files and files of another suffix are no part of the store and are passed over. A
+    group without a folder has no files.
+    """
+    try:
+        folders = list(group_folder(root, group).iterdir())
+    except FileNotFoundError:
+        return
+    for folder in folders:
+        day = _parse_date(folder.name)
+        if day is None or (window and not _overlap(_day(day), window)):
+            continue
+        for path in folder.iterdir():
+            if path.name.startswith(".") or path.suffix != SUFFIX:
+                continue
+            file = PartitionFile(day, path.name, path, path.stat().st_size)
+            if window is None or _overlap(file.window, window):
+                yield file
+
+
+def file_at(path: Path) -> PartitionFile:
+    """Returns the record of a file that lies in a date folder."""
+    return PartitionFile(
+        date.fromisoformat(path.parent.name.removeprefix(_DATE_PREFIX)), path.name, path, path.stat().st_size
+    )
+
+
+def _partitioning(batch: re.Match[str]) -> Partitioning:
+    return Partitioning.HOURLY if batch["hour"] else Partitioning.DAILY
+
+
+def _parse_date(name: str) -> date | None:
+    if not name.startswith(_DATE_PREFIX):
+        return None
+    text = name.removeprefix(_DATE_PREFIX)
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return None
+    return day if day.isoformat() == text else None
+
+
+def _day(day: date) -> Window:
+    midnight = datetime.combine(day, time(), UTC)
+    return Window(midnight, midnight + timedelta(days=1))
+
+
+def _overlap(one: Window, other: Window) -> bool:
+    return one.start < other.end and other.start < one.end

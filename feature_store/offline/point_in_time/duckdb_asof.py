@@ -1,0 +1,129 @@
+"""The DuckDB engine: point-in-time reads in SQL, over Parquet in place, spilling to disk when memory ends."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.errors import FeatureStoreError
+from feature_store.offline.point_in_time.engine import GroupHistory
+from feature_store.offline.point_in_time.labels import AS_OF
+from feature_store.offline.sql import exact_path, identifier, literal
+
+ROW = "_row"
+LABELS = "_labels"
+
+
+class DuckDBEngine:
+    """Finds latest rows by an AS OF join in DuckDB.
+
+    Args:
+        connect: Returns a context manager that yields a connection, such as `DuckDBResource.get_connection`. By
+            default each read opens an in-memory database that spills to a temporary folder.
+        memory_limit: What DuckDB may use before it spills, such as `4GB`; DuckDB's own default if None. It holds for
+            the whole database that `connect` opens.
+    """
+
+    name = "duckdb"
+
+    def __init__(
+        self,
+        connect: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]] | None = None,
+        memory_limit: str | None = None,
+    ) -> None:
+        self._connect = connect or _in_memory
+        self._memory_limit = memory_limit
+
+    def latest(self, labels: pl.DataFrame, history: GroupHistory) -> pl.DataFrame:
+        """Returns the latest row of each label's entity; see `PointInTimeEngine.latest`.
+
+        Raises:
+            FeatureStoreError: If DuckDB ran out of memory.
+        """
+        numbered = labels.with_row_index(ROW)
+        # A cursor has settings and registered tables of its own: the caller's connection stays as it was.
+        with self._connect() as connection, closing(connection.cursor()) as cursor:
+            cursor.execute("SET TimeZone = 'UTC'")
+            if self._memory_limit is not None:
+                cursor.execute(f"SET memory_limit = {literal(self._memory_limit)}")
+            cursor.register(LABELS, numbered.to_arrow())
+            try:
+                found = cursor.sql(
+                    latest_rows_sql(tuple(history.group.entity.join_keys), history.columns, complete=history.complete),
+                    params={
+                        "files": [exact_path(file.path) for file in history.files],
+                        "span_start": history.span.start,
+                        "span_end": history.span.end,
+                    },
+                ).to_arrow_table()
+            except duckdb.OutOfMemoryException as error:
+                raise FeatureStoreError(
+                    f"DuckDB ran out of memory reading group {history.group.name!r} for {labels.height} labels: "
+                    f"raise memory_limit, or read fewer labels at a time. {error}"
+                ) from error
+            finally:
+                cursor.unregister(LABELS)
+        rows = pl.DataFrame(found)
+        return numbered.select(ROW).join(rows, on=ROW, how="left", maintain_order="left").drop(ROW)
+
+
+def latest_rows_sql(keys: tuple[str, ...], columns: tuple[str, ...], *, complete: bool) -> str:
+    """Returns the statement that finds latest rows; parameters `$files`, `$span_start`, `$span_end`.
+
+    An AS OF join picks any row among those of equal time. So it runs on keys and times alone, and the rows that have
+    the time found are fetched after it, the winner among them chosen by the whole rule: nothing is left to chance,
+    and features are read for matched rows only.
+
+    Args:
+        keys: Join keys, validated names.
+        columns: Feature columns, validated names.
+        complete: Whether every file has every column.
+    """
+    key_list = ", ".join(f"h.{identifier(key)}" for key in keys)
+    same_label = _equal("h", "l", keys)
+    same_row = _equal("h", "m", (*keys, EVENT_TIMESTAMP))
+    features = ", ".join(f"h.{identifier(column)}" for column in columns)
+    source = f"read_parquet($files, hive_partitioning = false, union_by_name = {'false' if complete else 'true'})"
+    return f"""
+        WITH observed AS (
+            SELECT {key_list}, h.{EVENT_TIMESTAMP}
+            FROM {source} h
+            SEMI JOIN {LABELS} l ON {same_label}
+            WHERE h.{EVENT_TIMESTAMP} >= $span_start AND h.{EVENT_TIMESTAMP} < $span_end
+        ),
+        matched AS MATERIALIZED (
+            SELECT l.{ROW}, {key_list}, h.{EVENT_TIMESTAMP}
+            FROM {LABELS} l
+            ASOF JOIN observed h ON {same_label} AND l.{AS_OF} >= h.{EVENT_TIMESTAMP}
+        ),
+        winner AS (
+            SELECT {key_list}, h.{EVENT_TIMESTAMP}, {features}
+            FROM {source} h
+            SEMI JOIN matched m ON {same_row}
+            QUALIFY row_number() OVER (
+                PARTITION BY {key_list}, h.{EVENT_TIMESTAMP}
+                ORDER BY h.{INGESTED_AT} DESC NULLS LAST, h.file_index DESC, h.file_row_number DESC
+            ) = 1
+        )
+        SELECT m.{ROW}, h.{EVENT_TIMESTAMP}, {features}
+        FROM matched m JOIN winner h ON {same_row}
+    """  # noqa: S608  # names are validated identifiers, quoted; paths and times are parameters
+
+
+def _equal(left: str, right: str, columns: tuple[str, ...]) -> str:
+    return " AND ".join(f"{left}.{identifier(column)} = {right}.{identifier(column)}" for column in columns)
+
+
+@contextmanager
+def _in_memory() -> Iterator[duckdb.DuckDBPyConnection]:
+    with (
+        tempfile.TemporaryDirectory(prefix="feature-store-") as folder,
+        closing(duckdb.connect(config={"temp_directory": str(Path(folder) / "spill")})) as connection,
+    ):
+        yield connection

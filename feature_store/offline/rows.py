@@ -1,0 +1,94 @@
+"""The rows of a group: their columns and dtypes, and the checks that rows pass before they are written.
+
+What a feature's values may be is the business of its schema; here is only what the store itself relies on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import polars as pl
+
+from feature_store.catalog import Group
+from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.errors import InvalidRowsError
+from feature_store.frames import TIMESTAMP_TYPE, polars_type
+from feature_store.partitions import Window
+
+_EXAMPLES = 3
+
+
+def row_schema(group: Group) -> pl.Schema:
+    """Returns columns and dtypes of a group's rows: join keys, event_timestamp, features, ingested_at."""
+    return pl.Schema(
+        {
+            **key_schema(group),
+            EVENT_TIMESTAMP: TIMESTAMP_TYPE,
+            **{feature.ref.column: polars_type(feature.dtype) for feature in group.features},
+            INGESTED_AT: TIMESTAMP_TYPE,
+        }
+    )
+
+
+def key_schema(group: Group) -> dict[str, pl.DataType]:
+    """Returns a group's join keys and their dtypes, in order."""
+    return {column: polars_type(dtype) for column, dtype in group.entity.key_dtypes.items()}
+
+
+def nan_to_null(schema: pl.Schema, columns: Iterable[str]) -> list[pl.Expr]:
+    """Returns one expression per float column that turns NaN, which the store does not know, into null."""
+    return [pl.col(column).fill_nan(None) for column in columns if schema[column] == pl.Float64()]
+
+
+def checked_rows(group: Group, window: Window, rows: pl.DataFrame) -> pl.DataFrame:
+    """Returns rows as they are stored: canonical column order, sorted, NaN as null.
+
+    Raises:
+        InvalidRowsError: If columns or dtypes are not the group's, a join key or time is null, or a row's event
+            lies outside the window.
+    """
+    schema = row_schema(group)
+    failures = _schema_failures(schema, rows.schema)
+    if not failures:
+        failures = _value_failures(group, window, rows)
+    if failures:
+        raise InvalidRowsError(
+            group.name, failures, "Correct the rows, or apply the group's definition again if it is what changed."
+        )
+    keys = list(group.entity.join_keys)
+    return (
+        rows.select(schema.names())
+        .with_columns(nan_to_null(schema, schema.names()))
+        # Rows of one entity lie together, so that a reader of few entities skips most row groups.
+        .sort(*keys, EVENT_TIMESTAMP, INGESTED_AT, maintain_order=True)
+    )
+
+
+def _schema_failures(expected: pl.Schema, actual: pl.Schema) -> list[str]:
+    missing = [column for column in expected if column not in actual]
+    unknown = [column for column in actual if column not in expected]
+    return [
+        *([f"missing columns: {', '.join(missing)}"] if missing else []),
+        *([f"columns that the group does not have: {', '.join(unknown)}"] if unknown else []),
+        *(
+            f"column {column!r} holds {actual[column]}, not {dtype}"
+            for column, dtype in expected.items()
+            if column in actual and actual[column] != dtype
+        ),
+    ]
+
+
+def _value_failures(group: Group, window: Window, rows: pl.DataFrame) -> list[str]:
+    failures = [
+        f"column {column!r} is null in {rows[column].null_count()} row(s)"
+        for column in (*group.entity.join_keys, EVENT_TIMESTAMP, INGESTED_AT)
+        if rows[column].null_count()
+    ]
+    outside = rows.filter(~pl.col(EVENT_TIMESTAMP).is_between(window.start, window.end, closed="left"))
+    if outside.height:
+        examples = ", ".join(moment.isoformat() for moment in outside[EVENT_TIMESTAMP].head(_EXAMPLES))
+        failures.append(
+            f"{outside.height} row(s) have an {EVENT_TIMESTAMP} outside "
+            f"{window.start.isoformat()} <= t < {window.end.isoformat()}: {examples}"
+        )
+    return failures

@@ -1,0 +1,29 @@
+"""Building blocks of SQL text for DuckDB: quoted names, literals, and paths that are not patterns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from feature_store.definitions.dtypes import Dtype
+
+_TYPES = {"float": "DOUBLE", "int": "BIGINT", "string": "VARCHAR", "bool": "BOOLEAN", "timestamp": "TIMESTAMPTZ"}
+
+
+def identifier(name: str) -> str:
+    """Returns a quoted identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Returns a quoted text literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def exact_path(path: Path) -> str:
+    """Returns a path in which characters of a glob pattern stand for themselves."""
+    return "".join(f"[{character}]" if character in "*?[" else character for character in str(path))
+
+
+def sql_type(dtype: Dtype) -> str:
+    """Returns the DuckDB type of a dtype as it comes out of a Parquet file."""
+    return "FLOAT[]" if dtype.name == "embedding" else _TYPES[dtype.name]

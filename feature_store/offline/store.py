@@ -1,0 +1,202 @@
+"""OfflineStore: the history of all feature values, as Parquet files of one local folder.
+
+It writes whole files and reads rows. Which value was visible when is decided in `point_in_time`, SQL over the
+files is in `views`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import duckdb
+import polars as pl
+
+from feature_store.catalog import Catalog, Group
+from feature_store.clock import to_utc
+from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.definitions.source import day_window
+from feature_store.errors import InvalidRequestError, SettingsError
+from feature_store.offline.files import replace_file
+from feature_store.offline.footers import is_readable, naming_corrupt_files, pass_start, present_columns
+from feature_store.offline.layout import PartitionFile, batch_path, file_at, list_files, stream_path
+from feature_store.offline.rows import checked_rows, nan_to_null, row_schema
+from feature_store.offline.views import create_views
+from feature_store.partitions import Partitioning, Window
+
+ROW_GROUP_ROWS = 131_072
+SOURCE_FILE = "_file"
+"""Column of `OfflineStore.history`; no feature can have a name with a leading underscore."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """What became of a write.
+
+    Attributes:
+        file: The file that is now in place.
+        superseded: Whether the rows were left out because what is in place is to stay: the result of a later pass,
+            or, for a stream writer, the same offsets.
+    """
+
+    file: PartitionFile
+    superseded: bool
+
+
+class OfflineStore:
+    """Feature rows in `{root}/{group}/date=YYYY-MM-DD/{writer}.parquet`.
+
+    Safe for any number of readers and writers in any number of processes of one machine.
+
+    Args:
+        root: A local folder. It need not exist yet.
+
+    Raises:
+        SettingsError: If the root is no local folder.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        if "://" in str(root):
+            raise SettingsError(
+                f"FEATURE_STORE_OFFLINE={str(root)!r}: the offline store is a local folder, other places are not "
+                "supported. Name a folder, for example a mounted volume."
+            )
+        self.root = Path(root).absolute()
+
+    def write_partition(
+        self, group: Group, window: Window, rows: pl.DataFrame, *, metadata: Mapping[str, str]
+    ) -> WrittenFile:
+        """Replaces all that batch materializations have written for one partition, atomically.
+
+        Of two passes over one partition, the one that began later stays, whichever ends first.
+
+        Args:
+            group: The group.
+            window: Exactly one partition of the group.
+            rows: All rows of the partition: join keys, `event_timestamp` (UTC, microseconds, inside the window),
+                one column per feature, `ingested_at`. No rows make an empty file: a materialized partition.
+            metadata: Stored as the file's key-value metadata. `ingested_at` is when the pass began, before it
+                read its source, as an ISO timestamp.
+
+        Raises:
+            InvalidRequestError: If the window is not one partition, or the metadata lacks `ingested_at`.
+            InvalidRowsError: If the rows are not rows of the group and window. Nothing was written.
+        """
+        path = batch_path(self.root, group.name, Partitioning(group.partitioning), window)
+        began = _pass_start(group, metadata)
+        content = _content(checked_rows(group, window, rows), metadata)
+
+        def a_later_pass_is_in_place() -> bool:
+            other = pass_start(path)
+            return other is not None and other > began
+
+        replaced = replace_file(path, content, unless=a_later_pass_is_in_place)
+        return WrittenFile(file_at(path), superseded=not replaced)
+
+    def write_stream_file(
+        self, group: Group, day: date, writer: str, rows: pl.DataFrame, *, metadata: Mapping[str, str]
+    ) -> WrittenFile:
+        """Adds one micro-batch of a stream. Written again under the same name, it changes nothing.
+
+        Args:
+            group: The group.
+            day: UTC day of the rows' event timestamps.
+            writer: The file's name, made of what identifies the micro-batch: topic, partition, offset range.
+            rows: Rows of the day, columns as in `write_partition`.
+            metadata: Stored as the file's key-value metadata.
+
+        Raises:
+            InvalidRequestError: If the writer's name cannot name a file, or is a batch writer's.
+            InvalidRowsError: If the rows are not rows of the group and day. Nothing was written.
+        """
+        path = stream_path(self.root, group.name, day, writer)
+        content = _content(checked_rows(group, day_window(day), rows), metadata)
+        replaced = replace_file(path, content, unless=lambda: is_readable(path))
+        return WrittenFile(file_at(path), superseded=not replaced)
+
+    def files(self, group: str, window: Window | None = None) -> list[PartitionFile]:
+        """Returns a group's files that can hold rows of a window (of all time if None), by date and name."""
+        return sorted(list_files(self.root, group, window))
+
+    def materialized(self, group: Group) -> list[Window]:
+        """Returns the partitions that a batch has materialized, with or without rows, in order."""
+        partitioning = Partitioning(group.partitioning)
+        return sorted(file.window for file in self.files(group.name) if file.belongs_to(partitioning))
+
+    def scan(self, group: Group, window: Window | None = None) -> pl.LazyFrame:
+        """Returns a group's rows of a window (of all time if None), lazily, in no order.
+
+        Columns and dtypes are the group's, whatever the age of a file: a feature that an older file lacks is null.
+
+        Raises:
+            CorruptFileError: If the footer of a file is damaged or not the group's. Damage inside the data shows
+                when the frame is collected, as an error of Polars; `footers.naming_corrupt_files` names the file.
+        """
+        rows = self._scan(group, self.files(group.name, window))
+        if window is not None:
+            rows = rows.filter(pl.col(EVENT_TIMESTAMP).is_between(window.start, window.end, closed="left"))
+        return rows.select(row_schema(group).names())
+
+    def history(self, group: Group, entity_id: str) -> pl.DataFrame:
+        """Returns all rows of one entity, newest first, the row that wins among equal times before the others.
+
+        Returns:
+            The group's columns, and `_file`: path of the row's file below the root.
+
+        Raises:
+            InvalidRequestError: If the entity id is not one of the group's entity.
+            CorruptFileError: If a file is damaged or not the group's.
+        """
+        keys = group.entity.keys_of(entity_id)
+        files = self.files(group.name)
+        with naming_corrupt_files(group, files):
+            rows = (
+                self._scan(group, files)
+                .filter(*(pl.col(column) == value for column, value in keys.items()))
+                .with_row_index("_row")
+                .sort(EVENT_TIMESTAMP, INGESTED_AT, "_row", descending=True)
+                .drop("_row")
+                .collect()
+            )
+        prefix = f"{self.root}/"
+        return rows.with_columns(pl.col(SOURCE_FILE).str.strip_prefix(prefix))
+
+    def connect_views(self, catalog: Catalog, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+        """Creates DuckDB views over the store: one per group, and `feature_value`; see `views.create_views`."""
+        create_views(self.root, [(group, self.files(group.name)) for group in catalog.groups.values()], connection)
+        return connection
+
+    def _scan(self, group: Group, files: list[PartitionFile]) -> pl.LazyFrame:
+        schema = row_schema(group)
+        if not files:
+            return pl.LazyFrame(schema={**schema, SOURCE_FILE: pl.String})
+        present_columns(group, files)
+        return pl.scan_parquet(
+            [file.path for file in files],
+            schema=schema,
+            glob=False,
+            hive_partitioning=False,
+            missing_columns="insert",
+            extra_columns="ignore",
+            include_file_paths=SOURCE_FILE,
+        ).with_columns(nan_to_null(schema, schema.names()))
+
+
+def _content(rows: pl.DataFrame, metadata: Mapping[str, str]) -> Callable[[BinaryIO], None]:
+    def write(handle: BinaryIO) -> None:
+        rows.write_parquet(handle, compression="zstd", row_group_size=ROW_GROUP_ROWS, metadata=dict(metadata))
+
+    return write
+
+
+def _pass_start(group: Group, metadata: Mapping[str, str]) -> datetime:
+    try:
+        return to_utc(datetime.fromisoformat(metadata[INGESTED_AT]))
+    except (KeyError, ValueError):
+        raise InvalidRequestError(
+            f"Metadata of a partition of group {group.name!r} needs {INGESTED_AT!r}, an ISO timestamp of when the pass "
+            f"began, got {metadata.get(INGESTED_AT)!r}."
+        ) from None

@@ -1,0 +1,70 @@
+"""Names of the keys in the online store. What the keys hold belongs to `values` and `stamps`.
+
+Every key is a prefix, the entity id and a suffix, so that whole columns of keys are built by concatenation.
+On a cluster the entity id stands in braces, the hash tag that keeps all keys of one entity in one slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from feature_store.definitions.names import FeatureRef
+from feature_store.errors import InvalidRequestError
+
+
+class KeyShape(NamedTuple):
+    """A family of keys, one per entity.
+
+    Attributes:
+        prefix: What stands before the entity id.
+        suffix: What stands after it.
+    """
+
+    prefix: str
+    suffix: str
+
+    def of(self, entity_id: str) -> str:
+        """Returns the key of one entity."""
+        return f"{self.prefix}{entity_id}{self.suffix}"
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpace:
+    """How keys are spelled.
+
+    Attributes:
+        hash_tags: Whether entity ids stand in braces, as a cluster needs it.
+    """
+
+    hash_tags: bool = False
+
+    def feature(self, ref: FeatureRef) -> KeyShape:
+        """Returns the keys that hold a feature's values: `feature:clicks_7d:v2:user_42`."""
+        return self._shape(f"feature:{ref}:")
+
+    def stamp(self, group: str) -> KeyShape:
+        """Returns the keys that hold the stamps of a group's rows: `feature_stamp:user_activity:user_42`."""
+        return self._shape(f"feature_stamp:{group}:")
+
+    def check(self, entity_ids: Iterable[str]) -> None:
+        """Refuses entity ids that cannot be keys.
+
+        Without hash tags every text can. With them an empty id, or one that begins with `}`, would close the
+        tag at once, and the entity's keys would scatter over the slots.
+
+        Raises:
+            InvalidRequestError: If an id is refused.
+        """
+        if not self.hash_tags:
+            return
+        for entity_id in entity_ids:
+            if not entity_id or entity_id.startswith("}"):
+                raise InvalidRequestError(
+                    f"Entity id {entity_id!r} cannot be stored on a cluster: an id there must not be empty or begin "
+                    "with '}', which would end the hash tag that keeps an entity's keys together. Prefix the id."
+                )
+
+    def _shape(self, prefix: str) -> KeyShape:
+        return KeyShape(f"{prefix}{{", "}") if self.hash_tags else KeyShape(prefix, "")

@@ -1,0 +1,108 @@
+"""What a layout is: how the rows of a group become keys, and keys become values again.
+
+The writer and the reader know layouts only by these interfaces. A layout decides keys, arguments and script; it
+does not decide which rows are written, when they are sent, or what happens when the server does not answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from feature_store.catalog import Feature, Group
+from feature_store.online.keys import KeySpace
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Status = Literal["present", "null", "missing", "expired"]
+
+
+class DecodedRow(NamedTuple):
+    """What one entity's keys say about the requested features of one group, at one instant.
+
+    Attributes:
+        values: One value per feature, None unless its status is `present`.
+        statuses: One status per feature.
+        event: Event time of the stored row in microseconds since 1970, None where there is none.
+        ingested: When that row was ingested, likewise.
+    """
+
+    values: list[Any]
+    statuses: list[Status]
+    event: int | None
+    ingested: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRows:
+    """Rows in the server's protocol: one item per row, in order.
+
+    Attributes:
+        keys: The row's keys, each as a protocol bulk string, joined.
+        arguments: The row's script arguments, likewise.
+    """
+
+    keys: list[bytes]
+    arguments: list[bytes]
+
+
+class GroupRead(Protocol):
+    """Reads some features of one group."""
+
+    def keys(self, entity_id: str) -> list[str]:
+        """Returns the keys to fetch for one entity, always the same number."""
+        ...
+
+    def decode(self, entity_id: str, replies: Sequence[bytes | None], now: int) -> DecodedRow:
+        """Applies the visibility rule to the values of one entity's keys, at `now` in microseconds since 1970.
+
+        Raises:
+            OnlineStoreError: If a key holds what this store did not write.
+        """
+        ...
+
+
+class GroupWrite(Protocol):
+    """Writes whole rows of one group.
+
+    The script takes the keys of some rows and, as arguments, `preamble` and then each row's arguments. It decides
+    for each row whether it is the newest, writes all or none of its keys, and returns how many rows it wrote.
+
+    Attributes:
+        script: Lua source.
+        preamble: Arguments that stand once before those of the rows.
+        keys_per_row: Number of keys of each row.
+        arguments_per_row: Number of arguments of each row.
+    """
+
+    script: str
+    preamble: tuple[str, ...]
+    keys_per_row: int
+    arguments_per_row: int
+
+    def encode(self, rows: pl.DataFrame, now: datetime, expire_after: datetime | None) -> EncodedRows:
+        """Encodes rows.
+
+        Args:
+            rows: `entity_id` (text), `event_timestamp` and `ingested_at` (integers, microseconds since 1970), and
+                the features' columns. At `now` every row is visible for at least one feature.
+            now: The store's present.
+            expire_after: Keys that expire after this instant expire on the server; others are kept until they
+                are overwritten. None: all keys expire on the server.
+        """
+        ...
+
+
+class Layout(Protocol):
+    """A way to store groups."""
+
+    def reading(self, keys: KeySpace, group: Group, features: Sequence[Feature]) -> GroupRead:
+        """Returns what reads some features of a group."""
+        ...
+
+    def writing(self, keys: KeySpace, group: Group) -> GroupWrite:
+        """Returns what writes rows of a group."""
+        ...

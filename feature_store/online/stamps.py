@@ -1,0 +1,53 @@
+"""Stamps: the event time and ingestion time of the row that an entity's values come from.
+
+A stamp is text of 37 characters, `{event_timestamp}:{ingested_at}`, each the microseconds since
+0001-01-01T00:00:00Z in 18 digits. Counted from the year 1 they are never negative, so that stamps compare as
+text in the order of (event_timestamp, ingested_at), in any locale and without floating point: that comparison,
+made inside the server, is "newest wins". Also the arithmetic of times that both writer and reader need.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from feature_store.catalog import Feature
+from feature_store.clock import EPOCH
+
+if TYPE_CHECKING:
+    import polars as pl
+
+WIDTH = 18
+YEAR_ONE = datetime(1, 1, 1, tzinfo=UTC)
+EARLIEST = (YEAR_ONE - EPOCH) // timedelta(microseconds=1)
+LATEST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+"""End of the span that stamps can hold, years 1 to 9999, in microseconds since 1970."""
+
+
+def stamp_expression(event: pl.Expr, ingested: pl.Expr) -> pl.Expr:
+    """Returns the stamps of two integer columns of microseconds since 1970."""
+    import polars as pl
+
+    digits = [(micros - EARLIEST).cast(pl.String).str.zfill(WIDTH) for micros in (event, ingested)]
+    return pl.concat_str(digits, separator=":")
+
+
+def parse_stamp(raw: bytes) -> tuple[int, int]:
+    """Returns event time and ingestion time of a stamp, in microseconds since 1970.
+
+    Raises:
+        ValueError: If the bytes are no stamp.
+    """
+    if len(raw) != 2 * WIDTH + 1:
+        raise ValueError(f"a stamp has {2 * WIDTH + 1} bytes, not {len(raw)}")
+    return int(raw[:WIDTH]) + EARLIEST, int(raw[WIDTH + 1 :]) + EARLIEST
+
+
+def to_datetime(micros: int) -> datetime:
+    """Returns microseconds since 1970 as an aware UTC datetime."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+def ttl_micros(feature: Feature) -> int:
+    """Returns a feature's time to live in microseconds, cut to 250,000 years so that sums stay within int64."""
+    return min(feature.online_ttl_seconds, 8 * 10**12) * 1_000_000

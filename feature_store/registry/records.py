@@ -1,0 +1,90 @@
+"""Plain records that the registry takes and gives, beside those of `feature_store.catalog`.
+
+No connection and no SQL: whoever fills or reads one needs no SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from feature_store.definitions.names import FeatureRef
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyReport:
+    """What one `Registry.apply` did. Features are references, groups are names.
+
+    Attributes:
+        created: Features and groups that were not registered before.
+        updated: Those whose description, owner, tags, time to live, look-back, code or feature list changed.
+        unchanged: Those that were registered exactly so.
+        changed_code: Registered groups whose transform or look-back is not the one that was last applied. What is
+            stored was computed by the former code until it is materialized again.
+        dropped: Features that are live but no longer in their group's schema. They keep being served until they are
+            retired.
+    """
+
+    created: tuple[FeatureRef | str, ...]
+    updated: tuple[FeatureRef | str, ...]
+    unchanged: tuple[FeatureRef | str, ...]
+    changed_code: tuple[str, ...]
+    dropped: tuple[FeatureRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSetRecord:
+    """One version of a training set that was written.
+
+    Attributes:
+        name: Name of the training set.
+        version: Its version, 1 or more.
+        label_fingerprint: Digest of the label frame.
+        features: The features, each with the version that was read.
+        source_files: Files of the offline store that were read.
+        row_count: Number of rows, one per label.
+        baseline: Profile of each feature at the time of training, for drift. Plain JSON values; NaN becomes null.
+        path: Where the rows were written.
+        created_at: When it was written. Naive is taken as UTC; the registry gives aware UTC.
+    """
+
+    name: str
+    version: int
+    label_fingerprint: str
+    features: tuple[FeatureRef, ...]
+    source_files: tuple[str, ...]
+    row_count: int
+    baseline: Mapping[str, Any]
+    path: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorRecord:
+    """One measurement of a feature's distribution.
+
+    Attributes:
+        feature_id: The registry's number of the feature.
+        n: Number of values, nulls included.
+        mean: Mean of the values that are not null; None where there is none (NaN is stored as None, here and below).
+        stddev: Their standard deviation.
+        null_rate: Share of nulls, 0 to 1.
+        minimum: Least value.
+        maximum: Greatest value.
+        psi: Population stability index against the baseline.
+        details: What else was measured. Plain JSON values.
+        computed_at: When it was measured. Naive is taken as UTC; the registry gives aware UTC.
+    """
+
+    feature_id: int
+    n: int
+    computed_at: datetime
+    mean: float | None = None
+    stddev: float | None = None
+    null_rate: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    psi: float | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)

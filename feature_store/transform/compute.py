@@ -1,0 +1,51 @@
+"""From source events to the feature rows of a window: the only place that calls a group's function."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from feature_store.definitions.group import FeatureGroup
+from feature_store.definitions.names import EVENT_TIMESTAMP
+from feature_store.errors import DefinitionError
+from feature_store.frames import utc_micros
+from feature_store.partitions import Window
+
+
+def compute(group: FeatureGroup, window: Window) -> pl.DataFrame:
+    """Returns the feature rows whose event time lies in a window, computed from the source.
+
+    The function sees the events of the window and of the look-back before it; rows that it emits for the look-back
+    itself are dropped, since they may lack events of their own past.
+
+    Args:
+        group: The feature group.
+        window: Any span of time; one day or a year give the same rows.
+
+    Returns:
+        The function's rows, as it emits them (columns unchecked), in no order.
+
+    Raises:
+        MissingSourceError: If events of the window or its look-back have not landed.
+        DefinitionError: If the function returns no lazy frame, or one without `event_timestamp`.
+    """
+    events = group.source.scan(Window(window.start - group.lookback, window.end))
+    return apply_transform(group, events, window)
+
+
+def apply_transform(group: FeatureGroup, events: pl.LazyFrame, window: Window) -> pl.DataFrame:
+    """Returns the feature rows of a window, computed from events given by the caller; see `compute`."""
+    rows = group.transform(events)
+    if not isinstance(rows, pl.LazyFrame):
+        raise DefinitionError(
+            f"The function of feature group {group.name!r} returned {type(rows).__name__}: "
+            "it receives a polars.LazyFrame and returns one."
+        )
+    schema = rows.collect_schema()
+    if EVENT_TIMESTAMP not in schema:
+        raise DefinitionError(
+            f"The rows of feature group {group.name!r} have no column {EVENT_TIMESTAMP!r}, only {schema.names()}: "
+            "emit the instant at which each row became known."
+        )
+    event_time = utc_micros(EVENT_TIMESTAMP, schema)
+    inside = event_time.is_between(window.start, window.end, closed="left") | event_time.is_null()
+    return rows.with_columns(event_time).filter(inside).collect()

@@ -1,0 +1,135 @@
+"""Which rows the stores accept: columns, dtypes, keys, times and the schema's rules. Nothing is repaired silently."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+from pandera.errors import SchemaErrors
+
+from feature_store.definitions.dtypes import Dtype
+from feature_store.definitions.group import FeatureGroup
+from feature_store.definitions.names import EVENT_TIMESTAMP
+from feature_store.errors import InvalidRequestError, InvalidRowsError
+from feature_store.frames import TIMESTAMP_TYPE, polars_type, utc_micros
+
+_EXAMPLES = 3
+
+
+def validate(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame:
+    """Returns rows in the group's canonical form, or refuses all of them.
+
+    Args:
+        group: The feature group.
+        rows: Join keys, `event_timestamp` and one column per feature, in any order. Integers and floats of any
+            width are widened, categoricals become text, lists of the right length become embeddings, times become
+            UTC microseconds, NaN becomes null. Rows that are equal in every column count once.
+
+    Returns:
+        The rows with the columns of `group.columns` but `ingested_at`, in the canonical dtypes.
+
+    Raises:
+        InvalidRowsError: If a column is missing, unknown or of another dtype; if a key or time is null; if two
+            rows of one entity share an event time; or if a value breaks a rule of the schema.
+    """
+    canonical = _canonical(group, rows)
+    failures = _key_failures(group, canonical)
+    try:
+        group.schema.validate(canonical.select(spec.ref.column for spec in group.features), lazy=True)
+    except SchemaErrors as errors:
+        failures += _schema_failures(errors.failure_cases)
+    if failures:
+        raise InvalidRowsError(
+            group.name, failures, "Correct the group's function or its source, or the rule in its FeatureSchema."
+        )
+    return canonical
+
+
+def _canonical(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame:
+    expected: dict[str, Dtype] = {
+        **group.entity.key_dtypes,
+        **{spec.ref.column: spec.dtype for spec in group.features},
+    }
+    wanted = [*group.entity.join_keys, EVENT_TIMESTAMP, *(spec.ref.column for spec in group.features)]
+    missing = [column for column in wanted if column not in rows.columns]
+    unknown = [column for column in rows.columns if column not in wanted]
+    failures = [f"column {column!r} is missing" for column in missing]
+    failures += [f"column {column!r} is neither a join key nor a feature of {group.schema.__name__}" for column in unknown]
+    if failures:
+        raise InvalidRowsError(group.name, failures, f"Rows need exactly the columns {wanted}.")
+    expressions = []
+    for column in wanted:
+        actual = rows.schema[column]
+        try:
+            expressions.append(
+                utc_micros(column, rows.schema)
+                if column == EVENT_TIMESTAMP
+                else _conversion(column, actual, expected[column], rows.schema)
+            )
+        except InvalidRequestError as error:
+            failures.append(str(error))
+    if failures:
+        raise InvalidRowsError(group.name, failures, "Cast the columns in the group's function.")
+    try:
+        return rows.select(expressions).unique(maintain_order=True)
+    except (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidRowsError(group.name, [reason], "Cast the columns in the group's function.") from None
+
+
+def _conversion(column: str, actual: pl.DataType, dtype: Dtype, schema: Mapping[str, pl.DataType]) -> pl.Expr:
+    target = polars_type(dtype)
+    value = pl.col(column)
+    if actual == pl.Null:
+        return value.cast(target)
+    if dtype.name == "timestamp":
+        return utc_micros(column, schema)
+    if dtype.name == "float" and (actual.is_float() or actual.is_integer()):
+        return value.cast(pl.Float64).fill_nan(None)
+    if dtype.name == "int" and actual.is_integer():
+        return value.cast(pl.Int64)
+    if dtype.name == "string" and isinstance(actual, (pl.Categorical, pl.Enum)):
+        return value.cast(pl.String)
+    if dtype.name == "embedding" and isinstance(actual, (pl.List, pl.Array)) and actual.inner.is_numeric():
+        return value.cast(target)
+    if actual == target:
+        return value
+    raise InvalidRequestError(f"column {column!r} holds {actual}, the schema declares {dtype}")
+
+
+def _key_failures(group: FeatureGroup, rows: pl.DataFrame) -> list[str]:
+    keys = [*group.entity.join_keys, EVENT_TIMESTAMP]
+    failures = []
+    for column in keys:
+        count = rows[column].null_count()
+        if count:
+            examples = rows.filter(pl.col(column).is_null()).head(1).to_dicts()
+            failures.append(f"{column!r} is null in {count:,} of {rows.height:,} rows, for example {examples}")
+    if failures:
+        return failures
+    repeated = rows.filter(pl.struct(keys).is_duplicated())
+    if repeated.height:
+        shared = repeated.select(keys).unique(maintain_order=True).head(_EXAMPLES).rows()
+        failures.append(
+            f"{repeated.height:,} rows share entity and event time with another but differ in values: "
+            f"{_shown(shared)}; emit one row per entity and event time"
+        )
+    return failures
+
+
+def _schema_failures(cases: pl.DataFrame) -> list[str]:
+    failures = []
+    grouped = cases.group_by("column", "check", maintain_order=True)
+    for (column, check), group in grouped:
+        examples = group["failure_case"].head(_EXAMPLES).to_list()
+        failures.append(f"column {column!r} breaks {check} in {group.height:,} rows, for example {_shown(examples)}")
+    return failures
+
+
+def _shown(examples: Sequence[object]) -> str:
+    return ", ".join(str(example) for example in examples)
+
+
+def with_ingestion_time(rows: pl.DataFrame, ingested_at: object) -> pl.DataFrame:
+    """Returns validated rows with the column `ingested_at`."""
+    return rows.with_columns(pl.lit(ingested_at, dtype=TIMESTAMP_TYPE).alias("ingested_at"))

@@ -1,0 +1,172 @@
+"""Writers that are killed, that race, and readers in their midst."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+
+import duckdb
+import polars as pl
+import pytest
+
+from feature_store.offline.files import replace_file
+from feature_store.offline.store import OfflineStore
+from tests.offline.groups import FIRST_DAY, JAN_1, PASS, at, group, metadata, rows
+
+CLICKS = group("clicks_daily")
+
+# Says when it is about to write, then writes the partition over and over until it is killed.
+WRITER = """
+import sys
+from tests.offline.test_atomic_writes import CLICKS, contents
+from tests.offline.groups import FIRST_DAY, PASS, metadata
+from feature_store.offline.store import OfflineStore
+store, frame = OfflineStore(sys.argv[1]), contents(1.0, 50_000)
+print("writing", flush=True)
+while True:
+    store.write_partition(CLICKS, FIRST_DAY, frame, metadata=metadata())
+"""
+
+
+def contents(value: float, height: int = 1000) -> pl.DataFrame:
+    """Returns rows that all carry one value: a mixture of two writes would show."""
+    schema = rows(CLICKS, [{"user_id": "u", "event_timestamp": JAN_1, "clicks": value, "seats": height}])
+    return pl.concat([schema] * height).with_columns(
+        user_id=pl.int_range(height).cast(pl.String), event_timestamp=pl.lit(JAN_1).cast(pl.Datetime("us", "UTC"))
+    )
+
+
+def tree(store: OfflineStore) -> dict[str, bytes]:
+    """Returns every file below the root, hidden ones included."""
+    return {str(path.relative_to(store.root)): path.read_bytes() for path in store.root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.kill
+def test_killed_at_any_moment_a_second_run_gives_what_one_run_gives(tmp_path):
+    undisturbed = OfflineStore(tmp_path / "undisturbed")
+    undisturbed.write_partition(CLICKS, FIRST_DAY, contents(1.0, 50_000), metadata=metadata())
+    store = OfflineStore(tmp_path / "killed")
+    chance = random.Random(0)
+    for _ in range(4):
+        with subprocess.Popen([sys.executable, "-c", WRITER, str(store.root)], stdout=subprocess.PIPE) as writer:
+            assert writer.stdout.readline() == b"writing\n"
+            time.sleep(chance.uniform(0, 0.08))
+            writer.kill()
+        assert all(file.size for file in store.files("clicks_daily"))
+        assert store.scan(CLICKS).collect().height in {0, 50_000}
+        store.write_partition(CLICKS, FIRST_DAY, contents(1.0, 50_000), metadata=metadata())
+        assert tree(store) == tree(undisturbed)
+
+
+@pytest.mark.kill
+def test_killed_half_way_through_a_file_nothing_of_it_is_seen_and_nothing_stays(tmp_path):
+    path = tmp_path / "folder" / "part.parquet"
+    script = (
+        "import os, signal, sys, pathlib\n"
+        "from feature_store.offline.files import replace_file\n"
+        "def write(handle):\n"
+        "    handle.write(b'half'); handle.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "replace_file(pathlib.Path(sys.argv[1]), write, unless=lambda: False)\n"
+    )
+    for other in ("part.parquet", "other.parquet"):
+        ended = subprocess.run([sys.executable, "-c", script, str(path.with_name(other))], check=False)
+        assert ended.returncode == -signal.SIGKILL
+        (leftover,) = os.listdir(path.parent)
+        assert leftover.startswith(".")
+        assert not leftover.endswith(".parquet")
+        replace_file(path, lambda handle: handle.write(b"whole"), unless=lambda: False)
+        assert os.listdir(path.parent) == ["part.parquet"]
+        path.unlink()
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "part.parquet"
+    path.write_bytes(b"old")
+
+    def fail(handle):
+        handle.write(b"half")
+        raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        replace_file(path, fail, unless=lambda: False)
+    assert os.listdir(tmp_path) == ["part.parquet"]
+    assert path.read_bytes() == b"old"
+
+
+def test_readers_see_one_version_or_the_other(tmp_path):
+    store = OfflineStore(tmp_path)
+    store.write_partition(CLICKS, FIRST_DAY, contents(0.0), metadata=metadata())
+    pattern = f"{tmp_path}/clicks_daily/*/*.parquet"
+
+    def write() -> None:
+        for version in range(60):
+            frame = contents(float(version), 1000 + version)
+            store.write_partition(CLICKS, FIRST_DAY, frame, metadata=metadata(PASS + timedelta(seconds=version)))
+
+    seen = set()
+    with ThreadPoolExecutor(1) as pool, duckdb.connect() as connection:
+        writer = pool.submit(write)
+        while not writer.done():
+            found = store.scan(CLICKS).select(pl.col("clicks").unique(), height=pl.len()).collect()
+            assert found.height == 1
+            assert found["height"].item() == 1000 + found["clicks"].item()
+            by_sql = "SELECT min(clicks), max(clicks), count(*) FROM read_parquet(?)"
+            least, greatest, height = connection.execute(by_sql, [pattern]).fetchone()
+            assert least == greatest == height - 1000
+            seen.add(least)
+        writer.result()
+    assert len(seen) > 1
+
+
+def test_the_pass_that_began_last_stays_whichever_ends_first(tmp_path):
+    store = OfflineStore(tmp_path)
+    order = list(range(24))
+    random.Random(1).shuffle(order)
+
+    def write(number: int) -> bool:
+        began = PASS + timedelta(microseconds=number)
+        written = store.write_partition(CLICKS, FIRST_DAY, contents(float(number)), metadata=metadata(began))
+        return written.superseded
+
+    with ThreadPoolExecutor(4) as pool:
+        superseded = dict(zip(order, pool.map(write, order), strict=True))
+    assert not superseded[23]
+    assert any(superseded.values())
+    assert store.scan(CLICKS).select(pl.col("clicks").unique()).collect().item() == 23.0
+    assert list(tree(store)) == ["clicks_daily/date=2024-01-01/batch.parquet"]
+
+
+def test_the_same_pass_again_gives_the_same_bytes(tmp_path):
+    one, two = OfflineStore(tmp_path / "one"), OfflineStore(tmp_path / "two")
+    for store, times in ((one, 1), (two, 2)):
+        for _ in range(times):
+            written = store.write_partition(CLICKS, FIRST_DAY, contents(1.0), metadata=metadata())
+            assert not written.superseded
+    assert tree(one) == tree(two)
+
+
+def test_a_stream_file_written_again_changes_nothing(tmp_path):
+    store = OfflineStore(tmp_path)
+    frame = rows(CLICKS, [{"user_id": "u", "event_timestamp": at(0, 1), "clicks": 1.0}])
+    first = store.write_stream_file(CLICKS, date(2024, 1, 1), "topic-0-0-9", frame, metadata={})
+    before = tree(store)
+    second = store.write_stream_file(
+        CLICKS, date(2024, 1, 1), "topic-0-0-9", frame.with_columns(clicks=2.0), metadata={}
+    )
+    assert (first.superseded, second.superseded, second.file) == (False, True, first.file)
+    assert tree(store) == before
+
+
+def test_a_damaged_file_is_replaced_by_writing_its_partition_again(tmp_path):
+    store = OfflineStore(tmp_path)
+    written = store.write_partition(CLICKS, FIRST_DAY, contents(1.0), metadata=metadata(PASS + timedelta(days=9)))
+    written.file.path.write_bytes(b"PAR1 damaged")
+    again = store.write_partition(CLICKS, FIRST_DAY, contents(2.0), metadata=metadata())
+    assert not again.superseded
+    assert store.scan(CLICKS).collect().height == 1000

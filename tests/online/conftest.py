@@ -1,0 +1,24 @@
+"""Real servers for the tests of the online store: one per kind and test process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+
+from tests.servers.redis import RedisServer, find_binaries
+
+
+@pytest.fixture(scope="session", params=sorted(find_binaries()))
+def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    with RedisServer(request.param) as running:
+        yield running
+
+
+@pytest.fixture
+def redis(server: RedisServer) -> Iterator[Redis]:
+    """A plain client of an empty server."""
+    with server.client() as client:
+        client.flushall()
+        yield client
