@@ -92,7 +92,7 @@ def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
             store.apply([group])
             try:
                 for span in contiguous(group, list(context.partition_keys)):
-                    for done in store.materialize(group, span, run_id=context.run_id):
+                    for done in store.materialize(group, span, run_id=context.run.run_id):
                         for partition in done.partitions:
                             numbers[partition.key] = partition_metadata(partition)
                             results[partition.key] = check_partition(group, partition.profile)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from feature_store.cli.context import definitions_option, load, open_store
-from feature_store.cli.output import hint, print_json, print_properties, print_table, size
+from feature_store.cli.output import examples, hint, print_json, print_properties, print_table, size
 
 if TYPE_CHECKING:
     from feature_store.catalog import Catalog, Feature, Group
@@ -17,16 +17,13 @@ if TYPE_CHECKING:
     from feature_store.store import FeatureStore
 
 
-@click.command()
+@click.command(epilog=examples("feature-store apply --definitions feature_assets.flights"))
 @definitions_option
 def apply(definitions: str | None) -> None:
-    """Register all feature groups of the definitions module: all of them, or none.
+    """Register all feature groups.
 
-    Applying again changes nothing; a change that would break readers is refused, with the remedy.
-
-    \b
-    Example:
-      feature-store apply --definitions feature_assets.flights
+    Those of the definitions module: all of them, or on any error none. Applying again changes nothing; a change that
+    would break readers is refused, with the remedy.
     """
     groups = load(definitions).groups
     with open_store() as store:
@@ -52,15 +49,10 @@ def apply(definitions: str | None) -> None:
         hint(f"{reference} left its schema and is still served: `feature-store retire {reference}` ends that.")
 
 
-@click.command(name="list")
+@click.command(name="list", epilog=examples("feature-store list --json"))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_registered(*, as_json: bool) -> None:
-    """List all registered feature groups and their features.
-
-    \b
-    Example:
-      feature-store list --json
-    """
+    """List registered groups and features."""
     with open_store() as store:
         catalog = store.catalog()
     groups = [catalog.groups[name] for name in sorted(catalog.groups)]
@@ -80,17 +72,12 @@ def _listing(groups: list[Group]) -> Iterator[tuple[object, ...]]:
             yield group.name, feature.entity, str(feature.ref), str(feature.dtype), ttl, feature.owner, about
 
 
-@click.command()
+@click.command(epilog=examples("feature-store show plane_delays", "feature-store show seats:v1"))
 @click.argument("name")
 def show(name: str) -> None:
-    """Show all that is registered of a feature, a group or an entity, and what is stored of it.
+    """Show a feature, a group or an entity.
 
-    A bare feature name shows its live versions, name:vN that version.
-
-    \b
-    Examples:
-      feature-store show plane_delays
-      feature-store show seats:v1
+    All that is registered of it, and what is stored. A bare feature name shows its live versions, name:vN that version.
     """
     from feature_store.definitions.names import FeatureRef
     from feature_store.errors import UnknownFeatureError, did_you_mean
@@ -205,17 +192,13 @@ def _show_stored(group: Group, store: FeatureStore) -> None:
     print_properties("stored", facts)
 
 
-@click.command()
+@click.command(epilog=examples("feature-store retire late_share:v1"))
 @click.argument("reference", metavar="NAME:vN")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def retire(reference: str, *, yes: bool) -> None:
-    """Retire one version of a feature, for good: it is no longer computed or served.
+    """Retire one version of a feature.
 
-    Its online keys expire by themselves; its stored history stays.
-
-    \b
-    Example:
-      feature-store retire late_share:v1
+    For good: it is no longer computed or served. Its online keys expire by themselves; its stored history stays.
     """
     from feature_store.definitions.names import FeatureRef
 

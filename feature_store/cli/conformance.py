@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from feature_store.cli.context import definitions_option, load
-from feature_store.cli.output import print_table
+from feature_store.cli.output import examples, print_table
 from feature_store.cli.ranges import chosen_span, range_options
 from feature_store.errors import InvalidRequestError
 from feature_store.partitions import Window
@@ -14,21 +14,17 @@ from feature_store.settings import Settings
 _DEFAULT_PARTITIONS = 7
 
 
-@click.command()
+@click.command(epilog=examples("feature-store test plane_delays --from 2013-02-01 --to 2013-02-07"))
 @click.argument("group")
 @range_options
 @click.option("--seed", default=0, show_default=True, help="Chooses the sampled entities, instants and orders.")
 @definitions_option
 def test(group: str, first: str | None, last: str | None, seed: int, definitions: str | None) -> None:
-    """Check that a group's function gives the same rows however it is run.
+    """Check a group against the contract.
 
-    On real events, of the last 7 complete partitions by default: partition by partition, entity by entity, in any
-    order, without later events, without events before the look-back. Nothing is written. Exit code 1 if a promise
-    does not hold.
-
-    \b
-    Example:
-      feature-store test plane_delays --from 2013-02-01 --to 2013-02-07
+    Its function must give the same rows however it is run. On real events, of the last 7 complete partitions by
+    default: partition by partition, entity by entity, in any order, without later events, without events before the
+    look-back. Nothing is written. Exit code 1 if a promise does not hold.
     """
     from feature_store.clock import parse_clock
     from feature_store.transform.conformance import check_conformance

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from feature_store.cli.context import load
-from feature_store.cli.output import print_properties, print_table, size
+from feature_store.cli.output import examples, print_properties, print_table, size
 from feature_store.clock import SystemClock, parse_clock
 from feature_store.errors import FeatureStoreError, OnlineStoreError, SettingsError, UnknownFeatureError
 from feature_store.settings import Settings
@@ -19,20 +19,19 @@ from feature_store.settings import Settings
 if TYPE_CHECKING:
     from redis import Redis
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/]*:[^/]*@|(?<=password=)[^&]+", re.IGNORECASE)
+# Up to the last @, and with no scheme too: a malformed URL must not show what would be a password in a good one.
+_CREDENTIALS = re.compile(r"^(?P<scheme>[a-z0-9+]+://)?.*@", re.IGNORECASE)
+_PASSWORD_OPTION = re.compile(r"(?<=password=)[^&]*", re.IGNORECASE)
 _SKEW_SECONDS = 1.0
 _NEARLY_FULL = 0.9
 
 
-@click.command()
+@click.command(epilog=examples("feature-store doctor"))
 def doctor() -> None:
-    """Check settings, registry, both stores, the definitions and the clock; say what to do about problems.
+    """Find out what is wrong, and the remedy.
 
-    Starts the embedded server if it is the one in use. Exit code 1 if there is a problem.
-
-    \b
-    Example:
-      feature-store doctor
+    Checks settings, clock, definitions, registry and both stores. Starts the embedded server if it is the one in use.
+    Exit code 1 if there is a problem.
     """
     settings = Settings.from_env()
     print_properties("setting", [(f"FEATURE_STORE_{name.upper()}", shown) for name, shown in _shown(settings)])
@@ -59,9 +58,9 @@ def _examined(examine: Callable[[Settings], str], settings: Settings) -> tuple[s
 
 def _shown(settings: Settings) -> list[tuple[str, object]]:
     return [
-        ("offline", _masked(settings.offline)),
+        ("offline", settings.offline),
         ("online", _masked(settings.online or "unset: the embedded server")),
-        ("registry", _masked(settings.registry)),
+        ("registry", settings.registry if settings.registry.startswith("sqlite:") else _masked(settings.registry)),
         ("definitions", settings.definitions or "unset"),
         ("clock", settings.clock or "unset: the wall clock"),
         ("engine", settings.engine),
@@ -70,7 +69,7 @@ def _shown(settings: Settings) -> list[tuple[str, object]]:
 
 
 def _masked(url: str) -> str:
-    return _CREDENTIALS.sub(lambda found: "***:***@" if found[0].endswith("@") else "***", url)
+    return _PASSWORD_OPTION.sub("***", _CREDENTIALS.sub(lambda found: f"{found['scheme'] or ''}***@", url))
 
 
 def _clock(settings: Settings) -> str:
@@ -164,7 +163,7 @@ def _judged(connection: Redis, *, embedded: bool) -> str:
         f"snapshots {info.get('rdb_last_bgsave_status', 'unknown')}",
         f"append-only file {'on' if info.get('aof_enabled') else 'off'}",
         f"eviction {info.get('maxmemory_policy')}",
-        f"clock {ahead:+.2f} s",
+        f"clock {round(ahead, 2) + 0.0:+.2f} s",
     ]
     problems = list(_problems(info, ahead))
     if problems:

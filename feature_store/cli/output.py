@@ -59,6 +59,12 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
+def examples(*commands: str) -> str:
+    """Returns the end of a command's help: lines that can be copied."""
+    # The backspace keeps click from joining the lines.
+    return "\n".join(["\b", "Examples:" if len(commands) > 1 else "Example:", *(f"  {line}" for line in commands)])
+
+
 def hint(text: str) -> None:
     """Prints a remark for people to stderr."""
     click.echo(text, err=True)
@@ -87,23 +93,23 @@ def shown(value: object, *, full: bool = False) -> str:
             no feature's value can write to the terminal.
         full: Whether long embeddings are shown whole.
     """
-    if value is None:
-        return "null"
     if isinstance(value, str):
-        return value if value.isprintable() else repr(value)
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if isinstance(value, timedelta):
-        return duration(value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return " ".join(f"{key}={shown(item)}" for key, item in value.items())
-    if isinstance(value, (list, tuple)):
+        text = value if value.isprintable() else repr(value)
+    elif isinstance(value, datetime):
+        text = value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    elif isinstance(value, timedelta):
+        text = duration(value)
+    elif value is None or isinstance(value, bool):
+        text = {None: "null", True: "true", False: "false"}[value]
+    elif isinstance(value, dict):
+        text = " ".join(f"{key}={shown(item)}" for key, item in value.items())
+    elif isinstance(value, (list, tuple)):
         few = value if full else value[:_ELEMENTS_SHOWN]
         more = f", ... {len(value)} in all" if len(few) < len(value) else ""
-        return f"[{', '.join(shown(item) for item in few)}{more}]"
-    return str(value)
+        text = f"[{', '.join(shown(item) for item in few)}{more}]"
+    else:
+        text = str(value)
+    return text
 
 
 def duration(span: timedelta) -> str:

@@ -8,24 +8,23 @@ from datetime import timedelta
 import click
 
 from feature_store.cli.context import open_store
-from feature_store.cli.output import hint, print_json, print_table
+from feature_store.cli.output import examples, hint, print_json, print_table
 from feature_store.errors import InvalidRequestError
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "feature-store get N14228 seats arr_delay_mean_7d:v1", "feature-store get 'EWR|IAH' route_delays --json"
+    )
+)
 @click.argument("entity_id")
 @click.argument("features", nargs=-1, required=True, metavar="FEATURE...")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def get(entity_id: str, features: tuple[str, ...], *, as_json: bool) -> None:
-    """Read an entity's values from the online store, as a model server sees them now.
+    """Read an entity's online values.
 
-    A feature is a name (its current version), name:v2, or the name of a group for all of its features. Entity ids
-    of several keys are joined by |.
-
-    \b
-    Examples:
-      feature-store get N14228 seats arr_delay_mean_7d:v1
-      feature-store get 'EWR|IAH' route_delays --json
+    As a model server sees them now, with their times and the time that the read took. A feature is a name (its current
+    version), name:v2, or the name of a group for all of its features. Entity ids of several keys are joined by |.
     """
     with open_store() as store:
         catalog = store.catalog()
@@ -65,17 +64,15 @@ def _span(seconds: object) -> timedelta | None:
     return timedelta(seconds=seconds) if isinstance(seconds, float) else None
 
 
-@click.command()
+@click.command(epilog=examples("feature-store history N14228 arr_delay_mean_7d --limit 5"))
 @click.argument("entity_id")
 @click.argument("feature")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Greatest number of rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def history(entity_id: str, feature: str, *, limit: int, as_json: bool) -> None:
-    """Show an entity's stored values of one feature, newest first, each with the file that holds it.
+    """Show an entity's past values.
 
-    \b
-    Example:
-      feature-store history N14228 arr_delay_mean_7d --limit 5
+    All rows of one feature in the offline store, newest first, each with the file that holds it.
     """
     with open_store() as store:
         catalog = store.catalog()

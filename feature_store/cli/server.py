@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from feature_store.cli.output import hint, print_properties
+from feature_store.cli.output import examples, hint, print_properties
 from feature_store.settings import Settings
 
 if TYPE_CHECKING:
@@ -15,22 +15,18 @@ if TYPE_CHECKING:
 
 @click.group()
 def redis() -> None:
-    """Start, stop or look at the embedded Redis server of the working directory.
+    """Start or stop the embedded server.
 
-    It is used where FEATURE_STORE_ONLINE is not set, and starts by itself when it is needed.
+    One Redis-compatible server per working directory. It is used where FEATURE_STORE_ONLINE is not set, and starts by
+    itself when it is needed.
     """
     if Settings.from_env().online is not None:
         hint("FEATURE_STORE_ONLINE names another server: the embedded one is not in use.")
 
 
-@redis.command()
+@redis.command(epilog=examples("feature-store redis start"))
 def start() -> None:
-    """Start the embedded server, if it does not run.
-
-    \b
-    Example:
-      feature-store redis start
-    """
+    """Start the embedded server, if it does not run."""
     from feature_store.online.embedded import EmbeddedRedis
 
     server = EmbeddedRedis()
@@ -38,27 +34,17 @@ def start() -> None:
     _show(server.status())
 
 
-@redis.command()
+@redis.command(epilog=examples("feature-store redis stop"))
 def stop() -> None:
-    """Save the data and stop the embedded server.
-
-    \b
-    Example:
-      feature-store redis stop
-    """
+    """Save the data and stop the embedded server."""
     from feature_store.online.embedded import EmbeddedRedis
 
     click.echo("The embedded server is stopped." if EmbeddedRedis().stop() else "No embedded server was running.")
 
 
-@redis.command()
+@redis.command(epilog=examples("feature-store redis status"))
 def status() -> None:
-    """Show whether the embedded server runs, and where.
-
-    \b
-    Example:
-      feature-store redis status
-    """
+    """Show whether the embedded server runs, and where."""
     from feature_store.online.embedded import EmbeddedRedis
 
     _show(EmbeddedRedis().status())

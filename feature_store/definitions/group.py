@@ -91,7 +91,13 @@ class FeatureGroup:
     @property
     def code_version(self) -> str:
         """A digest of the transform's source text and the look-back: changes when the computation may have."""
-        text = textwrap.dedent(inspect.getsource(self.transform))
+        try:
+            text = textwrap.dedent(inspect.getsource(self.transform))
+        except OSError:
+            raise DefinitionError(
+                f"The source of the function of feature group {self.name!r} cannot be read, so its changes could not be "
+                "seen: define it in a file, not at a prompt."
+            ) from None
         return hashlib.sha256(f"{text}\n{self.lookback}".encode()).hexdigest()[:16]
 
 

@@ -29,12 +29,8 @@ _PYTHON_TYPES: dict[Any, Dtype] = {float: FLOAT, int: INT, str: STRING, bool: BO
 _METADATA_KEY = "feature_store"
 
 
-class Embedding:
-    """Annotation of an embedding feature: `profile: Embedding[24] = feature(...)` is a vector of 24 float32."""
-
-    def __class_getitem__(cls, dimension: int) -> Any:
-        """Returns the annotation for vectors of one length."""
-        return Annotated[pl.Array, pl.Float32(), dimension]
+Embedding = pl.Array
+"""Annotation of an embedding feature: `profile: Embedding = feature("...", dimension=24)` holds 24 float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +57,7 @@ class FeatureSpec:
 def feature(
     description: str,
     *,
+    dimension: int | None = None,
     ttl: timedelta | None = None,
     nullable: bool = True,
     ge: float | None = None,
@@ -77,7 +74,8 @@ def feature(
 
     Args:
         description: One sentence for people, with the unit.
-        ttl: Time to live after the event; the group's default where it is None.
+        dimension: Length of an `Embedding`; None for all other types.
+        ttl: Time to live after the event, in whole seconds; the group's default where it is None.
         nullable: Whether null is a value. A null in a feature that is not nullable refuses the rows.
         ge: Least allowed value.
         gt: Values must exceed this.
@@ -95,9 +93,11 @@ def feature(
         le=le,
         lt=lt,
         isin=isin,
+        dtype_kwargs=None if dimension is None else {"inner": pl.Float32(), "shape": dimension},
         description=description,
         metadata={
             _METADATA_KEY: {
+                "dimension": dimension,
                 "ttl": ttl,
                 "tags": dict(tags or {}),
                 "max_null_rate": max_null_rate if max_null_rate is not None else float(nullable),
@@ -109,7 +109,7 @@ def feature(
 class FeatureSchema(DataFrameModel):
     """Base class of schemas: one attribute per feature, declared with `feature(...)`.
 
-    Attribute types are `float`, `int`, `str`, `bool`, `Timestamp` and `Embedding[N]`.
+    Attribute types are `float`, `int`, `str`, `bool`, `Timestamp` and `Embedding`.
     """
 
     @classmethod
@@ -129,12 +129,12 @@ class FeatureSchema(DataFrameModel):
             if declared is None:
                 raise DefinitionError(f"{cls.__name__}.{name} is not declared with feature(...).")
             ttl = declared["ttl"] or default_ttl
-            if ttl <= timedelta(0):
-                raise DefinitionError(f"{cls.__name__}.{name}: the time to live must be positive, got {ttl}.")
+            if ttl <= timedelta(0) or ttl % timedelta(seconds=1):
+                raise DefinitionError(f"{cls.__name__}.{name}: the time to live is whole seconds above 0, got {ttl}.")
             specs.append(
                 FeatureSpec(
                     ref=FeatureRef.from_column(name),
-                    dtype=_dtype_of(f"{cls.__name__}.{name}", hints[name]),
+                    dtype=_dtype_of(f"{cls.__name__}.{name}", hints[name], declared["dimension"]),
                     description=column.description or "",
                     ttl=ttl,
                     tags=declared["tags"],
@@ -144,14 +144,15 @@ class FeatureSchema(DataFrameModel):
         return tuple(specs)
 
 
-def _dtype_of(where: str, annotation: Any) -> Dtype:
+def _dtype_of(where: str, annotation: Any, dimension: int | None) -> Dtype:
+    if annotation is Embedding:
+        if dimension is None or dimension < 1:
+            raise DefinitionError(f"{where} is an embedding: give its length, feature(..., dimension=24).")
+        return embedding(dimension)
+    if dimension is not None:
+        raise DefinitionError(f"{where} has a dimension but is no Embedding.")
     if annotation in _PYTHON_TYPES:
         return _PYTHON_TYPES[annotation]
     if annotation is datetime or annotation == Timestamp:
         return TIMESTAMP
-    arguments = typing.get_args(annotation)
-    if arguments and arguments[0] is pl.Array and isinstance(arguments[-1], int) and arguments[-1] > 0:
-        return embedding(arguments[-1])
-    raise DefinitionError(
-        f"{where} is annotated {annotation!r}: use float, int, str, bool, Timestamp or Embedding[N] with N >= 1."
-    )
+    raise DefinitionError(f"{where} is annotated {annotation!r}: use float, int, str, bool, Timestamp or Embedding.")

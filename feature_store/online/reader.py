@@ -85,6 +85,9 @@ class Reader:
         plan = self._plan(selections, catalog)
         answers: list[dict[str, Any]] = []
         for rows in self._rows(entity_ids, plan):
+            if len(rows) == 1:
+                answers.append(dict(zip(plan.labels, rows[0][1].values, strict=True)))
+                continue
             answer = dict.fromkeys(plan.labels)
             for labels, row in rows:
                 answer.update(zip(labels, row.values, strict=True))

@@ -23,8 +23,9 @@ from feature_store.online.layouts import layout_of
 from feature_store.online.protocol import script_calls
 from feature_store.online.stamps import EARLIEST, LATEST, ttl_micros
 
-ROWS_PER_CALL = 16
-"""Rows in one script call. While it runs the server answers no reader: 16 rows of 10 features take about 0.5 ms."""
+ROWS_PER_CALL = 8
+"""Rows in one script call. While it runs the server answers no reader: 8 rows of 10 features take about 0.3 ms. Fewer
+rows cost throughput, more rows gain none."""
 
 ROWS_PER_CHUNK = 2048
 """Rows encoded and sent at once; the next chunk is encoded while the server works on this one."""
@@ -74,7 +75,7 @@ class Writer:
         present = to_micros(now)
         visible = frame.filter(pl.col(EVENT_TIMESTAMP) <= present)
         latest = _latest_per_entity(visible)
-        longest = max(ttl_micros(feature) for feature in group.features)
+        longest = max((ttl_micros(feature) for feature in group.features), default=0)
         alive = latest.filter(pl.col(EVENT_TIMESTAMP) + longest > present)
         report = progress or _unheard
         report(frame.height - alive.height)

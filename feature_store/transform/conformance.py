@@ -133,14 +133,15 @@ class _Probe:
 
     def causality(self) -> tuple[bool, str]:
         length = (self.span.end - self.span.start) // _TICK
-        anywhere = [self.span.start + self._random().randrange(length) * _TICK]
-        for instant in [*anywhere, *self._event_times()]:
+        anywhere = self.span.start + self._random().randrange(length) * _TICK
+        instants = [anywhere, *self._event_times()]
+        for instant in instants:
             known = self.events.filter(self._event_time() <= instant)
             until = pl.col(EVENT_TIMESTAMP) <= instant
             found = self._differs(self.rows.filter(until), self._rows_of(known).filter(until))
             if found:
                 return False, f"Without the events after {instant.isoformat()}, rows up to then change: {found}"
-        return True, f"Events after {1 + _INSTANTS} random instants change no row up to then."
+        return True, f"Events after {len(instants)} random instants change no row up to then."
 
     def order(self) -> tuple[bool, str]:
         orders = [self.events.reverse()]
@@ -155,6 +156,7 @@ class _Probe:
 
     def look_back(self) -> tuple[bool, str]:
         lookback = self.group.lookback
+        span = str(lookback).removesuffix(", 0:00:00")
         wanted = self.span.start - lookback - max(lookback, _EXTRA_HISTORY)
         begin = max(wanted, min(self.group.source.start, self.span.start - lookback))
         history = self.group.source.scan(Window(begin, self.span.end)).collect()
@@ -162,13 +164,14 @@ class _Probe:
         found = self._differs(rows, self.rows)
         if found:
             return False, f"With events from {begin.isoformat()} on, the rows are others. Without them: {found}"
-        for instant in self._event_times():
+        instants = self._event_times()
+        for instant in instants:
             within = history.filter(self._event_time() >= instant - lookback)
             at_instant = pl.col(EVENT_TIMESTAMP) == instant
             found = self._differs(rows.filter(at_instant), self._rows_of(within).filter(at_instant))
             if found:
-                return False, f"Without the events of more than {lookback} before a row: {found} Declare a longer one."
-        return True, f"Events before the look-back of {lookback} change nothing, cut exactly at {_INSTANTS} rows."
+                return False, f"Without the events of more than {span} before a row: {found} Declare a longer one."
+        return True, f"Events before the look-back of {span} change nothing, cut exactly at {len(instants)} row times."
 
     def valid(self) -> tuple[bool, str]:
         try:

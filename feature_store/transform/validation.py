@@ -103,8 +103,9 @@ def _key_failures(group: FeatureGroup, rows: pl.DataFrame) -> list[str]:
     for column in keys:
         count = rows[column].null_count()
         if count:
-            examples = rows.filter(pl.col(column).is_null()).head(1).to_dicts()
-            failures.append(f"{column!r} is null in {count:,} of {rows.height:,} rows, for example {examples}")
+            (example,) = rows.filter(pl.col(column).is_null()).head(1).to_dicts()
+            shown = _shown([f"{name}={value}" for name, value in example.items()])
+            failures.append(f"{column!r} is null in {count:,} of {rows.height:,} rows, for example {shown}")
     if failures:
         return failures
     repeated = rows.filter(pl.struct(keys).is_duplicated())

@@ -101,6 +101,56 @@ def test_a_label_at_the_end_of_time_is_answered(store):
     assert read(store, pl.DataFrame({"user_id": ["u", "u"], "t": times}))["clicks"].to_list() == [None, None]
 
 
+def test_a_value_is_visible_until_its_last_microsecond(store):
+    ttl = timedelta(seconds=DAY_SECONDS)
+    for age, value in ((ttl - timedelta(microseconds=1), 5.0), (ttl, None), (timedelta(0), 5.0), (-ttl, 4.0)):
+        labels = pl.DataFrame({"user_id": ["u"], "t": [at(5, 12) + age]})
+        assert read(store, labels, ["clicks"])["clicks"].to_list() == [value], age
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        # Written in the first place and in the second: (writer, ingested_at, value). The greater value wins.
+        ([("batch", PASS, 1)], [("a", PASS + timedelta(microseconds=1), 2)]),
+        ([("b", PASS, 2)], [("a", PASS, 1)]),
+        ([("batch", PASS, 1), ("batch", PASS, 2)], []),
+        ([("batch", PASS + timedelta(seconds=1), 2), ("batch", PASS, 1)], []),
+        ([("batch-topic", PASS, 1)], [("batch", PASS, 2)]),
+    ],
+    ids=["later ingestion", "greater file name", "later row", "later ingestion in one file", "names with their suffix"],
+)
+def test_of_rows_of_one_instant_the_last_one_wins(tmp_path, first, second):
+    store = OfflineStore(tmp_path)
+    for part in filter(None, (first, second)):
+        writer = part[0][0]
+        frame = rows(
+            CLICKS,
+            [
+                {"user_id": "u", "event_timestamp": at(0), "ingested_at": ingested, "seats": value}
+                for _, ingested, value in part
+            ],
+        )
+        if writer == "batch":
+            store.write_partition(CLICKS, FIRST_DAY, frame, metadata=metadata())
+        else:
+            store.write_stream_file(CLICKS, FIRST_DAY.start.date(), writer, frame, metadata={})
+    labels = pl.DataFrame({"user_id": ["u"], "t": [at(0)]})
+    assert read(store, labels)["seats"].to_list() == [2]
+    assert store.history(CLICKS, "u")["seats"][0] == 2
+
+
+def test_nan_in_a_foreign_file_reads_as_null(store):
+    path = store.files("activity", FIRST_DAY)[0].path
+    pl.read_parquet(path, glob=False).with_columns(clicks=float("nan")).write_parquet(path)
+    assert read(store, pl.DataFrame({"user_id": ["u"], "t": [at(0, 13)]}))["clicks"].to_list() == [None]
+    assert store.scan(CLICKS, FIRST_DAY).collect()["clicks"].to_list() == [None]
+    with duckdb.connect() as connection:
+        store.connect_views(CATALOG, connection)
+        values = connection.execute("SELECT value FROM feature_value WHERE feature_id = 1 ORDER BY event_timestamp")
+        assert values.fetchmany(2) == [(None,), ("1.0",)]
+
+
 def test_a_read_during_which_a_file_was_replaced_is_read_again(store):
     labels = pl.DataFrame({"user_id": ["u"], "t": [at(2, 13)]})
     replaced = rows(CLICKS, [{"user_id": "u", "event_timestamp": at(2, 12), "clicks": 99.0}])

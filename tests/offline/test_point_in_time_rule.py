@@ -45,17 +45,17 @@ DELAYS = group(
 )
 CATALOG = Catalog.of([ACTIVITY, DELAYS])
 REQUEST = ["plan", "delay:v1", "activity", "delay", "profile", "cancelled", "seen"]
-DAYS = 4
+DAYS = 3
 WRITERS = ["batch", "stream-0-17", "a-stream", "old"]
 
 # A coarse grid of instants, one microsecond around it: ties and exact ends of a time to live are the rule here.
-instants = st.builds(at, st.integers(0, DAYS - 1), st.sampled_from([0, 6, 12, 18]), st.sampled_from([0, 0, 1]))
-label_instants = st.builds(at, st.integers(-1, DAYS + 1), st.sampled_from([0, 6, 12, 18]), st.sampled_from([-1, 0, 1]))
+instants = st.builds(at, st.integers(0, DAYS - 1), st.sampled_from([0, 12]), st.sampled_from([0, 0, 1]))
+label_instants = st.builds(at, st.integers(-1, DAYS + 1), st.sampled_from([0, 12]), st.sampled_from([-1, 0, 1]))
 passes = st.sampled_from([PASS, PASS + timedelta(microseconds=1), PASS + timedelta(days=1)])
 floats = st.none() | st.sampled_from([float("nan"), 0.1, -0.0, 1e308, float("inf")])
-ints = st.none() | st.sampled_from([-(2**63), 2**63 - 1, 0])
-users = st.fixed_dictionaries({"user_id": st.sampled_from(["u", "ü|\\", ""])})
-routes = st.fixed_dictionaries({"origin": st.sampled_from(["JFK", "J|F"]), "flight": st.sampled_from([1, -7])})
+ints = st.none() | st.sampled_from([-(2**63), 2**63 - 1]) | st.integers(0, 100)
+users = st.fixed_dictionaries({"user_id": st.sampled_from(["u", ""])})
+routes = st.fixed_dictionaries({"origin": st.just("J|F"), "flight": st.sampled_from([1, -7])})
 
 
 def records(keys: st.SearchStrategy[dict[str, Any]], values: dict[str, st.SearchStrategy[Any]]) -> Any:
@@ -64,7 +64,7 @@ def records(keys: st.SearchStrategy[dict[str, Any]], values: dict[str, st.Search
         keys,
         st.fixed_dictionaries({"event_timestamp": instants, "ingested_at": passes, **values}),
     )
-    return st.lists(st.tuples(row, st.sampled_from(WRITERS)), max_size=25)
+    return st.lists(st.tuples(row, st.sampled_from(WRITERS)), min_size=10, max_size=40) | st.just([])
 
 
 activity_rows = records(

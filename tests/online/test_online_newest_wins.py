@@ -68,7 +68,7 @@ def visible(writes: Sequence[Write], entity: str, column: str, now: timedelta) -
     return value, "null" if value is None else "present"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(history=HISTORIES, epoch=EPOCHS, live=st.booleans())
 def test_reads_follow_the_rule_after_any_history_of_writes(
     server: RedisServer, history: tuple[list[tuple[timedelta, list[Row]]], timedelta], epoch: datetime, live: bool
@@ -180,7 +180,7 @@ def test_a_reader_never_sees_a_mixture_of_two_rows(server: RedisServer, redis: R
 
     def write() -> None:
         with OnlineStore.connect(server.url, FixedClock(at(1000))) as store:
-            for second in range(150):
+            for second in range(60):
                 row = {"user_id": "u", "event_timestamp": at(second)} | {f"f{n}": second for n in range(12)}
                 store.write(of, frame(of, [row]))
         done.set()

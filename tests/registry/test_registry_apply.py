@@ -41,7 +41,7 @@ def test_a_group_comes_back_as_it_was_declared(registry):
             "carrier": str,
             "cancelled": bool,
             "last_seen": Timestamp,
-            "profile_v2": Embedding[24],
+            "profile_v2": (Embedding, {"dimension": 24}),
         },
         entity=route,
         default_ttl=timedelta(days=40_000),
@@ -157,7 +157,7 @@ def test_the_same_group_twice_is_one(registry):
     ("features", "is_and_asked"),
     [
         ({"clicks_7d": int}, ("'float'", "'int'")),
-        ({"clicks_7d": Embedding[3]}, ("'float'", "'embedding[3]'")),
+        ({"clicks_7d": (Embedding, {"dimension": 3})}, ("'float'", "'embedding[3]'")),
     ],
 )
 def test_a_version_never_changes_its_dtype(registry, features, is_and_asked):
@@ -166,8 +166,8 @@ def test_a_version_never_changes_its_dtype(registry, features, is_and_asked):
 
 
 def test_an_embedding_never_changes_its_length(registry):
-    registry.apply([group(features={"profile": Embedding[24]})])
-    asked = [group(features={"profile": Embedding[32]})]
+    registry.apply([group(features={"profile": (Embedding, {"dimension": 24})})])
+    asked = [group(features={"profile": (Embedding, {"dimension": 32})})]
     refused(registry, asked, "profile:v1", "embedding[24]", "embedding[32]", "profile_v2")
 
 

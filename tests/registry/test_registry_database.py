@@ -10,16 +10,17 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from sqlalchemy import CheckConstraint, create_engine, inspect, text
 
+from feature_store.clock import FixedClock
 from feature_store.errors import RegistryError, SettingsError
 from feature_store.registry import tables
 from feature_store.registry.registry import Registry
-from tests.registry.groups import group
+from tests.registry.groups import NOW, group
 from tests.servers.postgres import USER
 
 SECRET = "hunter2-hunter2"
@@ -90,6 +91,33 @@ def test_a_registry_of_a_newer_version_is_not_written(registry, url):
     engine.dispose()
     with pytest.raises(RegistryError, match=r"revision '9999'.*upgrade feature-store"):
         registry.apply([group()])
+
+
+class MeetingClock(FixedClock):
+    """Asked for the time in the middle of an apply; waits there a moment for another apply to get as far."""
+
+    def __init__(self):
+        super().__init__(NOW)
+        self.met = False
+        self._barrier = threading.Barrier(2)
+
+    def now(self):
+        with suppress(threading.BrokenBarrierError):
+            self._barrier.wait(timeout=0.5)
+            self.met = True
+        return super().now()
+
+
+def test_no_two_applies_are_ever_inside_the_registry(url):
+    clock = MeetingClock()
+    registries = [Registry(url, clock) for _ in range(2)]
+    registries[0].migrate()
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(lambda registry: registry.apply([group()]), registries))
+    assert not clock.met
+    assert sorted(len(report.created) for report in reports) == [0, 3]
+    for registry in registries:
+        registry.close()
 
 
 def test_threads_that_apply_at_once_all_succeed_and_one_registers(connect):

@@ -59,9 +59,10 @@ class DepartureProfile(FeatureSchema):
         le=1_500,
         tags={"unit": "minutes"},
     )
-    departures_by_hour_28d: Embedding[24] = feature(  # type: ignore[type-arg,valid-type]
+    departures_by_hour_28d: Embedding = feature(
         "Share of the last 28 days' departures in each hour of the day, local time of New York, from midnight on "
         "(24 shares that sum to 1).",
+        dimension=24,
         nullable=False,
         tags={"unit": "share"},
     )

@@ -1,0 +1,69 @@
+"""What all tests share: a private Redis, and whole feature stores on temporary folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from feature_store.clock import Clock, FixedClock
+from feature_store.store import FeatureStore
+from tests.servers.redis import RedisServer
+
+REQUIRE_ALL = os.environ.get("FEATURE_STORE_TESTS_REQUIRE") == "all"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Where everything is required, as in the gate, what is left out is a failure."""
+    report = yield
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"left out where nothing may be: {call.excinfo.value if call.excinfo else item.name}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """URL of an empty Redis."""
+    redis_server.client().flushall()
+    return redis_server.url
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock(datetime(2024, 3, 10, tzinfo=UTC))
+
+
+@pytest.fixture
+def open_store(tmp_path: Path, redis_url: str, clock: FixedClock) -> Iterator[Callable[..., FeatureStore]]:
+    """Opens feature stores on the same folder, Redis and registry."""
+    opened: list[FeatureStore] = []
+
+    def open_one(at: Clock | None = None) -> FeatureStore:
+        store = FeatureStore(
+            offline=tmp_path / "offline",
+            online=redis_url,
+            registry=f"sqlite:///{tmp_path / 'registry.db'}",
+            clock=at or clock,
+        )
+        opened.append(store)
+        return store
+
+    yield open_one
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(open_store: Callable[..., FeatureStore]) -> FeatureStore:
+    return open_store()

@@ -1,0 +1,209 @@
+"""Values survive the store bit for bit, under any entity id, and any client can read them."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis import Redis
+from redis.crc import key_slot
+
+from feature_store.clock import FixedClock
+from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, TIMESTAMP, Dtype, embedding
+from feature_store.definitions.entity import Entity
+from feature_store.definitions.names import FeatureRef
+from feature_store.errors import InvalidRequestError, InvalidRowsError, OnlineStoreError
+from feature_store.online.keys import KeySpace
+from feature_store.online.store import OnlineStore
+from tests.online.groups import DAY, at, catalog, frame, group
+from tests.servers.redis import RedisServer
+
+ANY_BITS = st.integers(0, 2**64 - 1).map(lambda bits: struct.unpack("d", struct.pack("Q", bits))[0])
+FLOATS = ANY_BITS | st.floats() | st.sampled_from([0.0, -0.0, 5e-324, float("inf"), float("-inf"), 1e22, 0.1])
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+UTC_DATETIMES = st.datetimes(timezones=st.just(UTC))
+VALUES: dict[str, tuple[Dtype, st.SearchStrategy[Any]]] = {
+    "float": (FLOAT, FLOATS),
+    "int": (INT, st.integers(-(2**63), 2**63 - 1)),
+    "string": (STRING, TEXTS | st.sampled_from(["null", '"', "\\", "\x00", "\u2028", "1e999"])),
+    "bool": (BOOL, st.booleans()),
+    "timestamp": (TIMESTAMP, UTC_DATETIMES),
+    "embedding": (embedding(3), st.lists(st.floats(width=32), min_size=3, max_size=3)),
+}
+
+
+def without_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [without_nan(element) for element in value]
+    return None if value != value else value  # noqa: PLR0124
+
+
+def exact(value: Any) -> Any:
+    """Returns what tells two values apart even where `==` does not: 0.0 and -0.0, 1 and 1.0 and True."""
+    if isinstance(value, list):
+        return [exact(element) for element in value]
+    return (type(value), struct.pack("d", value) if isinstance(value, float) else value)
+
+
+@pytest.mark.parametrize("kind", VALUES)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_values_survive_bit_for_bit(server: RedisServer, kind: str, data: st.DataObject) -> None:
+    dtype, strategy = VALUES[kind]
+    values = data.draw(st.lists(st.none() | strategy, min_size=1, max_size=40))
+    of = group({"x": (dtype, DAY)})
+    rows = [{"user_id": str(n), "event_timestamp": at(0), "x": value} for n, value in enumerate(values)]
+    ids = [row["user_id"] for row in rows]
+    with server.client() as plain, OnlineStore.connect(server.url, FixedClock(at(1))) as store:
+        plain.flushall()
+        store.write(of, frame(of, rows))
+        answers = store.read(ids, catalog(of).select(["x"]), catalog(of))
+        texts = plain.mget([f"feature:x:v1:{entity_id}" for entity_id in ids])
+    expected = [without_nan(value) for value in values]
+    assert [exact(answer["x"]) for answer in answers] == [exact(value) for value in expected]
+    # Any client: the JSON says the same to a parser that is not ours.
+    parsed = [json.loads(text) for text in texts]
+    if kind == "timestamp":
+        parsed = [text if text is None else datetime.fromisoformat(text) for text in parsed]
+    assert [exact(value) for value in parsed] == [exact(value) for value in expected]
+
+
+IDS = TEXTS | st.sampled_from(
+    ["", " ", "a b", "a:b", "{a}", "}{", "a|b\\", "feature:x:v1:u", "\r\n", "é" * 127, "u" * 255]
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(ids=st.lists(IDS, min_size=1, max_size=12, unique=True))
+def test_any_text_is_an_entity_id(server: RedisServer, ids: list[str]) -> None:
+    of = group({"x": (INT, DAY), "y": (FLOAT, DAY)})
+    rows = [{"user_id": entity, "event_timestamp": at(0), "x": n, "y": n / 3} for n, entity in enumerate(ids)]
+    with server.client() as plain, OnlineStore.connect(server.url, FixedClock(at(1))) as store:
+        plain.flushall()
+        store.write(of, frame(of, rows))
+        answers = store.read(ids[::-1], catalog(of).select(["activity"]), catalog(of))
+        assert answers == [{"x": row["x"], "y": row["y"]} for row in rows[::-1]]
+        assert plain.get(f"feature:x:v1:{ids[0]}") == b"0"
+
+
+def test_int_keys_and_composite_keys(server: RedisServer, redis: Redis) -> None:
+    flight = Entity("flight", {"number": int, "origin": str})
+    of = group({"x": (INT, DAY)}, entity=flight)
+    keys: list[tuple[int, str]] = [(-(2**63), "a|b"), (7, "\\"), (7, "|"), (2**63 - 1, "é")]
+    rows = [{"number": n, "origin": o, "event_timestamp": at(0), "x": i} for i, (n, o) in enumerate(keys)]
+    ids = [flight.entity_id(number=n, origin=o) for n, o in keys]
+    with OnlineStore.connect(server.url, FixedClock(at(1))) as store:
+        store.write(of, frame(of, rows))
+        assert store.read(ids, catalog(of).select(["x"]), catalog(of)) == [{"x": i} for i in range(4)]
+
+
+def test_large_reads_keep_order_and_duplicates(server: RedisServer, redis: Redis) -> None:
+    first = group({f"f{n}": (INT, DAY) for n in range(30)}, name="first")
+    second = group({"g": (INT, DAY), "g_v2": (INT, DAY)}, name="second")
+    both = catalog(first, second)
+    users = [f"u{n}" for n in range(60)]
+    with OnlineStore.connect(server.url, FixedClock(at(1))) as store:
+        for of in (first, second):
+            columns = [feature.ref.column for feature in of.features]
+            rows = [
+                {"user_id": user, "event_timestamp": at(0)} | dict.fromkeys(columns, n) for n, user in enumerate(users)
+            ]
+            store.write(of, frame(of, rows))
+        asked = ["g", *(f"f{n}" for n in range(30)), "g:v1"]
+        ids = [*users[::-1], "unknown", *users[:5]]
+        answers = store.read(ids, both.select(asked), both)
+        assert store.read([], both.select(asked), both) == []
+    assert [list(answer) for answer in answers] == [asked] * len(ids)
+    numbers: Sequence[int | None] = [*range(59, -1, -1), None, *range(5)]
+    assert [set(answer.values()) for answer in answers] == [{number} for number in numbers]
+
+
+def test_missing_null_and_expired_are_told_apart(server: RedisServer, redis: Redis) -> None:
+    of = group({"brief": (FLOAT, 10), "long": (FLOAT, 100), "void": (FLOAT, 100)})
+    row = {"user_id": "u", "event_timestamp": at(0), "ingested_at": at(3), "brief": 1.0, "long": 2.0, "void": None}
+    with OnlineStore.connect(server.url, FixedClock(at(9))) as store:
+        store.write(of, frame(of, [row]))
+    with OnlineStore.connect(server.url, FixedClock(at(10))) as store:
+        known, unknown = store.read_states(["u", "w"], catalog(of).select(["activity"]), catalog(of))
+        assert {label: state.status for label, state in known.items()} == {
+            "brief": "expired",
+            "long": "present",
+            "void": "null",
+        }
+        assert {(state.event_timestamp, state.ingested_at) for state in known.values()} == {(at(0), at(3))}
+        assert {(state.status, state.event_timestamp) for state in unknown.values()} == {("missing", None)}
+        redis.delete("feature:long:v1:u")
+        assert store.read_states(["u"], catalog(of).select(["long"]), catalog(of))[0]["long"].status == "missing"
+        redis.set("feature:long:v1:w", "1.0")
+        assert store.read(["w"], catalog(of).select(["long"]), catalog(of)) == [{"long": None}], "no event time known"
+
+
+@pytest.mark.parametrize(
+    ("key", "junk"),
+    [
+        ("feature:x:v1:u", "seven"),
+        ("feature:x:v1:u", '"7"'),
+        ("feature:x:v1:u", b"\xff"),
+        ("feature_stamp:activity:u", "7"),
+    ],
+)
+def test_what_others_wrote_is_not_served(server: RedisServer, redis: Redis, key: str, junk: str) -> None:
+    of = group({"x": (INT, DAY)})
+    with OnlineStore.connect(server.url, FixedClock(at(1))) as store:
+        store.write(of, frame(of, [{"user_id": "u", "event_timestamp": at(0), "x": 7}]))
+        redis.set(key, junk)
+        with pytest.raises(OnlineStoreError, match=f"'{key}'.*Delete the key and materialize"):
+            store.read(["u"], catalog(of).select(["x"]), catalog(of))
+
+
+def test_rows_that_cannot_be_stored_are_refused_entirely(server: RedisServer, redis: Redis) -> None:
+    of = group({"x": (FLOAT, DAY), "when": (TIMESTAMP, DAY)})
+    good = frame(of, [{"user_id": str(n), "event_timestamp": at(0), "x": 1.0, "when": at(0)} for n in range(3)])
+    far = 300_000_000_000_000_000
+    cases = {
+        "column 'x' is missing": good.drop("x"),
+        "column 'x' holds String, declared is float": good.with_columns(good["user_id"].alias("x")),
+        "column 'user_id' holds Float64, declared is string": good.with_columns(good["x"].alias("user_id")),
+        "column 'ingested_at' holds Float64, not timestamps": good.with_columns(good["x"].alias("ingested_at")),
+        r"1 row\(s\) have no entity_id": good.with_columns(user_id=good["user_id"].replace("1", None)),
+        r"3 row\(s\) have no ingested_at": good.with_columns(ingested_at=good["ingested_at"].clear(3)),
+        r"3 value\(s\) of 'when' lie outside": good.with_columns(when=good["when"].to_physical() * 0 + far).cast(
+            {"when": good.schema["when"]}
+        ),
+    }
+    with OnlineStore.connect(server.url, FixedClock(at(1))) as store:
+        for message, rows in cases.items():
+            with pytest.raises(InvalidRowsError, match=message):
+                store.write(of, rows)
+    assert redis.dbsize() == 0
+
+
+def test_entity_ids_that_are_no_list_of_texts_are_refused(server: RedisServer) -> None:
+    of = group()
+    selected = catalog(of).select(["clicks"])
+    with OnlineStore.connect(server.url, FixedClock(at(1))) as store:
+        for ids in ("u1", [1], [None], ["ok", "\ud800"]):
+            with pytest.raises(InvalidRequestError):
+                store.read(ids, selected, catalog(of))  # type: ignore[arg-type]
+
+
+@given(entity_id=TEXTS.filter(lambda text: text and not text.startswith("}")))
+def test_on_a_cluster_all_keys_of_an_entity_share_a_slot(entity_id: str) -> None:
+    keys = KeySpace(hash_tags=True)
+    keys.check([entity_id])
+    shapes = [keys.feature(FeatureRef("clicks_7d", 2)), keys.feature(FeatureRef("x", 1)), keys.stamp("activity")]
+    assert shapes[0].of(entity_id) == f"feature:clicks_7d:v2:{{{entity_id}}}"
+    assert len({key_slot(shape.of(entity_id).encode()) for shape in shapes}) == 1
+
+
+@pytest.mark.parametrize("entity_id", ["", "}x"])
+def test_on_a_cluster_ids_that_would_scatter_are_refused(entity_id: str) -> None:
+    KeySpace().check([entity_id])
+    with pytest.raises(InvalidRequestError, match="Prefix the id"):
+        KeySpace(hash_tags=True).check([entity_id])

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from feature_store.clock import FixedClock
+from feature_store.errors import InvalidRowsError, MissingSourceError
+from feature_store.partitions import Partitioning
+from tests.orders import Orders, hourly_activity, orders, some_orders, spending
+
+SPAN = Partitioning.DAILY.span("2024-03-01", "2024-03-09")
+
+
+def snapshot(store, group):
+    rows = store.offline.scan(store.registered(group)).collect()
+    return rows.sort("customer", "event_timestamp", "ingested_at")
+
+
+def test_a_range_in_one_pass_equals_day_by_day(open_store, tmp_path):
+    group = spending(Orders(some_orders()))
+    store = open_store()
+    store.apply([group])
+    (done,) = store.materialize(group, SPAN)
+    at_once = snapshot(store, group)
+    assert [partition.key for partition in done.partitions] == [f"2024-03-0{day}" for day in range(1, 10)]
+    assert at_once.height == sum(partition.profile.rows for partition in done.partitions) > 0
+    for window in Partitioning.DAILY.windows(SPAN):
+        list(store.materialize(group, window))
+    assert_frame_equal(snapshot(store, group), at_once)
+
+
+def test_hourly_partitions_have_a_file_each_and_read_as_one_history(store):
+    source = Orders(some_orders())
+    group = hourly_activity(source)
+    store.apply([group])
+    span = Partitioning.HOURLY.span("2024-03-02-00:00", "2024-03-03-23:00")
+    (done,) = store.materialize(group, span)
+    assert len(done.partitions) == 48
+    assert {file.name for file in store.offline.files("activity")} == {f"batch-{hour:02}.parquet" for hour in range(24)}
+    in_span = source.events.filter(pl.col("event_timestamp").dt.date().is_between(date(2024, 3, 2), date(2024, 3, 3)))
+    assert snapshot(store, group).height == in_span.height
+
+
+def test_memory_is_bounded_by_passes(store):
+    source = Orders(some_orders())
+    group = spending(source)
+    store.apply([group])
+    from feature_store.transform.materialization import materialize
+
+    parts = dict(record=store.registered(group), offline=store.offline, online=store.online, clock=store.clock)
+    passes = list(materialize(group, SPAN, **parts, partitions_per_pass=4))
+    assert [len(done.partitions) for done in passes] == [4, 4, 1]
+    assert all(window.end - window.start <= timedelta(days=4 + 3) for window in source.scans)
+
+
+def test_the_online_store_holds_the_newest_visible_row(store, clock):
+    group = spending(Orders(some_orders()))
+    store.apply([group])
+    list(store.materialize(group, SPAN))
+    clock.set(datetime(2024, 3, 9, 23, 59, tzinfo=UTC))
+    customers = [f"c{number}" for number in range(5)]
+    online = store.get_online_features_batch(customers, ["spending"])
+    offline = store.get_offline_features(customers, ["spending"], [clock.now()] * 5)
+    assert online == offline.drop("entity_id", "as_of_timestamp").to_dicts()
+    assert any(value is not None for row in online for value in row.values())
+
+
+def test_a_backfill_of_the_past_never_changes_a_newer_online_value(store, clock):
+    group = spending(Orders(some_orders()))
+    store.apply([group])
+    list(store.materialize(group, SPAN))
+    before = store.get_online_features_batch(["c1", "c2", "c3"], ["spending"])
+    clock.set(clock.now() + timedelta(hours=1))
+    list(store.materialize(group, Partitioning.DAILY.span("2024-03-02", "2024-03-05")))
+    assert store.get_online_features_batch(["c1", "c2", "c3"], ["spending"]) == before
+
+
+def test_rows_that_break_the_schema_name_their_partition_and_leave_the_others(store):
+    bad = orders(("c9", datetime(2024, 3, 4, 12, tzinfo=UTC), 5000))
+    group = spending(Orders(pl.concat([some_orders(), bad])))
+    store.apply([group])
+    with pytest.raises(InvalidRowsError, match=r"partition 2024-03-04.*refused, nothing was written(.|\n)*5000"):
+        list(store.materialize(group, SPAN))
+    assert [window.start.day for window in store.offline.materialized(store.registered(group))] == [1, 2, 3]
+    assert store.get_online_features("c9", ["last_amount"]) == {"last_amount": None}
+
+
+def test_a_day_that_has_not_landed_is_an_error_that_names_it(store):
+    group = spending(Orders(some_orders(), landed=date(2024, 3, 5)))
+    store.apply([group])
+    with pytest.raises(MissingSourceError, match="2024-03-05"):
+        list(store.materialize(group, SPAN))
+
+
+def test_a_later_source_wins_over_an_earlier_pass_of_the_same_partition(open_store):
+    early = open_store(FixedClock(datetime(2024, 3, 10, 1, tzinfo=UTC)))
+    late = open_store(FixedClock(datetime(2024, 3, 10, 2, tzinfo=UTC)))
+    when = datetime(2024, 3, 9, 12, tzinfo=UTC)
+    old = spending(Orders(orders(("c1", when, 10))))
+    corrected = spending(Orders(orders(("c1", when, 20))))
+    late.apply([corrected])
+    day = Partitioning.DAILY.window("2024-03-09")
+    list(late.materialize(corrected, day))
+    (done,) = early.materialize(old, day)
+    assert done.partitions[0].written.superseded
+    for store in (early, late):
+        assert store.get_online_features("c1", ["last_amount"]) == {"last_amount": 20}
+        assert snapshot(store, old)["last_amount"].to_list() == [20]
+
+
+def test_running_again_changes_no_file(store, clock):
+    group = spending(Orders(some_orders()))
+    store.apply([group])
+    list(store.materialize(group, SPAN))
+    before = {file.path: file.path.stat().st_mtime_ns for file in store.offline.files("spending")}
+    clock.set(clock.now() + timedelta(hours=1))
+    list(store.materialize(group, SPAN, run_id="another"))
+    assert {file.path: file.path.stat().st_mtime_ns for file in store.offline.files("spending")} == before
