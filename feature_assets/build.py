@@ -17,7 +17,7 @@ from feature_assets.check_results import (
     latest_materializations,
     materialization_events,
 )
-from feature_assets.metadata import column_schema, partition_metadata, preview
+from feature_assets.metadata import column_schema, duration, partition_metadata, preview
 from feature_assets.partitions import group_partitions, lookback_mapping, source_partitions
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.source import Source
@@ -81,7 +81,7 @@ def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
             "dagster/column_schema": column_schema(group),
             "entity": group.entity.name,
             "join_keys": ", ".join(group.entity.join_keys),
-            "lookback": str(group.lookback),
+            "lookback": duration(group.lookback),
             "online_layout": group.online_layout,
         },
     )
@@ -151,7 +151,7 @@ def training_set_asset(definition: TrainingSet, groups: list[FeatureGroup]) -> d
                 "version": written.version,
                 "features": len(written.features),
                 "path": dg.MetadataValue.path(str(written.path)),
-                "preview": preview(written.preview()),
+                "preview": preview(written.scan()),
                 **{f"null_rate/{name}": rate for name, rate in written.null_rates.items()},
             }
         )

@@ -17,9 +17,18 @@ from feature_store.store import FeatureStore
 from sensors.landing import landed_events
 
 SHOWN_PLANE = "N14228"
+NEXT = {
+    "make ui": "the Dagster page: lineage, partitions, checks, plots",
+    f".venv/bin/feature-store get {SHOWN_PLANE} plane_punctuality": "what is online of an aircraft",
+    f".venv/bin/feature-store history {SHOWN_PLANE} arrivals_7d": "all that was ever known of it",
+    ".venv/bin/feature-store --help": "everything else",
+}
 READS = 200
+SHOWN_LABELS = 4
 
 console = Console(highlight=False)
+if not console.is_terminal:
+    console.width = 120
 
 
 def main() -> None:
@@ -36,9 +45,8 @@ def main() -> None:
         _show_training_set(store)
         _show_online(store)
     console.print(f"\n[bold]Done in {time.perf_counter() - started:.0f} s.[/] Next:")
-    console.print("  make ui                                               the Dagster page: lineage, partitions, checks")
-    console.print(f"  .venv/bin/feature-store get {SHOWN_PLANE} plane_punctuality   any online value")
-    console.print("  .venv/bin/feature-store --help                        everything else")
+    for command, purpose in NEXT.items():
+        console.print(f"  {command:56} {purpose}")
 
 
 def _heading(text: str) -> None:
@@ -107,10 +115,10 @@ def _show_built(store: FeatureStore, result: dg.ExecuteInProcessResult) -> None:
 def _show_training_set(store: FeatureStore) -> None:
     written = store.write_training_set(flights.flight_delay)
     _heading(f"Training set {written.name} v{written.version}: {written.rows:,} labels x {len(written.features)} features")
-    preview = written.preview()
-    table = Table("column", *(f"row {row}" for row in range(1, preview.height + 1)))
-    for column in preview.columns:
-        table.add_row(column, *(_cell(value) for value in preview[column].to_list()))
+    shown = written.scan().slice(written.rows // 2, SHOWN_LABELS).collect()
+    table = Table("column", *(f"label {written.rows // 2 + row:,}" for row in range(shown.height)))
+    for column in shown.columns:
+        table.add_row(column, *(_cell(value) for value in shown[column].to_list()))
     console.print(table)
     console.print(f"  in {written.path}")
 

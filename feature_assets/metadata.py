@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -40,7 +41,7 @@ def column_schema(group: FeatureGroup) -> dg.TableSchema:
                 nullable=rules[spec.ref.column].nullable,
                 other=[str(check.error or check.name) for check in rules[spec.ref.column].checks],
             ),
-            tags={**spec.tags, "version": f"v{spec.ref.version}", "ttl": str(spec.ttl)},
+            tags={**spec.tags, "version": f"v{spec.ref.version}", "ttl": duration(spec.ttl)},
         )
         for spec in group.features
     ]
@@ -62,15 +63,23 @@ def partition_metadata(partition: MaterializedPartition) -> dict[str, Any]:
     return metadata
 
 
-def preview(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:
+def preview(rows: pl.LazyFrame) -> dg.MarkdownMetadataValue:
     """Returns the first rows of a table as Markdown."""
-    head = rows.head(_PREVIEW_ROWS)
+    head = rows.head(_PREVIEW_ROWS).collect()
     lines = [
         "| " + " | ".join(head.columns) + " |",
         "|" + "---|" * head.width,
         *("| " + " | ".join(_cell(value) for value in row) + " |" for row in head.iter_rows()),
     ]
     return dg.MetadataValue.md("\n".join(lines))
+
+
+def duration(span: timedelta) -> str:
+    """Returns `7 days`, `36 hours` or `90 seconds`: the greatest unit that needs no fraction."""
+    for unit, length in (("days", timedelta(days=1)), ("hours", timedelta(hours=1)), ("minutes", timedelta(minutes=1))):
+        if not span % length:
+            return f"{span // length} {unit}"
+    return f"{span // timedelta(seconds=1)} seconds"
 
 
 def _cell(value: Any) -> str:

@@ -17,8 +17,8 @@ class Clock(Protocol):
     """Tells the store's present.
 
     Attributes:
-        is_live: Whether this clock moves with the wall clock. Keys of the online store expire on the
-            server's own wall clock only under a live clock; under any other the reader alone decides.
+        is_live: Whether this clock is the wall clock, by which the online store's server expires keys. Under any
+            other, a key whose time is over by the wall clock is kept without expiry, and the reader alone decides.
     """
 
     is_live: bool

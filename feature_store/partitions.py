@@ -57,7 +57,7 @@ class Partitioning(Enum):
             start = None
         if start is None or self.key(start) != key:
             example = "2013-01-31" if self is Partitioning.DAILY else "2013-01-31-05:00"
-            raise InvalidRequestError(f"{key!r} is not a {self.value} partition key such as {example}.")
+            raise InvalidRequestError(f"{key!r} is not the key of a partition ({self.value}), such as {example}.")
         return Window(start, start + self.length)
 
     def windows(self, span: Window) -> Iterator[Window]:

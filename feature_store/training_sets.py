@@ -55,9 +55,9 @@ class WrittenTrainingSet:
     null_rates: Mapping[str, float]
     created: bool
 
-    def preview(self, rows: int = 5) -> pl.DataFrame:
-        """Returns the first rows."""
-        return pl.scan_parquet(self.path / ROWS_FILE).head(rows).collect()
+    def scan(self) -> pl.LazyFrame:
+        """Returns the rows, lazily, in the order of the labels."""
+        return pl.scan_parquet(self.path / ROWS_FILE)
 
 
 def write_training_set(
@@ -122,13 +122,7 @@ def write_training_set(
 
 def _source_files(offline: OfflineStore, selections: Sequence[Selection]) -> dict[str, str]:
     groups = sorted({selection.feature.group for selection in selections})
-    files = [file for group in groups for file in offline.files(group)]
-    return {str(file.path.relative_to(offline.root)): _digest_file(file.path) for file in files}
-
-
-def _digest_file(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    return {path: digest for group in groups for path, digest in offline.content(offline.files(group)).items()}
 
 
 def _digest_frame(frame: pl.DataFrame) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from feature_store.clock import to_utc
 from feature_store.definitions.entity import Entity
-from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT, check_name
+from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT, RESERVED_GROUPS, check_name
 from feature_store.definitions.schema import DEFAULT_TTL, FeatureSchema, FeatureSpec
 from feature_store.definitions.source import Source
 from feature_store.errors import DefinitionError
@@ -66,6 +66,8 @@ class FeatureGroup:
 
     def __post_init__(self) -> None:
         check_name(self.name, "feature group")
+        if self.name in RESERVED_GROUPS:
+            raise DefinitionError(f"{self.name!r} is a name of the store itself and cannot name a feature group.")
         if self.lookback < timedelta(0):
             raise DefinitionError(f"Feature group {self.name!r}: lookback must not be negative, got {self.lookback}.")
         if not self.owner:

@@ -20,6 +20,10 @@ ENTITY_ID = "entity_id"
 RESERVED_COLUMNS = frozenset({EVENT_TIMESTAMP, INGESTED_AT, ENTITY_ID, "date"})
 
 
+RESERVED_GROUPS = frozenset({"feature_value", "training_sets"})
+"""The view over all values, and the folder of training sets, lie where a group of these names would."""
+
+
 def check_name(name: str, what: str) -> str:
     """Returns `name` if it may name a `what` (an entity, a feature, a group, ...).
 

@@ -6,7 +6,8 @@ files is in `views`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.source import day_window
 from feature_store.errors import InvalidRequestError, SettingsError
 from feature_store.offline.files import replace_file
+from feature_store.offline.digests import CONTENT, content_digest, content_of
 from feature_store.offline.footers import is_readable, naming_corrupt_files, pass_start, present_columns
 from feature_store.offline.layout import PartitionFile, batch_path, file_at, list_files, stream_path
 from feature_store.offline.rows import checked_rows, nan_to_null, row_schema
@@ -164,6 +166,18 @@ class OfflineStore:
         prefix = f"{self.root}/"
         return rows.with_columns(pl.col(SOURCE_FILE).str.strip_prefix(prefix))
 
+    def content(self, files: Sequence[PartitionFile]) -> dict[str, str]:
+        """Returns, by path below the root, a text that changes when what a read of a file can answer changes.
+
+        It is the digest of the file's rows, without `ingested_at`: a materialization that computes the same rows again
+        leaves it as it was. Where a day has several files, `ingested_at` settles ties between them and belongs to it.
+        """
+        files_of_day = Counter((file.path.parent) for file in files)
+        return {
+            str(file.path.relative_to(self.root)): content_of(file, with_time=files_of_day[file.path.parent] > 1)
+            for file in files
+        }
+
     def connect_views(self, catalog: Catalog, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
         """Creates DuckDB views over the store: one per group, and `feature_value`; see `views.create_views`."""
         create_views(self.root, [(group, self.files(group.name)) for group in catalog.groups.values()], connection)
@@ -186,8 +200,10 @@ class OfflineStore:
 
 
 def _content(rows: pl.DataFrame, metadata: Mapping[str, str]) -> Callable[[BinaryIO], None]:
+    described = {**metadata, CONTENT: content_digest(rows)}
+
     def write(handle: BinaryIO) -> None:
-        rows.write_parquet(handle, compression="zstd", row_group_size=ROW_GROUP_ROWS, metadata=dict(metadata))
+        rows.write_parquet(handle, compression="zstd", row_group_size=ROW_GROUP_ROWS, metadata=described)
 
     return write
 

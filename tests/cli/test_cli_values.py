@@ -106,8 +106,8 @@ def test_materialize_before_anything_is_complete(shop, monkeypatch):
         (["materialize"], 2, "Name one group, or pass --all."),
         (["materialize", "spending", "--all"], 2, "Name one group, or pass --all."),
         (["materialize", "spending", "--partition", "2024-03-05", "--to", "2024-03-06"], 2, "does not go with"),
-        (["materialize", "spending", "--partition", "2024-3-5"], 1, "is not a daily partition key"),
-        (["materialize", "activity", "--partition", "2024-03-05"], 1, "is not a hourly partition key"),
+        (["materialize", "spending", "--partition", "2024-3-5"], 1, "is not the key of a partition (daily)"),
+        (["materialize", "activity", "--partition", "2024-03-05"], 1, "is not the key of a partition (hourly)"),
         (
             ["materialize", "spending", "--from", "2024-03-05", "--to", "2024-03-04"],
             1,
