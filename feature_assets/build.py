@@ -98,8 +98,8 @@ def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
                             results[partition.key] = check_partition(group, partition.profile)
                         rows = sum(partition.profile.rows for partition in done.partitions)
                         context.log.info(
-                            f"{group.name}: {len(numbers)} of {len(context.partition_keys)} partitions; {rows:,} rows in "
-                            f"{done.seconds:.1f} s, {done.online.written:,} entities pushed online"
+                            f"{group.name}: {len(numbers)} of {len(context.partition_keys)} partitions; "
+                            f"{rows:,} rows in {done.seconds:.1f} s, {done.online.written:,} entities pushed online"
                         )
             except Exception as error:
                 yield from materialization_events(context.asset_key, numbers)

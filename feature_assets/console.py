@@ -24,7 +24,7 @@ class _MessageOnly(logging.Formatter):
 @dg.logger(None, description="One line per message of an asset.")
 def brief_console(_context: dg.InitLoggerContext) -> logging.Logger:
     """Returns the logger of the demo's runs."""
-    logger = logging.Logger("feature_store", level=logging.INFO)
+    logger = logging.Logger("feature_store", level=logging.INFO)  # noqa: LOG001 - of this run alone
     handler = logging.StreamHandler()
     handler.addFilter(_Brief())
     handler.setFormatter(_MessageOnly())

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import dagster as dg
+from dagster_aws.s3 import S3Resource
 from dagster_duckdb import DuckDBResource
 
 from feature_assets import flights
@@ -35,7 +36,9 @@ def default_resources() -> dict[str, Any]:
             online=OnlineStoreResource(),
             registry=RegistryResource(),
             duckdb=DuckDBResource(database=":memory:"),
-        )
+        ),
+        # For a team's own source assets; endpoint, region and credentials come the usual AWS way.
+        "s3": S3Resource(),
     }
 
 
@@ -81,7 +84,7 @@ def _build(domain: ModuleType, resources: Mapping[str, Any]) -> dg.Definitions:
             dg.define_asset_job(
                 f"hourly_{FEATURES}",
                 selection=dg.AssetSelection.assets(*hourly),
-                description="Computes all hourly feature groups, for one hour or any range of hours, with their checks.",
+                description="Computes all hourly feature groups, for an hour or a range of hours, with their checks.",
             )
         )
     sources = _sources(groups)

@@ -114,7 +114,8 @@ def _show_built(store: FeatureStore, result: dg.ExecuteInProcessResult) -> None:
 
 def _show_training_set(store: FeatureStore) -> None:
     written = store.write_training_set(flights.flight_delay)
-    _heading(f"Training set {written.name} v{written.version}: {written.rows:,} labels x {len(written.features)} features")
+    size = f"{written.rows:,} labels x {len(written.features)} features"
+    _heading(f"Training set {written.name} v{written.version}: {size}")
     shown = written.scan().slice(written.rows // 2, SHOWN_LABELS).collect()
     table = Table("column", *(f"label {written.rows // 2 + row:,}" for row in range(shown.height)))
     for column in shown.columns:
@@ -141,7 +142,8 @@ def _show_online(store: FeatureStore) -> None:
         latencies.append(time.perf_counter() - started)
     median = sorted(latencies)[READS // 2] * 1000
     clock = Settings.from_env().clock or "now"
-    _heading(f"Aircraft {SHOWN_PLANE} online, as of {clock}: {len(values)} features in {median:.2f} ms (median of {READS})")
+    speed = f"{len(values)} features in {median:.2f} ms (median of {READS})"
+    _heading(f"Aircraft {SHOWN_PLANE} online, as of {clock}: {speed}")
     table = Table("feature", "value")
     for name, value in values.items():
         table.add_row(name, _cell(value))

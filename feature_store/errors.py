@@ -47,7 +47,9 @@ class InvalidRowsError(FeatureStoreError):
         self.partition = partition
         listing = "\n".join(f"  - {failure}" for failure in failures)
         where = f", partition {partition}," if partition else ""
-        super().__init__(f"Rows of feature group {group!r}{where} were refused, nothing was written:\n{listing}\n{remedy}")
+        super().__init__(
+            f"Rows of feature group {group!r}{where} were refused, nothing was written:\n{listing}\n{remedy}"
+        )
 
 
 class InvalidRequestError(FeatureStoreError):

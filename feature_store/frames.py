@@ -71,7 +71,7 @@ def utc_micros(column: str, schema: Mapping[str, pl.DataType]) -> pl.Expr:
 
 
 def entity_id_expression(entity: Entity) -> pl.Expr:
-    """Returns the expression that builds the column `entity_id` from an entity's join keys, as `Entity.entity_id` does."""
+    """Returns the expression of the column `entity_id`, built from the join keys as `Entity.entity_id` does."""
     columns = [pl.col(column).cast(pl.String) for column in entity.join_keys]
     if len(columns) == 1:
         return columns[0].alias(ENTITY_ID)

@@ -41,15 +41,13 @@ def landing_sensor(sources: Sequence[Source]) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="landing_sensor",
-        description="Reports source days that have landed or changed; feature groups that read them are then recomputed.",
+        description="Reports source days that have landed or changed; what reads them is then recomputed.",
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         events = [
-            event
-            for source in sources
-            for event in landed_events(context.instance, source, list(source.landed_days()))
+            event for source in sources for event in landed_events(context.instance, source, list(source.landed_days()))
         ][:MOST_EVENTS_A_TICK]
         if not events:
             return dg.SkipReason("No source day has landed or changed.")

@@ -126,7 +126,7 @@ def training_set(name: str, definitions: str | None) -> None:
             ("features", ", ".join(str(feature) for feature in written.features)),
         ],
     )
-    preview = written.preview()
+    preview = written.scan().head(5).collect()
     # One line per column: a training set has more columns than a terminal is wide.
     columns = [f"row {number}" for number in range(1, preview.height + 1)]
     print_table(["column", *columns], [(series.name, *series.to_list()) for series in preview], title="First rows")

@@ -97,8 +97,8 @@ class FeatureGroup:
             text = textwrap.dedent(inspect.getsource(self.transform))
         except OSError:
             raise DefinitionError(
-                f"The source of the function of feature group {self.name!r} cannot be read, so its changes could not be "
-                "seen: define it in a file, not at a prompt."
+                f"The source text of the function of feature group {self.name!r} cannot be read, so a change of it "
+                "could not be seen: define it in a file, not at a prompt."
             ) from None
         return hashlib.sha256(f"{text}\n{self.lookback}".encode()).hexdigest()[:16]
 

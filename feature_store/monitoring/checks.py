@@ -13,7 +13,7 @@ NULL_RATE = "null_rate"
 ROW_COUNT = "row_count"
 
 DESCRIPTIONS: Mapping[str, str] = {
-    SCHEMA: "Every row has the declared columns, dtypes, keys and ranges. Rows that break the schema are never written.",
+    SCHEMA: "Every row has the declared columns, dtypes, keys and ranges. Rows that break it are never written.",
     NULL_RATE: "No feature has a greater share of nulls than its schema allows (max_null_rate).",
     ROW_COUNT: "The partition has rows.",
 }

@@ -1,4 +1,4 @@
-"""Digests of what files hold, by which equal inputs are recognized. Judging whether a file is sound is not done here."""
+"""Digests of what files hold, by which equal inputs are recognized. Whether a file is sound is not judged here."""
 
 from __future__ import annotations
 

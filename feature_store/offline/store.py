@@ -21,8 +21,8 @@ from feature_store.clock import to_utc
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.source import day_window
 from feature_store.errors import InvalidRequestError, SettingsError
-from feature_store.offline.files import replace_file
 from feature_store.offline.digests import CONTENT, content_digest, content_of
+from feature_store.offline.files import replace_file
 from feature_store.offline.footers import is_readable, naming_corrupt_files, pass_start, present_columns
 from feature_store.offline.layout import PartitionFile, batch_path, file_at, list_files, stream_path
 from feature_store.offline.rows import checked_rows, nan_to_null, row_schema

@@ -54,7 +54,8 @@ def _canonical(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame:
     missing = [column for column in wanted if column not in rows.columns]
     unknown = [column for column in rows.columns if column not in wanted]
     failures = [f"column {column!r} is missing" for column in missing]
-    failures += [f"column {column!r} is neither a join key nor a feature of {group.schema.__name__}" for column in unknown]
+    schema = group.schema.__name__
+    failures += [f"column {column!r} is neither a join key nor a feature of {schema}" for column in unknown]
     if failures:
         raise InvalidRowsError(group.name, failures, f"Rows need exactly the columns {wanted}.")
     expressions = []
@@ -77,7 +78,9 @@ def _canonical(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame:
         raise InvalidRowsError(group.name, [reason], "Cast the columns in the group's function.") from None
 
 
-def _conversion(column: str, actual: pl.DataType, dtype: Dtype, schema: Mapping[str, pl.DataType]) -> pl.Expr:
+def _conversion(  # noqa: PLR0911 - one line per dtype
+    column: str, actual: pl.DataType, dtype: Dtype, schema: Mapping[str, pl.DataType]
+) -> pl.Expr:
     target = polars_type(dtype)
     value = pl.col(column)
     if actual == pl.Null:

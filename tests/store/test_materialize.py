@@ -50,8 +50,18 @@ def test_memory_is_bounded_by_passes(store):
     store.apply([group])
     from feature_store.transform.materialization import materialize
 
-    parts = dict(record=store.registered(group), offline=store.offline, online=store.online, clock=store.clock)
-    passes = list(materialize(group, SPAN, **parts, partitions_per_pass=4))
+    record = store.registered(group)
+    passes = list(
+        materialize(
+            group,
+            SPAN,
+            record=record,
+            offline=store.offline,
+            online=store.online,
+            clock=store.clock,
+            partitions_per_pass=4,
+        )
+    )
     assert [len(done.partitions) for done in passes] == [4, 4, 1]
     assert all(window.end - window.start <= timedelta(days=4 + 3) for window in source.scans)
 

@@ -1,0 +1,42 @@
+"""The walls of the house: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FORBIDDEN = {
+    "feature_store": {"dagster", "dagster_duckdb", "dagster_aws", "feature_assets", "resources", "sensors"},
+    "feature_assets/flights": {"dagster", "resources", "sensors"},
+    "resources": {"feature_assets", "sensors"},
+    "feature_store/definitions": {"feature_store.offline", "feature_store.online", "feature_store.registry"},
+    "feature_store/offline": {"feature_store.online", "feature_store.registry", "feature_store.store"},
+    "feature_store/online": {"feature_store.offline", "feature_store.registry", "feature_store.store"},
+    "feature_store/registry": {"feature_store.offline", "feature_store.online", "feature_store.store"},
+    "feature_store/monitoring": {"feature_store.store"},
+    "feature_store/transform": {"feature_store.store"},
+}
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+@pytest.mark.parametrize("folder", FORBIDDEN)
+def test_arrows_point_one_way(folder):
+    crossed = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in (ROOT / folder).rglob("*.py")
+        for name in imports(path)
+        for wall in FORBIDDEN[folder]
+        if name == wall or name.startswith(f"{wall}.")
+    ]
+    assert crossed == []
