@@ -30,7 +30,7 @@ NO_TTL_SECONDS = 100 * 365 * 86_400
 FEATURES = 10
 LABEL_TIME = "label_time"
 LABEL_ID = "label_id"
-_FORMAT = 1
+_FORMAT = 2
 _MICROS_PER_DAY = 86_400_000_000
 _EXPONENT = 1.05
 _NULL_SHARE = 0.05
@@ -191,7 +191,7 @@ def _keys(entities: np.ndarray, shape: Shape) -> pl.Series:
     spread = pl.Series("key", (entities * 7_919_317) % (10 * shape.entities + 7))
     if shape.key == "int":
         return spread
-    return spread.to_frame().select(pl.format("user_{}", pl.col("key").cast(pl.String).str.zfill(9))).to_series()
+    return spread.to_frame().select(pl.format("u{}", pl.col("key").cast(pl.String).str.zfill(9))).to_series()
 
 
 def _times(start: datetime, micros: np.ndarray) -> pl.Series:

@@ -16,6 +16,9 @@ from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import FeatureRef
 from feature_store.errors import InvalidRequestError, UnknownFeatureError, did_you_mean
 
+CATALOG_SECONDS = 10.0
+"""How long a process trusts the catalog that it has read, before it looks again which versions are current."""
+
 
 @dataclass(frozen=True, slots=True)
 class Feature:

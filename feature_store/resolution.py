@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from feature_store.catalog import Catalog, Selection
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.names import FeatureRef
-from feature_store.definitions.on_demand import OnDemandFeatures
 from feature_store.errors import InvalidRequestError, UnknownFeatureError
+
+if TYPE_CHECKING:
+    from feature_store.definitions.on_demand import OnDemandFeatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class Resolution:
     request: Mapping[str, Dtype] = field(default_factory=dict)
 
 
-def resolve(catalog: Catalog, requested: Sequence[str], on_demand: Iterable[OnDemandFeatures]) -> Resolution:
+def resolve(catalog: Catalog, requested: Sequence[str], on_demand: Iterable[OnDemandFeatures] = ()) -> Resolution:
     """Resolves references, names of feature groups and names of on-demand features, in order.
 
     On-demand features are named like stored ones: `name` is the greatest version, `name:vN` that version, and the name
@@ -72,7 +75,7 @@ def resolve(catalog: Catalog, requested: Sequence[str], on_demand: Iterable[OnDe
     stored: dict[str, Selection] = {}
     labels: dict[str, tuple[OnDemandFeatures, str] | None] = {}
     for text in requested:
-        name, version = FeatureRef.parse(text)
+        name, _ = FeatureRef.parse(text)
         if name in functions or name in current:
             if name in catalog.groups or catalog.current(name):
                 raise InvalidRequestError(f"{text!r} is both stored and computed on demand: rename one of them.")
@@ -128,7 +131,7 @@ def _request(computations: Iterable[Computation]) -> dict[str, Dtype]:
         for name, dtype in computation.functions.request.items():
             if request.setdefault(name, dtype) != dtype:
                 raise InvalidRequestError(
-                    f"Request data {name!r} are declared as {request[name]} by some on-demand features and as {dtype} by "
-                    f"{computation.functions.name!r}: ask for them in requests of their own."
+                    f"Request data {name!r} are declared as {request[name]} by some on-demand features and as {dtype} "
+                    f"by {computation.functions.name!r}: ask for them in requests of their own."
                 )
     return request

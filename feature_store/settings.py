@@ -42,8 +42,7 @@ class Settings:
             environ: Read instead of the environment and the file, if given.
         """
         if environ is None:
-            from_file = {key: value for key, value in dotenv_values(".env").items() if value is not None}
-            environ = {**from_file, **os.environ}
+            environ = environment()
         home = embedded_folder().resolve()
         return cls(
             offline=environ.get("FEATURE_STORE_OFFLINE") or str(home / "offline"),
@@ -54,6 +53,12 @@ class Settings:
             definitions=environ.get("FEATURE_STORE_DEFINITIONS") or None,
             kafka=environ.get("FEATURE_STORE_KAFKA") or None,
         )
+
+
+def environment() -> dict[str, str]:
+    """Returns the variables of the environment, and those of `.env` in the working directory that it does not set."""
+    from_file = {key: value for key, value in dotenv_values(".env").items() if value is not None}
+    return {**from_file, **os.environ}
 
 
 def embedded_folder() -> Path:

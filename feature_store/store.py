@@ -6,27 +6,38 @@ that only reads online never imports Polars.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from feature_store.catalog import Catalog, Group
+from feature_store.catalog import CATALOG_SECONDS, Catalog, Group
 from feature_store.clock import Clock, SystemClock, parse_clock
+from feature_store.definitions.feature_service import FeatureService
 from feature_store.definitions.names import ENTITY_ID
-from feature_store.errors import InvalidRequestError, UnknownFeatureError
+from feature_store.errors import InvalidRequestError, OnlineStoreError, SettingsError, UnknownFeatureError
+from feature_store.resolution import Resolution, resolve
 from feature_store.settings import Settings
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import polars as pl
 
     from feature_store.definitions.group import FeatureGroup
+    from feature_store.definitions.loading import LoadedDefinitions
+    from feature_store.definitions.names import FeatureRef
     from feature_store.definitions.training_set import TrainingSet
+    from feature_store.explain import Explanation
     from feature_store.offline.point_in_time.engine import PointInTimeEngine
+    from feature_store.offline.snapshots import WrittenSnapshot
     from feature_store.offline.store import OfflineStore
+    from feature_store.online.reader import FeatureState
     from feature_store.online.store import OnlineStore
+    from feature_store.online_reads import OnlineReads
     from feature_store.partitions import Window
     from feature_store.registry.records import ApplyReport
     from feature_store.registry.registry import Registry
@@ -34,36 +45,42 @@ if TYPE_CHECKING:
     from feature_store.transform.ingestion import IngestReport
     from feature_store.transform.materialization import MaterializedPass
 
-CATALOG_SECONDS = 10.0
-"""How long a process trusts the catalog that it has read, before it looks again which versions are current."""
+_LOG = logging.getLogger(__name__)
 
 
 class FeatureStore:
     """A feature store: registers groups, writes their rows, reads them as of any time.
 
     Args:
-        offline: The offline store, or its root: a folder or `s3://` prefix.
+        offline: The offline store, or its root: a folder or `s3://` prefix. None for a store that only reads online.
         online: The online store, or its URL; None for the embedded server.
-        registry: The registry, or its SQLAlchemy URL.
+        registry: The registry, or its SQLAlchemy URL. None for a store that only reads online, by the catalog that
+            is published there.
         clock: Tells the present; the wall clock by default.
         engine: Engine of point-in-time reads, or its name.
+        definitions: The Python module, or its name, that holds on-demand features and feature services; imported when
+            one of them is first asked for.
     """
 
     def __init__(
         self,
-        offline: OfflineStore | str | Path,
-        online: OnlineStore | str | None,
-        registry: Registry | str,
+        offline: OfflineStore | str | Path | None = None,
+        online: OnlineStore | str | None = None,
+        registry: Registry | str | None = None,
         clock: Clock | None = None,
         engine: PointInTimeEngine | str = "duckdb",
+        *,
+        definitions: str | ModuleType | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
         self._offline = offline
         self._online = online
         self._registry = registry
         self._engine = engine
+        self._definitions = definitions
         self._catalog: Catalog | None = None
         self._catalog_read_at = float("-inf")
+        self._is_published = False
 
     @classmethod
     def from_env(cls) -> FeatureStore:
@@ -75,6 +92,7 @@ class FeatureStore:
             registry=settings.registry,
             clock=parse_clock(settings.clock),
             engine=settings.engine,
+            definitions=settings.definitions,
         )
 
     def __enter__(self) -> Self:
@@ -84,16 +102,24 @@ class FeatureStore:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections that this store has opened."""
+        """Closes the connections that this store has opened, but those of event loops: `aclose` does."""
         for part in ("online", "registry"):
             if part in self.__dict__:
                 self.__dict__.pop(part).close()
+
+    async def aclose(self) -> None:
+        """Closes the connections that this store has opened, those of the running event loop among them."""
+        if "online" in self.__dict__:
+            await self.online.aclose()
+        self.close()
 
     @cached_property
     def offline(self) -> OfflineStore:
         """The offline store."""
         from feature_store.offline.store import OfflineStore
 
+        if self._offline is None:
+            raise SettingsError("This feature store was opened without an offline store: pass offline=....")
         return OfflineStore(self._offline) if isinstance(self._offline, (str, Path)) else self._offline
 
     @cached_property
@@ -106,10 +132,23 @@ class FeatureStore:
         return self._online
 
     @cached_property
+    def online_reads(self) -> OnlineReads:
+        """Which catalog online reads go by, and what has been worked out of their requests."""
+        from feature_store.online_reads import OnlineReads
+
+        return OnlineReads(
+            online=lambda: self.online,
+            registered=self.catalog if self._registry is not None else None,
+            resolve=self._resolved,
+        )
+
+    @cached_property
     def registry(self) -> Registry:
         """The registry."""
         from feature_store.registry.registry import Registry
 
+        if self._registry is None:
+            raise SettingsError("This feature store was opened without a registry: pass registry=....")
         return Registry(self._registry, self.clock) if isinstance(self._registry, str) else self._registry
 
     @cached_property
@@ -118,6 +157,17 @@ class FeatureStore:
         from feature_store.offline.point_in_time.engines import engine_named
 
         return engine_named(self._engine) if isinstance(self._engine, str) else self._engine
+
+    @cached_property
+    def definitions(self) -> LoadedDefinitions:
+        """The definitions module's content.
+
+        Raises:
+            SettingsError: If no module is named, or it cannot be imported.
+        """
+        from feature_store.definitions.loading import load_definitions
+
+        return load_definitions(self._definitions)
 
     def catalog(self) -> Catalog:
         """Returns what is registered, read again from the registry every few seconds."""
@@ -132,6 +182,25 @@ class FeatureStore:
         self._catalog = None
         return self.catalog()
 
+    def resolve(self, features: Sequence[str] | FeatureService) -> Resolution:
+        """Returns what a list of features, or a feature service, stands for now.
+
+        Raises:
+            InvalidRequestError: If nothing is asked for, or a reference is malformed.
+            UnknownFeatureError: If a feature is neither registered nor defined on demand.
+        """
+        return self._resolved(self.catalog(), features)
+
+    def _resolved(self, catalog: Catalog, features: Sequence[str] | FeatureService) -> Resolution:
+        names = features.features if isinstance(features, FeatureService) else features
+        try:
+            return resolve(catalog, names)
+        except UnknownFeatureError:
+            if not self._definitions:
+                raise
+        # Only now: a client that reads stored features alone never imports its definitions, nor Polars.
+        return resolve(catalog, names, self.definitions.on_demand.values())
+
     def apply(self, groups: Sequence[FeatureGroup]) -> ApplyReport:
         """Registers feature groups: all of them, or none.
 
@@ -139,8 +208,54 @@ class FeatureStore:
             RegistryConflictError: If a live feature would change its dtype, entity or group.
         """
         report = self.registry.apply(groups)
-        self._catalog = None
+        self._changed()
         return report
+
+    def retire(self, ref: FeatureRef) -> None:
+        """Retires a version of a feature: it leaves the catalog, for good. Retiring it again changes nothing.
+
+        Raises:
+            UnknownFeatureError: If it is not registered.
+        """
+        self.registry.retire(ref)
+        self._changed()
+
+    def publish_catalog(self) -> None:
+        """Puts the registry's catalog into the online store, for readers without a registry.
+
+        `apply`, `retire` and the first write of a process do it. Where several do at once, the newest catalog stays.
+
+        Raises:
+            OnlineStoreError: If the online store does not answer.
+        """
+        published = None
+        # Whoever writes last looks once more at what is registered then.
+        while (catalog := self.refresh()) != published:
+            self.online.publish(catalog)
+            published = catalog
+        self._is_published = True
+        self.online_reads.forget_catalog()
+
+    def _changed(self) -> None:
+        self._catalog = None
+        self._is_published = False
+        self.online_reads.forget_catalog()
+        if self._online is None:
+            from feature_store.online.embedded import EmbeddedRedis
+
+            # To register something is no reason to start a server; its first write publishes.
+            if not EmbeddedRedis().status().running:
+                return
+        self._publish_once()
+
+    def _publish_once(self) -> None:
+        if self._is_published:
+            return
+        try:
+            self.publish_catalog()
+        except OnlineStoreError as error:
+            # What is registered stays so. Readers with a registry ask it; the others wait for the next apply or write.
+            _LOG.warning("The catalog was not published to the online store: %s", error)
 
     def registered(self, group: FeatureGroup) -> Group:
         """Returns the record of a group, as applied.
@@ -172,15 +287,34 @@ class FeatureStore:
         """
         from feature_store.transform.materialization import materialize
 
+        record = self.registered(group)
+        self._publish_once()
         return materialize(
             group,
             span,
-            record=self.registered(group),
+            record=record,
             offline=self.offline,
             online=self.online,
             clock=self.clock,
             run_id=run_id,
         )
+
+    def write_snapshots(self, group: FeatureGroup) -> Iterator[WrittenSnapshot]:
+        """Brings a group's snapshots up to date: makes those that are missing or whose inputs have changed.
+
+        Args:
+            group: An applied feature group that declares `snapshot_every`.
+
+        Yields:
+            One report per snapshot, in order of time.
+
+        Raises:
+            DefinitionError: If the group declares no snapshots.
+        """
+        from feature_store.offline.snapshots import write_snapshots
+
+        record = self.registered(group)
+        return write_snapshots(self.offline, record, group.snapshot_days(self.offline.materialized(record)))
 
     def ingest(self, group: FeatureGroup, frame: Any) -> IngestReport:
         """Writes feature rows that were computed elsewhere: validate, then offline, then online.
@@ -197,21 +331,31 @@ class FeatureStore:
         """
         from feature_store.transform.ingestion import ingest
 
+        record = self.registered(group)
+        self._publish_once()
         return ingest(
             group,
             frame,
-            record=self.registered(group),
+            record=record,
             offline=self.offline,
             online=self.online,
             clock=self.clock,
         )
 
-    def get_online_features(self, entity_id: str, features: Sequence[str]) -> dict[str, Any]:
+    def get_online_features(
+        self,
+        entity_id: str,
+        features: Sequence[str] | FeatureService,
+        *,
+        request_data: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """Returns what is visible now of one entity.
 
         Args:
             entity_id: The entity's id; see `Entity.entity_id`.
-            features: References (`seats`, `seats:v1`) and names of feature groups, of one entity.
+            features: References (`seats`, `seats:v1`), names of feature groups and of on-demand features, of one
+                entity; or a feature service.
+            request_data: What on-demand features need to know of the request, by name.
 
         Returns:
             Value by label, in order: the reference as given; for a group the names of its features. None where
@@ -220,19 +364,84 @@ class FeatureStore:
 
         Raises:
             UnknownFeatureError: If a feature is not registered.
-            InvalidRequestError: If the features describe several entities, or the id is malformed.
+            InvalidRequestError: If the features describe several entities, the id is malformed, or request data are
+                missing or of another type.
             OnlineStoreError: If the online store does not answer.
         """
-        return self.get_online_features_batch([entity_id], features)[0]
+        return self.online_reads.values((entity_id,), features, _one_each(request_data))[0]
 
-    def get_online_features_batch(self, entity_ids: Sequence[str], features: Sequence[str]) -> list[dict[str, Any]]:
-        """Returns what is visible now of several entities, one dict each, in order; see `get_online_features`."""
-        catalog = self.catalog()
-        selections = catalog.select(features)
-        entity = catalog.entity_of(selections)
-        for entity_id in entity_ids:
-            entity.keys_of(entity_id)
-        return self.online.read(entity_ids, selections, catalog)
+    def get_online_features_batch(
+        self,
+        entity_ids: Sequence[str],
+        features: Sequence[str] | FeatureService,
+        *,
+        request_data: Mapping[str, Sequence[Any]] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Returns what is visible now of several entities, one dict each, in order; see `get_online_features`.
+
+        Request data are one value per entity.
+        """
+        return self.online_reads.values(entity_ids, features, request_data)
+
+    def get_online_features_frame(
+        self,
+        entity_ids: Sequence[str],
+        features: Sequence[str] | FeatureService,
+        *,
+        request_data: Mapping[str, Sequence[Any]] | None = None,
+    ) -> pl.DataFrame:
+        """Returns the same as a Polars frame: one row per entity id, in order, `entity_id` and a column per label.
+
+        Columns have the types of their features, whatever is null. `.to_arrow()` gives an Arrow table without a copy,
+        `.to_numpy()` an array.
+        """
+        return self.online_reads.frame(entity_ids, features, request_data)
+
+    def get_online_statuses(
+        self, entity_ids: Sequence[str], features: Sequence[str] | FeatureService
+    ) -> list[dict[str, FeatureState]]:
+        """Returns the values with the reason for each: present, null, missing or expired, and the row's times.
+
+        Raises:
+            InvalidRequestError: If an on-demand feature is asked for: it is computed, not stored.
+        """
+        return self.online_reads.states(entity_ids, features)
+
+    async def aget_online_features(
+        self,
+        entity_id: str,
+        features: Sequence[str] | FeatureService,
+        *,
+        request_data: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Does what `get_online_features` does, without blocking the event loop."""
+        return (await self.online_reads.avalues((entity_id,), features, _one_each(request_data)))[0]
+
+    async def aget_online_features_batch(
+        self,
+        entity_ids: Sequence[str],
+        features: Sequence[str] | FeatureService,
+        *,
+        request_data: Mapping[str, Sequence[Any]] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Does what `get_online_features_batch` does, without blocking the event loop."""
+        return await self.online_reads.avalues(entity_ids, features, request_data)
+
+    async def aget_online_features_frame(
+        self,
+        entity_ids: Sequence[str],
+        features: Sequence[str] | FeatureService,
+        *,
+        request_data: Mapping[str, Sequence[Any]] | None = None,
+    ) -> pl.DataFrame:
+        """Does what `get_online_features_frame` does, without blocking the event loop."""
+        return await self.online_reads.aframe(entity_ids, features, request_data)
+
+    async def aget_online_statuses(
+        self, entity_ids: Sequence[str], features: Sequence[str] | FeatureService
+    ) -> list[dict[str, FeatureState]]:
+        """Does what `get_online_statuses` does, without blocking the event loop."""
+        return await self.online_reads.astates(entity_ids, features)
 
     def get_offline_features(
         self, entity_ids: Sequence[str], feature_names: Sequence[str], as_of_timestamps: Sequence[datetime]
@@ -271,13 +480,17 @@ class FeatureStore:
             pl.Series(ENTITY_ID, entity_ids, dtype=pl.String), "as_of_timestamp", *(item.label for item in selections)
         )
 
-    def training_set(self, labels: Any, features: Sequence[str], *, as_of: str = "event_timestamp") -> pl.DataFrame:
+    def training_set(
+        self, labels: Any, features: Sequence[str] | FeatureService, *, as_of: str = "event_timestamp"
+    ) -> pl.DataFrame:
         """Joins to each label what was visible at its time: point-in-time correct, no value from after the label.
 
         Args:
             labels: A Polars, Arrow or pandas table: the join keys of all entities whose features are asked for, the
-                time column, and any other columns.
-            features: References and names of feature groups, of one or several entities.
+                time column, and any other columns. Columns of the names of request data are the request data of
+                on-demand features.
+            features: References, names of feature groups and of on-demand features, of one or several entities; or a
+                feature service.
             as_of: The time column (aware, or naive in UTC).
 
         Returns:
@@ -291,13 +504,20 @@ class FeatureStore:
         from feature_store.offline.point_in_time.join import point_in_time_join
 
         catalog = self.catalog()
-        selections = catalog.select(features)
-        return point_in_time_join(self.offline, catalog, to_polars(labels), as_of, selections, self.engine)
+        resolution = self.resolve(features)
+        frame = to_polars(labels)
+        joined = point_in_time_join(self.offline, catalog, frame, as_of, resolution.selections, self.engine)
+        if not resolution.computations:
+            return joined
+        from feature_store.transform.on_demand import compute_offline
+
+        return compute_offline(resolution, frame, joined)
 
     def write_training_set(self, definition: TrainingSet) -> WrittenTrainingSet:
         """Builds a training set and keeps it as an immutable version; equal inputs give the version that exists."""
         from feature_store.training_sets import write_training_set
 
+        on_demand = self.definitions.on_demand.values() if self._definitions else ()
         return write_training_set(
             definition,
             catalog=self.refresh(),
@@ -305,4 +525,34 @@ class FeatureStore:
             registry=self.registry,
             engine=self.engine,
             clock=self.clock,
+            on_demand=on_demand,
         )
+
+    def explain(self, entity_id: str, feature: str, at: datetime | None = None) -> Explanation:
+        """Tells why a feature has its value: the row, its file and run, the rows that lost, and what is online.
+
+        Args:
+            entity_id: The entity's id.
+            feature: One feature, `arr_delay_mean_7d` or `arr_delay_mean_7d:v1`.
+            at: The instant (aware, or naive in UTC); None for now. Only now can the online value be compared.
+
+        Raises:
+            UnknownFeatureError: If the feature is not registered.
+            InvalidRequestError: If a group is named, or the entity id is malformed.
+            CorruptFileError: If a file of the offline store is damaged.
+        """
+        from feature_store.explain import explain
+
+        return explain(
+            entity_id,
+            feature,
+            at,
+            catalog=self.catalog(),
+            offline=self.offline,
+            online=self.online,
+            clock=self.clock,
+        )
+
+
+def _one_each(request_data: Mapping[str, Any] | None) -> dict[str, list[Any]] | None:
+    return None if request_data is None else {name: [value] for name, value in request_data.items()}

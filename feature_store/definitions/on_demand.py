@@ -91,7 +91,7 @@ def on_demand(
     """
 
     def decorate(function: Expressions) -> OnDemandFeatures:
-        own_name = check_name(name or getattr(function, "__name__", ""), "group of on-demand features")
+        own_name = check_name(name or str(getattr(function, "__name__", "")), "group of on-demand features")
         if not owner:
             raise DefinitionError(f"On-demand features {own_name!r} have no owner: name a team or an e-mail address.")
         columns = _input_columns(own_name, inputs)
@@ -123,8 +123,8 @@ def on_demand(
 def _input_columns(name: str, inputs: Sequence[str]) -> dict[str, str]:
     if isinstance(inputs, str) or not inputs:
         raise DefinitionError(
-            f"On-demand features {name!r} need a list of stored features as inputs, got {inputs!r}. What is computed of "
-            "request data alone belongs to the caller."
+            f"On-demand features {name!r} need a list of stored features as inputs, got {inputs!r}. What is computed "
+            "of request data alone belongs to the caller."
         )
     columns: dict[str, str] = {}
     for text in inputs:
@@ -146,8 +146,8 @@ def _request_dtype(name: str, column: str, kind: Any) -> Dtype:
     dtype = kind if isinstance(kind, Dtype) else _PYTHON_TYPES.get(kind)
     if dtype is None:
         raise DefinitionError(
-            f"Request data {column!r} of on-demand features {name!r} is declared as {kind!r}: use float, int, str, bool, "
-            "datetime or a Dtype."
+            f"Request data {column!r} of on-demand features {name!r} is declared as {kind!r}: use float, int, str, "
+            "bool, datetime or a Dtype."
         )
     return dtype
 

@@ -1,11 +1,12 @@
 """Names of the keys in the online store. What they hold belongs to `values`, `stamps`, `row_format` and `schemas`.
 
-Every key of an entity is a prefix, the entity id and a suffix, so that whole columns of keys are built by concatenation.
+Every key of an entity is a prefix, its id and a suffix, so that whole columns of keys are built by concatenation.
 On a cluster the entity id stands in braces, the hash tag that keeps all keys of one entity in one slot.
 """
 
 from __future__ import annotations
 
+from binascii import crc_hqx
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -29,6 +30,9 @@ class KeyShape(NamedTuple):
         """Returns the key of one entity."""
         return f"{self.prefix}{entity_id}{self.suffix}"
 
+
+SLOTS = 16384
+"""Slots of a cluster."""
 
 CATALOG = "feature_catalog"
 """The key that holds the catalog, for readers without a registry."""
@@ -60,6 +64,11 @@ class KeySpace:
     def schema(group: str, fingerprint: bytes) -> str:
         """Returns the key that says which features a group's rows of one fingerprint hold."""
         return f"feature_schema:{group}:{fingerprint.hex()}"
+
+    @staticmethod
+    def slot(entity_id: str) -> int:
+        """Returns the cluster slot of an entity's keys: that of the text in braces, up to the first closing one."""
+        return crc_hqx(entity_id.partition("}")[0].encode(), 0) % SLOTS
 
     def check(self, entity_ids: Iterable[str]) -> None:
         """Refuses entity ids that cannot be keys.

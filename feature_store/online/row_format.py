@@ -63,12 +63,17 @@ class RowFormat:
         )
 
     def array_dtype(self) -> np.dtype[Any]:
-        """Returns the same as a NumPy dtype: `head`, `event`, `ingested`, `bitmap`, and `f0`, `f1`, ... for the slots."""
+        """Returns the same as a NumPy dtype: `head`, `event`, `ingested`, `bitmap`, and the slots `f0`, `f1`, ..."""
         import numpy as np
 
         slots = [(f"f{position}", *_numpy_code(dtype)) for position, (_, dtype) in enumerate(self.schema.features)]
-        header = [("head", f"V{HEAD_BYTES}"), ("event", "<i8"), ("ingested", "<i8"), ("bitmap", "u1", (self.bitmap_bytes,))]
-        return np.dtype([*header, *slots])
+        header = [("head", f"V{HEAD_BYTES}"), ("event", "<i8"), ("ingested", "<i8")]
+        return np.dtype([*header, ("bitmap", "u1", (self.bitmap_bytes,)), *slots])
+
+    def string_before(self, position: int) -> int | None:
+        """Returns the last string feature before a position, where the next one's text begins; else None."""
+        features = self.schema.features[:position]
+        return max((slot for slot, (_, dtype) in enumerate(features) if dtype.name == "string"), default=None)
 
 
 def _struct_code(dtype: Dtype) -> str:

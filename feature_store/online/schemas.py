@@ -129,5 +129,5 @@ class Schemas:
         except ValueError:
             schema = None
         if schema is None or schema.fingerprint != unknown.fingerprint:
-            raise OnlineStoreError(f"Key {key!r} of the online store does not hold the schema it is named after. {remedy}")
+            raise OnlineStoreError(f"Key {key!r} of the online store does not hold the schema of its name. {remedy}")
         self._known[unknown.group, unknown.fingerprint] = schema

@@ -1,8 +1,8 @@
 """Evaluates on-demand features: the same expressions, the same bits, for one request and for a million labels.
 
-Polars takes another road for a column of one row, or of one repeated value, than for many rows, and the roads round
-differently: `x / 3.7` is a division on one of them and `x * (1 / 3.7)` on the other. So nothing is ever evaluated on
-a single row, and columns are laid out in full before they are evaluated.
+Polars takes another road for a chunk of one row, or for a column of one repeated value, than for many rows, and the
+roads round differently: `x / 3.7` is a division on one of them and `x * (1 / 3.7)` on the other. So nothing is ever
+evaluated on a single row, and columns are laid out in full, in one chunk, before they are evaluated.
 """
 
 from __future__ import annotations
@@ -200,13 +200,14 @@ def evaluate(functions: OnDemandFeatures, columns: Mapping[str, pl.Series]) -> d
         DefinitionError: If an expression gives another dtype or number of rows than declared.
     """
     rows = len(next(iter(columns.values())))
-    frame = pl.DataFrame([_at_least_two(series.alias(column)) for column, series in columns.items()])
+    frame = pl.DataFrame([_laid_out(series.alias(column)) for column, series in columns.items()])
     specs = {spec.ref.column: spec.dtype for spec in functions.features}
     try:
         frame = frame.with_columns(**functions.expressions)
     except pl.exceptions.ShapeError:
         raise DefinitionError(
-            f"On-demand features {functions.name!r} change the number of rows: use expressions that give one value per row."
+            f"On-demand features {functions.name!r} change the number of rows: "
+            "use expressions that give one value per row."
         ) from None
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
@@ -223,10 +224,11 @@ def _evaluated(
     return evaluate(functions, {**inputs, **{column: data[column] for column in functions.request}})
 
 
-def _at_least_two(series: pl.Series) -> pl.Series:
-    # A frame built of series holds them laid out in full, whatever they were in the frame that they come from.
-    missing = max(0, _LEAST_ROWS - len(series))
-    return pl.concat([series, series if len(series) else series.clear(_LEAST_ROWS)]) if missing else series
+def _laid_out(series: pl.Series) -> pl.Series:
+    """Returns a series in one chunk and of two rows at least: a single row comes twice, none as nulls."""
+    if len(series) < _LEAST_ROWS:
+        series = pl.concat([series] * _LEAST_ROWS) if len(series) else series.clear(_LEAST_ROWS)
+    return series.rechunk()
 
 
 def _declared_dtype(functions: OnDemandFeatures, series: pl.Series, dtype: Dtype) -> pl.Series:
@@ -239,14 +241,15 @@ def _declared_dtype(functions: OnDemandFeatures, series: pl.Series, dtype: Dtype
     }
     if series.dtype not in {target, pl.Null()} and not fits.get(dtype.name, False):
         raise DefinitionError(
-            f"On-demand feature {series.name!r} of {functions.name!r} gives {series.dtype}, its schema declares {dtype}: "
-            f"add .cast(pl.{target}), or correct the schema."
+            f"On-demand feature {series.name!r} of {functions.name!r} gives {series.dtype}, its schema declares "
+            f"{dtype}: add .cast(pl.{target}), or correct the schema."
         )
     try:
         series = series.cast(target)
     except pl.exceptions.PolarsError as error:
         raise InvalidRequestError(
-            f"On-demand feature {series.name!r} of {functions.name!r} does not fit {dtype}: {str(error).splitlines()[0]}."
+            f"On-demand feature {series.name!r} of {functions.name!r} does not fit {dtype}: "
+            f"{str(error).splitlines()[0]}."
         ) from None
     return series.fill_nan(None) if dtype.name == "float" else series
 

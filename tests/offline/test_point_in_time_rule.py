@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from feature_store.catalog import Catalog, Group
 from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, TIMESTAMP, embedding
+from feature_store.offline.point_in_time.date_sweep import SweepEngine
 from feature_store.offline.point_in_time.duckdb_asof import DuckDBEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
@@ -23,7 +24,11 @@ from tests.offline.oracle import WrittenRow, visible
 if TYPE_CHECKING:
     from feature_store.offline.point_in_time.engine import PointInTimeEngine
 
-ENGINES: dict[str, PointInTimeEngine] = {"duckdb": DuckDBEngine()}
+ENGINES: dict[str, PointInTimeEngine] = {
+    "duckdb": DuckDBEngine(),
+    "sweep": SweepEngine(),
+    "sweep in small ranges": SweepEngine(3, chunk_rows=1, span_rows=1),
+}
 
 HALF_DAY, DAY = 43_200, 86_400
 ACTIVITY = group(

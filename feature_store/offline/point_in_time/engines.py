@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 import duckdb
 
 from feature_store.errors import SettingsError
+from feature_store.offline.point_in_time.date_sweep import SweepEngine
 from feature_store.offline.point_in_time.duckdb_asof import DuckDBEngine
 from feature_store.offline.point_in_time.engine import PointInTimeEngine
 
@@ -18,7 +19,7 @@ def engine_named(
     """Returns an engine by name.
 
     Args:
-        name: `duckdb`.
+        name: `sweep` or `duckdb`.
         connect: Opens the DuckDB connections that a SQL engine works on; in memory if None.
 
     Raises:
@@ -26,4 +27,6 @@ def engine_named(
     """
     if name == DuckDBEngine.name:
         return DuckDBEngine(connect)
-    raise SettingsError(f"FEATURE_STORE_ENGINE={name!r} is no engine of point-in-time reads. Use duckdb.")
+    if name == SweepEngine.name:
+        return SweepEngine()
+    raise SettingsError(f"FEATURE_STORE_ENGINE={name!r} is no engine of point-in-time reads. Use sweep or duckdb.")

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,15 @@ import polars as pl
 
 from feature_store.catalog import Catalog, Selection
 from feature_store.clock import Clock
+from feature_store.definitions.on_demand import OnDemandFeatures
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.offline.point_in_time.engine import PointInTimeEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
 from feature_store.registry.records import TrainingSetRecord
 from feature_store.registry.registry import Registry
+from feature_store.resolution import resolve
+from feature_store.transform.on_demand import compute_offline
 
 FOLDER = "training_sets"
 ROWS_FILE = "rows.parquet"
@@ -68,6 +71,7 @@ def write_training_set(
     registry: Registry,
     engine: PointInTimeEngine,
     clock: Clock,
+    on_demand: Iterable[OnDemandFeatures] = (),
 ) -> WrittenTrainingSet:
     """Builds a training set and keeps it as a version; see `FeatureStore.write_training_set`.
 
@@ -77,7 +81,8 @@ def write_training_set(
         InvalidRequestError: If the label frame cannot be joined; see `FeatureStore.training_set`.
         UnknownFeatureError: If a feature is not registered.
     """
-    selections = catalog.select(definition.features)
+    resolution = resolve(catalog, definition.features, on_demand)
+    selections = resolution.selections
     labels = definition.labels().collect()
     inputs: dict[str, Any] = {
         "as_of": definition.as_of,
@@ -85,12 +90,17 @@ def write_training_set(
         "features": {selection.label: str(selection.feature.ref) for selection in selections},
         "source_files": _source_files(offline, selections),
     }
+    if resolution.computations:
+        functions = [computation.functions for computation in resolution.computations]
+        inputs["on_demand"] = {function.name: function.code_version for function in functions}
     identity = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     folder = Path(offline.root) / FOLDER / definition.name
     for manifest in _manifests(folder):
         if manifest["identity"] == identity:
             return _written(folder, manifest, created=False)
     joined = point_in_time_join(offline, catalog, labels, definition.as_of, selections, engine)
+    if resolution.computations:
+        joined = compute_offline(resolution, labels, joined)
     manifest = {
         "name": definition.name,
         "identity": identity,
@@ -98,9 +108,7 @@ def write_training_set(
         "created_at": clock.now().isoformat(),
         "rows": joined.height,
         "columns": joined.columns,
-        "null_rates": {
-            selection.label: joined[selection.label].null_count() / max(joined.height, 1) for selection in selections
-        },
+        "null_rates": {label: joined[label].null_count() / max(joined.height, 1) for label in resolution.labels},
     }
     manifest = _publish(folder, joined, manifest)
     written = _written(folder, manifest, created=True)
