@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from feature_store.definitions.feature_service import FeatureService
     from feature_store.definitions.group import FeatureGroup, feature_group
     from feature_store.definitions.on_demand import OnDemandFeatures, on_demand
-    from feature_store.definitions.schema import FeatureSchema, feature
+    from feature_store.definitions.schema import Embedding, FeatureSchema, feature
     from feature_store.definitions.source import ParquetSource
     from feature_store.definitions.training_set import TrainingSet
     from feature_store.errors import (
@@ -42,7 +42,7 @@ _HOMES = {
     "feature_store.definitions.feature_service": ("FeatureService",),
     "feature_store.definitions.group": ("FeatureGroup", "feature_group"),
     "feature_store.definitions.on_demand": ("OnDemandFeatures", "on_demand"),
-    "feature_store.definitions.schema": ("FeatureSchema", "feature"),
+    "feature_store.definitions.schema": ("Embedding", "FeatureSchema", "feature"),
     "feature_store.definitions.source": ("ParquetSource",),
     "feature_store.definitions.training_set": ("TrainingSet",),
     "feature_store.errors": (
@@ -66,6 +66,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "CorruptFileError",
     "DefinitionError",
+    "Embedding",
     "Entity",
     "FeatureGroup",
     "FeatureSchema",

@@ -66,6 +66,7 @@ class Group:
         lookback_seconds: How far back a row's events reach.
         code_version: Digest of the transform when it was last applied.
         created_at: When it was registered, UTC.
+        freshness_seconds: How old the newest event may be; None if nothing is promised.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Group:
     lookback_seconds: int
     code_version: str
     created_at: datetime
+    freshness_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

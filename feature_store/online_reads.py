@@ -19,6 +19,7 @@ from feature_store.resolution import Resolution
 if TYPE_CHECKING:
     import polars as pl
 
+    from feature_store.monitoring.request_log import RequestLog
     from feature_store.online.published_catalog import PublishedCatalog
     from feature_store.online.reader import FeatureState, PreparedRead
     from feature_store.online.store import OnlineStore
@@ -55,6 +56,7 @@ class OnlineReads:
         online: Gives the online store.
         registered: Gives the registry's catalog; None where there is no registry.
         resolve: Resolves a request against a catalog.
+        log: Keeps a sample of what is answered as dicts; None for no log.
     """
 
     def __init__(
@@ -62,10 +64,12 @@ class OnlineReads:
         online: Callable[[], OnlineStore],
         registered: Callable[[], Catalog] | None,
         resolve: Callable[[Catalog, Requested], Resolution],
+        log: RequestLog | None = None,
     ) -> None:
         self._online = online
         self._registered = registered
         self._resolve = resolve
+        self._log = log
         self._known: _Known | None = None
         self._looked_at = float("-inf")
 
@@ -85,6 +89,8 @@ class OnlineReads:
         """Returns what is visible now, a dict per entity; see `FeatureStore.get_online_features_batch`."""
         request = self._request(self._up_to_date(), features)
         rows = request.prepared.values(entity_ids)
+        if self._log is not None:
+            self._log.offer(entity_ids, request.resolution.selections, rows)
         return rows if _as_stored(request, request_data) else _computed(request, rows, request_data)
 
     async def avalues(
@@ -93,6 +99,8 @@ class OnlineReads:
         """Does what `values` does, without blocking the event loop."""
         request = self._request(await self._aup_to_date(), features)
         rows = await request.prepared.avalues(entity_ids)
+        if self._log is not None:
+            self._log.offer(entity_ids, request.resolution.selections, rows)
         return rows if _as_stored(request, request_data) else _computed(request, rows, request_data)
 
     def states(self, entity_ids: Sequence[str], features: Requested) -> list[dict[str, FeatureState]]:

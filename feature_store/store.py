@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -30,18 +30,30 @@ if TYPE_CHECKING:
     from feature_store.definitions.group import FeatureGroup
     from feature_store.definitions.loading import LoadedDefinitions
     from feature_store.definitions.names import FeatureRef
+    from feature_store.definitions.on_demand import OnDemandFeatures
     from feature_store.definitions.training_set import TrainingSet
     from feature_store.explain import Explanation
-    from feature_store.offline.point_in_time.engine import PointInTimeEngine
+    from feature_store.monitoring.checks import PartitionMonitor
+    from feature_store.monitoring.consistency import ConsistencyReport, RepairReport
+    from feature_store.monitoring.findings import CheckResult
+    from feature_store.monitoring.online_monitor import OnlineMonitorReport
+    from feature_store.monitoring.replay import ReplayReport
+    from feature_store.monitoring.request_log import RequestLog
+    from feature_store.offline.point_in_time.engine import PointInTimeEngine, Progress
     from feature_store.offline.snapshots import WrittenSnapshot
     from feature_store.offline.store import OfflineStore
     from feature_store.online.reader import FeatureState
     from feature_store.online.store import OnlineStore
+    from feature_store.online.writer import WriteReport
     from feature_store.online_reads import OnlineReads
     from feature_store.partitions import Window
+    from feature_store.refill import OnlineSample
     from feature_store.registry.records import ApplyReport
     from feature_store.registry.registry import Registry
-    from feature_store.training_sets import WrittenTrainingSet
+    from feature_store.training_sets.comparison import TrainingSetDiff
+    from feature_store.training_sets.leak_guard import LeakReport
+    from feature_store.training_sets.rebuilding import RebuiltTrainingSet
+    from feature_store.training_sets.versions import TrainingSetVersion, WrittenTrainingSet
     from feature_store.transform.ingestion import IngestReport
     from feature_store.transform.materialization import MaterializedPass
 
@@ -60,6 +72,7 @@ class FeatureStore:
         engine: Engine of point-in-time reads, or its name.
         definitions: The Python module, or its name, that holds on-demand features and feature services; imported when
             one of them is first asked for.
+        request_log: Keeps a sample of what is served, see `monitoring.request_log`; None for no log.
     """
 
     def __init__(
@@ -71,8 +84,10 @@ class FeatureStore:
         engine: PointInTimeEngine | str = "duckdb",
         *,
         definitions: str | ModuleType | None = None,
+        request_log: RequestLog | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
+        self.request_log = request_log
         self._offline = offline
         self._online = online
         self._registry = registry
@@ -86,13 +101,15 @@ class FeatureStore:
     def from_env(cls) -> FeatureStore:
         """Returns the store that the settings name (`FEATURE_STORE_*`, or `.env`); see `Settings`."""
         settings = Settings.from_env()
+        clock = parse_clock(settings.clock)
         return cls(
             offline=settings.offline,
             online=settings.online,
             registry=settings.registry,
-            clock=parse_clock(settings.clock),
+            clock=clock,
             engine=settings.engine,
             definitions=settings.definitions,
+            request_log=_request_log(settings, clock),
         )
 
     def __enter__(self) -> Self:
@@ -102,7 +119,12 @@ class FeatureStore:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections that this store has opened, but those of event loops: `aclose` does."""
+        """Closes the connections that this store has opened, but those of event loops: `aclose` does.
+
+        What waits for the request log is written.
+        """
+        if self.request_log is not None:
+            self.request_log.close()
         for part in ("online", "registry"):
             if part in self.__dict__:
                 self.__dict__.pop(part).close()
@@ -140,6 +162,7 @@ class FeatureStore:
             online=lambda: self.online,
             registered=self.catalog if self._registry is not None else None,
             resolve=self._resolved,
+            log=self.request_log,
         )
 
     @cached_property
@@ -297,6 +320,130 @@ class FeatureStore:
             online=self.online,
             clock=self.clock,
             run_id=run_id,
+        )
+
+    def partition_monitor(self, group: FeatureGroup, start: datetime) -> PartitionMonitor:
+        """Returns what judges a group's partitions from `start` on, with baseline and history; see `monitoring.checks`."""
+        from feature_store.monitoring.preparing import prepare_monitor
+
+        return prepare_monitor(
+            group, start, record=self.registered(group), offline=self.offline, registry=self.registry
+        )
+
+    def check_freshness(self, group: FeatureGroup) -> CheckResult:
+        """Compares the newest event of a group with the freshness that it promises; see `monitoring.freshness`."""
+        from feature_store.monitoring.freshness import check_freshness, freshness_of
+
+        record = self.registered(group)
+        return check_freshness(freshness_of(group, record=record, offline=self.offline, now=self.clock.now()))
+
+    def check_consistency(
+        self, group: str, *, entities: int = 1000, turn: int = 0, entity_ids: Sequence[str] | None = None
+    ) -> ConsistencyReport:
+        """Compares what is online now with what the offline store says of the same instant.
+
+        Args:
+            group: Name of the feature group.
+            entities: Entities to sample, by a hash of their keys.
+            turn: Another number draws another sample.
+            entity_ids: These entities instead of a sample.
+
+        Raises:
+            UnknownFeatureError: If the group is not registered.
+            OnlineStoreError: If the online store does not answer.
+        """
+        from feature_store.monitoring.consistency import check_consistency
+
+        catalog = self.catalog()
+        return check_consistency(
+            catalog.group(group),
+            catalog=catalog,
+            offline=self.offline,
+            online=self.online,
+            engine=self.engine,
+            clock=self.clock,
+            entities=entities,
+            turn=turn,
+            entity_ids=entity_ids,
+        )
+
+    def repair_online(self, group: str) -> RepairReport:
+        """Makes the online store answer what the offline store says now, removals included.
+
+        It is safe beside running writers; see `monitoring.consistency`.
+
+        Args:
+            group: Name of the feature group.
+
+        Raises:
+            UnknownFeatureError: If the group is not registered.
+            OnlineStoreError: If the online store does not answer; to repair again completes the work.
+        """
+        from feature_store.monitoring.consistency import repair_online
+
+        catalog = self.catalog()
+        record = catalog.group(group)
+        return repair_online(record, catalog=catalog, offline=self.offline, online=self.online, clock=self.clock)
+
+    def run_monitor(self, group: FeatureGroup, *, entities: int = 1000) -> OnlineMonitorReport:
+        """Measures a sample of a group's online values, records it in the registry, and judges it.
+
+        Args:
+            group: An applied feature group.
+            entities: Entities to sample, by a hash of their keys.
+
+        Raises:
+            OnlineStoreError: If the online store does not answer; nothing is recorded then.
+        """
+        from feature_store.monitoring.online_monitor import monitor_online
+        from feature_store.monitoring.preparing import baselines
+
+        record = self.registered(group)
+        return monitor_online(
+            record,
+            catalog=self.catalog(),
+            offline=self.offline,
+            online=self.online,
+            registry=self.registry,
+            engine=self.engine,
+            clock=self.clock,
+            baselines=baselines(
+                group, self.clock.now(), record=record, offline=self.offline, registry=self.registry
+            ),
+            thresholds={spec.ref.column: spec.monitor for spec in group.features},
+            entities=entities,
+        )
+
+    def replay_requests(
+        self, *, groups: Sequence[str] | None = None, since: datetime | None = None, folder: str | Path | None = None
+    ) -> ReplayReport:
+        """Compares the answers in the request log with the point-in-time rule.
+
+        Args:
+            groups: Only the features of these groups.
+            since: Only what was served from then on (aware, or naive in UTC).
+            folder: The log's folder; that of this store by default.
+
+        Raises:
+            SettingsError: If this store keeps no request log and no folder is given.
+        """
+        from feature_store.clock import to_utc
+        from feature_store.monitoring.replay import replay_requests
+
+        if folder is None:
+            if self.request_log is None:
+                raise SettingsError(
+                    "This feature store keeps no request log: set FEATURE_STORE_REQUEST_LOG to a folder, or pass one."
+                )
+            self.request_log.flush()
+            folder = self.request_log.folder
+        return replay_requests(
+            folder,
+            catalog=self.catalog(),
+            offline=self.offline,
+            engine=self.engine,
+            groups=groups,
+            since=None if since is None else to_utc(since),
         )
 
     def write_snapshots(self, group: FeatureGroup) -> Iterator[WrittenSnapshot]:
@@ -513,20 +660,119 @@ class FeatureStore:
 
         return compute_offline(resolution, frame, joined)
 
-    def write_training_set(self, definition: TrainingSet) -> WrittenTrainingSet:
-        """Builds a training set and keeps it as an immutable version; equal inputs give the version that exists."""
-        from feature_store.training_sets import write_training_set
+    def write_training_set(
+        self,
+        definition: TrainingSet,
+        span: Window | None = None,
+        *,
+        new_version: bool = False,
+        progress: Progress | None = None,
+    ) -> WrittenTrainingSet:
+        """Builds a training set and keeps it as an immutable version; equal inputs give the version that exists.
 
-        on_demand = self.definitions.on_demand.values() if self._definitions else ()
-        return write_training_set(
-            definition,
+        A set in partitions is built partition by partition: those that its open version lacks are added to it. Once
+        built, a partition stays as it is, whatever becomes of its inputs; the result tells which ones have changed.
+
+        Args:
+            definition: The training set.
+            span: Whole partitions; by default all whose labels are complete. Only for a set in partitions.
+            new_version: Open a new version that has all partitions of the open one as its inputs are now. Partitions
+                whose inputs are the same are taken over, not computed. Only for a set in partitions.
+            progress: Told now and then how far the build is. What it raises ends the build, and leaves nothing.
+
+        Raises:
+            UnknownFeatureError: If a feature is neither registered nor defined on demand.
+            InvalidRequestError: If the labels cannot be joined (none, nulls, in the future, wrong dtypes, clashing
+                names), or the span is not one of the set's partitions with complete labels.
+            CorruptFileError: If a file of the offline store that is needed is damaged.
+        """
+        from feature_store.training_sets.building import Builder
+
+        builder = Builder(
             catalog=self.refresh(),
             offline=self.offline,
             registry=self.registry,
             engine=self.engine,
             clock=self.clock,
-            on_demand=on_demand,
+            on_demand=self._on_demand(),
+            progress=progress,
         )
+        return builder.build(definition, span, new_version=new_version)
+
+    def open_training_set(self, name: str, version: int | None = None) -> TrainingSetVersion:
+        """Returns a version of a training set that was written, the latest by default.
+
+        Raises:
+            UnknownFeatureError: If there is no such training set or version.
+            CorruptFileError: If a manifest of it is damaged.
+        """
+        from feature_store.training_sets.versions import open_version
+
+        return open_version(self.offline.root, name, version)
+
+    def rebuild_training_set(
+        self, name: str, version: int | None = None, *, definition: TrainingSet | None = None
+    ) -> RebuiltTrainingSet:
+        """Rebuilds a version from its manifest, and finds the same bytes or the input that has changed.
+
+        Files of the version that are missing or damaged are put back in place.
+
+        Args:
+            name: The training set.
+            version: Its version; None for the latest.
+            definition: Gives the labels anew, to be compared too. By default they are taken from the version's rows.
+
+        Raises:
+            UnknownFeatureError: If there is no such training set or version.
+            TrainingSetChangedError: If source files, features, times to live, on-demand code or labels have changed.
+        """
+        from feature_store.training_sets.rebuilding import Rebuilder
+
+        rebuilder = Rebuilder(self.refresh(), self.offline, self.engine, self.clock.now(), self._on_demand())
+        return rebuilder.rebuild(self.open_training_set(name, version), definition)
+
+    def verify_training_set(
+        self,
+        name: str,
+        version: int | None = None,
+        *,
+        rows: int = 1000,
+        seed: int = 0,
+        partitions: Collection[str] | None = None,
+    ) -> LeakReport:
+        """Compares sampled rows of a version with the rule of visibility, from the raw files and in plain Python.
+
+        Args:
+            name: The training set.
+            version: Its version; None for the latest.
+            rows: How many rows to sample.
+            seed: Chooses them.
+            partitions: Only rows of these partitions.
+
+        Raises:
+            UnknownFeatureError: If there is no such training set or version.
+            InvalidRequestError: If a partition is not built, or no row is asked for.
+        """
+        from feature_store.training_sets.verification import verify
+
+        found = self.open_training_set(name, version)
+        return verify(found, self.offline, rows=rows, seed=seed, partitions=partitions)
+
+    def compare_training_sets(self, before: str, after: str) -> TrainingSetDiff:
+        """Returns what differs between two versions, each written `name:vN`, or `name` for the latest.
+
+        Raises:
+            UnknownFeatureError: If there is no such training set or version.
+            InvalidRequestError: If a reference is malformed, or the rows cannot be told apart by the same columns.
+        """
+        from feature_store.training_sets.comparison import compare
+        from feature_store.training_sets.versions import parse_reference
+
+        one, other = (self.open_training_set(*parse_reference(text)) for text in (before, after))
+        return compare(one, other)
+
+    def _on_demand(self) -> Collection[OnDemandFeatures]:
+        return self.definitions.on_demand.values() if self._definitions else ()
 
     def explain(self, entity_id: str, feature: str, at: datetime | None = None) -> Explanation:
         """Tells why a feature has its value: the row, its file and run, the rows that lost, and what is online.
@@ -553,6 +799,52 @@ class FeatureStore:
             clock=self.clock,
         )
 
+    def push_online(self, group: FeatureGroup | str) -> WriteReport:
+        """Fills the online store from the offline store: the latest visible row of each entity, nothing computed.
+
+        For an online store that has lost keys, or a new one. Beside running writers it is harmless: the newest row
+        wins. Memory is bounded by one day of rows and the join keys of all visible entities.
+
+        Args:
+            group: A registered feature group, or its name.
+
+        Raises:
+            UnknownFeatureError: If the group is not registered.
+            OnlineStoreError: If the online store does not answer; pushing again completes what was cut off.
+        """
+        from feature_store.refill import push_online
+
+        record = self.catalog().group(group) if isinstance(group, str) else self.registered(group)
+        return push_online(record, offline=self.offline, online=self.online, clock=self.clock)
+
+    def sample_online(self, group: FeatureGroup | str, *, turn: int = 0) -> OnlineSample:
+        """Looks up some entities online that must be visible now by the offline store; see `refill.sample_online`.
+
+        Args:
+            group: A registered feature group, or its name.
+            turn: Another number looks at other entities.
+
+        Raises:
+            UnknownFeatureError: If the group is not registered.
+            OnlineStoreError: If the online store does not answer.
+        """
+        from feature_store.refill import sample_online
+
+        record = self.catalog().group(group) if isinstance(group, str) else self.registered(group)
+        return sample_online(
+            record, catalog=self.catalog(), offline=self.offline, online=self.online, clock=self.clock, turn=turn
+        )
+
 
 def _one_each(request_data: Mapping[str, Any] | None) -> dict[str, list[Any]] | None:
     return None if request_data is None else {name: [value] for name, value in request_data.items()}
+
+
+def _request_log(settings: Settings, clock: Clock) -> RequestLog | None:
+    if settings.request_log is None:
+        return None
+    from feature_store.monitoring.request_log import RequestLog
+
+    return RequestLog(
+        settings.request_log, clock, rate=settings.request_log_rate, most_bytes=settings.request_log_mb * 2**20
+    )

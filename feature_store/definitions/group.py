@@ -45,6 +45,8 @@ class FeatureGroup:
         default_ttl: Time to live of features that declare none.
         online_layout: `feature` (one key per feature) or `row` (one value per entity and group).
         min_rows: Rows below which a partition fails its row-count check.
+        freshness: How old the newest event of the group may be before it counts as stale: the time that a partition
+            covers, and what its source and its computation may take. None where nothing is promised.
         snapshot_every: Keep a snapshot of the latest row per entity at each multiple of this span, counted from
             `start`, in whole days; None for no snapshots.
         tags: Free key-value pairs for the catalog.
@@ -64,6 +66,7 @@ class FeatureGroup:
     default_ttl: timedelta = DEFAULT_TTL
     online_layout: OnlineLayout = "feature"
     min_rows: int = 1
+    freshness: timedelta | None = None
     snapshot_every: timedelta | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -73,6 +76,8 @@ class FeatureGroup:
             raise DefinitionError(f"{self.name!r} is a name of the store itself and cannot name a feature group.")
         if self.lookback < timedelta(0):
             raise DefinitionError(f"Feature group {self.name!r}: lookback must not be negative, got {self.lookback}.")
+        if self.freshness is not None and self.freshness < timedelta(seconds=1):
+            raise DefinitionError(f"Feature group {self.name!r}: freshness is at least a second, got {self.freshness}.")
         if self.snapshot_every is not None and (
             self.snapshot_every < timedelta(days=1) or self.snapshot_every % timedelta(days=1)
         ):
@@ -141,6 +146,7 @@ def feature_group(
     ttl: timedelta = DEFAULT_TTL,
     online_layout: OnlineLayout = "feature",
     min_rows: int = 1,
+    freshness: timedelta | None = None,
     snapshot_every: timedelta | None = None,
     tags: Mapping[str, str] | None = None,
     name: str | None = None,
@@ -167,6 +173,7 @@ def feature_group(
             default_ttl=ttl,
             online_layout=online_layout,
             min_rows=min_rows,
+            freshness=freshness,
             snapshot_every=snapshot_every,
             tags=dict(tags or {}),
         )

@@ -86,7 +86,8 @@ class TrainingSet:
         name: Its name: asset key and folder.
         labels: Returns the label frame: one row per example with the join keys of the features' entities, the
             time column, and any label columns. Or `every_entity(...)`.
-        features: Feature references (`seats`, `seats:v1`) and names of feature groups and of on-demand features.
+        features: Feature references (`seats`, `seats:v1`) and names of feature groups and of on-demand features;
+            `service.features` for what a model reads when it serves.
         as_of: The label frame's time column: each row sees what was visible at that instant.
         owner: Who answers for it.
         description: What it is for.

@@ -7,7 +7,7 @@ elsewhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,11 @@ DECILES = 10
 TOP_CATEGORIES = 20
 """Categories that are counted by name; the others are counted together."""
 
-_SMALLEST_SHARE = 1e-4
-"""An empty bin counts as this share: the index stays finite, and one stray value does not dominate it."""
-
 Profile = dict[str, Any]
 """Of every column: `dtype` (as Polars spells it), `n` (rows), `nulls`, `null_rate`. Beside them
 
-- numbers and timestamps (microseconds since 1970): `mean`, `stddev` (of the sample), `minimum`, `maximum`, of the values
-  that are finite; `edges`, the deciles without duplicates, and `counts`, values up to each edge and above the last;
+- numbers and timestamps (microseconds since 1970): `mean`, `stddev` (of the sample), `minimum` and `maximum` of the
+  finite values; `edges`, the deciles without duplicates, and `counts`, values up to each edge and above the last;
 - texts and booleans: `categories`, the commonest with their counts, `other`, the count of all others, and `distinct`;
 - embeddings: `centroid`, `norm_mean`, `norm_stddev`.
 """
@@ -76,7 +73,7 @@ def bin_counts(profile: Mapping[str, Any], values: pl.Series) -> list[int]:
         counted = dict(known.cast(pl.String).value_counts().iter_rows())
         named = [counted.pop(category, 0) for category in profile["categories"]]
         return [nulls, *named, sum(counted.values())]
-    raise InvalidRequestError(f"A profile of {profile.get('dtype')} has no bins: its values cannot be counted into them.")
+    raise InvalidRequestError(f"The profile of {profile.get('dtype')} has no bins that values could be counted into.")
 
 
 def baseline_counts(profile: Mapping[str, Any]) -> list[int]:
@@ -84,22 +81,6 @@ def baseline_counts(profile: Mapping[str, Any]) -> list[int]:
     if "edges" in profile:
         return [profile["nulls"], *profile["counts"]]
     return [profile["nulls"], *profile["categories"].values(), profile["other"]]
-
-
-def stability_index(expected: Sequence[int], actual: Sequence[int]) -> float | None:
-    """Returns the population stability index (PSI) of two countings into the same bins.
-
-    It is the sum over bins of `(q - p) * ln(q / p)` for the shares p and q. Below 0.1 distributions are taken for
-    alike, above 0.2 for different. None where one of them counts nothing.
-    """
-    if not sum(expected) or not sum(actual):
-        return None
-    shares = [
-        (max(p / sum(expected), _SMALLEST_SHARE), max(q / sum(actual), _SMALLEST_SHARE))
-        for p, q in zip(expected, actual, strict=True)
-        if p or q
-    ]
-    return math.fsum((q - p) * math.log(q / p) for p, q in shares)
 
 
 def _is_numeric(dtype: pl.DataType) -> bool:

@@ -24,6 +24,7 @@ from feature_store.offline.layout import PartitionFile
 from feature_store.offline.rows import row_schema
 
 _FOOTERS_KEPT = 16_384
+_SCHEMAS_KEPT = 1_024
 
 
 def file_metadata(path: Path) -> dict[str, str]:
@@ -132,9 +133,13 @@ def _footer(group: Group, file: PartitionFile) -> _Footer:
 def _cached_footer(path: Path, inode: int, modified_ns: int, size: int) -> _Footer:
     # A replaced file has another inode: what identifies its content is in the arguments, and so in the cache's key.
     del inode, modified_ns, size
-    with path.open("rb") as handle:
-        schema = pl.read_parquet_schema(handle)
-    return _Footer(schema, pq.read_metadata(path).num_rows)
+    metadata = pq.read_metadata(path)
+    return _Footer(_polars_schema(metadata.schema.to_arrow_schema().remove_metadata()), metadata.num_rows)
+
+
+@lru_cache(maxsize=_SCHEMAS_KEPT)
+def _polars_schema(schema: pa.Schema) -> Mapping[str, pl.DataType]:
+    return pl.Schema(schema)
 
 
 def _first_line(error: Exception) -> str:

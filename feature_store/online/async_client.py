@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from redis import exceptions
@@ -12,10 +14,10 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
-from feature_store.online.client import READ_TIMEOUT, Units, in_order, joined, joined_by_slot, not_unicode
+from feature_store.online.client import READ_TIMEOUT, Units, joined, not_unicode
 from feature_store.online.locations import Location
 from feature_store.online.refusals import SERVER_ERRORS, explained
-from feature_store.online.servers import CONNECT_TIMEOUT, connection_options
+from feature_store.online.servers import ASK_SECONDS, CONNECT_TIMEOUT, connection_options
 
 
 class AsyncClient:
@@ -30,6 +32,7 @@ class AsyncClient:
         self._cluster: RedisCluster | None = None
         self._sentinel: Sentinel | None = None
         self._pool: Any = None
+        self._asked_at = float("-inf")
         options = connection_options(location, READ_TIMEOUT)
         retry = Retry(NoBackoff(), 0, ())
         if location.kind == "cluster":
@@ -57,11 +60,10 @@ class AsyncClient:
         """
         try:
             if self._cluster is not None:
-                chunks = joined_by_slot(units)
                 pipeline = self._cluster.pipeline()
-                for keys, _ in chunks:
+                for keys in units:
                     pipeline.execute_command("MGET", *keys)
-                return in_order(units, chunks, await pipeline.execute())
+                return [value for reply in await pipeline.execute() for value in reply]
             lists = joined(units)
             try:
                 replies = await self._exchange(lists)
@@ -86,6 +88,10 @@ class AsyncClient:
                 await sentinel.aclose()
 
     async def _exchange(self, chunks: Sequence[list[str]]) -> list[Any]:
+        if self._sentinel is not None and time.monotonic() - self._asked_at > ASK_SECONDS:
+            self._asked_at = time.monotonic()
+            with suppress(exceptions.RedisError):
+                await self._pool.get_master_address()
         connection = await self._pool.get_connection()
         try:
             packed = [part for keys in chunks for part in connection.pack_command("MGET", *keys)]

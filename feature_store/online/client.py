@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from redis import exceptions
-from redis.crc import key_slot
 
 from feature_store.errors import InvalidRequestError
 from feature_store.online.locations import Location
@@ -62,7 +61,7 @@ class Client:
                     # Connections that the server closed while they idled. A timeout is not tried again: the caller
                     # has waited long enough.
                     return _fetch(self._reads, chunks)
-            return _fetch_by_slot(self._reads, units)
+            return _fetch_from_nodes(self._reads, units)
         except UnicodeEncodeError as error:
             raise not_unicode(error) from None
         except SERVER_ERRORS as error:
@@ -74,6 +73,7 @@ class Client:
         Raises:
             OnlineStoreError: If a server does not answer, or refuses.
         """
+        self._writes.begin()
         session = ScriptSession(self.address, self._writes, "")
         try:
             session.put(key, value)
@@ -123,37 +123,6 @@ def joined(units: Units) -> list[list[str]]:
     return chunks
 
 
-def joined_by_slot(units: Units) -> list[tuple[list[str], list[int]]]:
-    """Joins units whose keys share a slot; beside each list of keys, the numbers of its units."""
-    by_slot: dict[int, list[int]] = {}
-    for number, unit in enumerate(units):
-        by_slot.setdefault(key_slot(unit[0].encode()), []).append(number)
-    chunks = []
-    for numbers in by_slot.values():
-        keys: list[str] = []
-        members: list[int] = []
-        for number in numbers:
-            if keys and len(keys) + len(units[number]) > KEYS_PER_MGET:
-                chunks.append((keys, members))
-                keys, members = [], []
-            keys += units[number]
-            members.append(number)
-        chunks.append((keys, members))
-    return chunks
-
-
-def in_order(units: Units, chunks: Sequence[tuple[list[str], list[int]]], replies: Sequence[Any]) -> list[bytes | None]:
-    """Returns the values of all units' keys in the units' order, of the replies to `joined_by_slot`."""
-    by_unit: list[list[bytes | None]] = [[]] * len(units)
-    for (_, members), reply in zip(chunks, replies, strict=True):
-        start = 0
-        for number in members:
-            end = start + len(units[number])
-            by_unit[number] = reply[start:end]
-            start = end
-    return [value for values in by_unit for value in values]
-
-
 def not_unicode(error: UnicodeEncodeError) -> InvalidRequestError:
     """Returns the error for a key that cannot be sent."""
     return InvalidRequestError(
@@ -184,9 +153,10 @@ def _exchange(server: OneServer, commands: Sequence[tuple[str, ...]]) -> list[An
         pool.release(connection)
 
 
-def _fetch_by_slot(servers: ClusterServers, units: Units) -> list[bytes | None]:
-    chunks = joined_by_slot(units)
+def _fetch_from_nodes(servers: ClusterServers, units: Units) -> list[bytes | None]:
+    # A unit's keys share a slot. Units are not joined, even where they could be: while a slot moves, a command is
+    # refused if some of its keys are here and others there.
     with servers.cluster.pipeline() as pipeline:
-        for keys, _ in chunks:
+        for keys in units:
             pipeline.execute_command("MGET", *keys)
-        return in_order(units, chunks, pipeline.execute())
+        return [value for reply in pipeline.execute() for value in reply]

@@ -58,8 +58,10 @@ class Location:
         try:
             location = _parse(url)
             # Options are only looked at when a connection is made: make one now, unconnected, to refuse unknown ones.
-            plain = {name: value for name, value in location.options.items() if name not in {"ssl", "max_connections"}}
-            plain.pop("connection_class", library.Connection)(**plain)
+            plain = dict(location.options)
+            plain.pop("max_connections", None)
+            kind = library.SSLConnection if plain.pop("ssl", False) else library.Connection
+            plain.pop("connection_class", kind)(**plain)
         except (TypeError, ValueError, RedisError):
             # The reason may quote the URL, and with it a password.
             raise SettingsError(

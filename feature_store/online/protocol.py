@@ -45,20 +45,13 @@ def script_calls(write: GroupWrite, digest: str, rows: EncodedRows) -> list[Scri
     return calls
 
 
-def script_calls_by_slot(write: GroupWrite, digest: str, rows: EncodedRows, slots: Sequence[int]) -> list[ScriptCall]:
-    """Returns the same for a cluster, where all keys of a call must be in one slot."""
+def script_calls_by_row(write: GroupWrite, digest: str, rows: EncodedRows, slots: Sequence[int]) -> list[ScriptCall]:
+    """Returns the same for a cluster: one call per row, for the rows of a call must share a slot, and few do."""
     preamble = b"".join(_bulk(text) for text in write.preamble)
-    by_slot: dict[int, list[int]] = {}
-    for position, slot in enumerate(slots):
-        by_slot.setdefault(slot, []).append(position)
-    calls = []
-    for slot, positions in by_slot.items():
-        for start in range(0, len(positions), write.rows_per_call):
-            members = positions[start : start + write.rows_per_call]
-            keys = [rows.keys[position] for position in members]
-            arguments = [rows.arguments[position] for position in members]
-            calls.append(ScriptCall(slot, _call(write, digest, preamble, keys, arguments)))
-    return calls
+    return [
+        ScriptCall(slot, _call(write, digest, preamble, [keys], [arguments]))
+        for slot, keys, arguments in zip(slots, rows.keys, rows.arguments, strict=True)
+    ]
 
 
 def _call(write: GroupWrite, digest: str, preamble: bytes, keys: list[bytes], arguments: list[bytes]) -> bytes:

@@ -27,7 +27,7 @@ def _explanation(error: Exception) -> str:  # noqa: PLR0911
         return f"refused the credentials ({text}): correct user and password in FEATURE_STORE_ONLINE."
     if isinstance(error, exceptions.BusyLoadingError):
         return "is still loading its data: try again in a moment."
-    if isinstance(error, exceptions.MovedError | exceptions.AskError):
+    if isinstance(error, exceptions.MovedError | exceptions.AskError | exceptions.ClusterCrossSlotError):
         return f"is a node of a cluster ({text}): name it as redis+cluster://host:port in FEATURE_STORE_ONLINE."
     if isinstance(error, exceptions.ClusterError | exceptions.RedisClusterException | exceptions.TryAgainError):
         return f"cannot serve all keys at the moment ({text}): see CLUSTER INFO, and try again when it is whole."

@@ -222,7 +222,7 @@ class _RowWrite:
     keys_per_row = 1
     arguments_per_row = 2
     rows_per_call = 16
-    rows_per_chunk = 8192
+    rows_per_chunk = 4096
 
     def __init__(self, keys: KeySpace, group: Group) -> None:
         self.script = files("feature_store.online").joinpath("row_newest_wins.lua").read_text("utf-8")

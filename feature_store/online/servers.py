@@ -7,9 +7,11 @@ Connection pools come from redis-py, which also knows the topology. What is sent
 from __future__ import annotations
 
 import threading
-from typing import Any, Protocol
+import time
+from contextlib import suppress
+from typing import Any, Protocol, cast
 
-from redis import ConnectionPool, RedisCluster
+from redis import ConnectionPool, RedisCluster, RedisError
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.exceptions import AskError, MovedError
@@ -20,6 +22,9 @@ from feature_store.online.locations import Location
 
 CONNECT_TIMEOUT = 0.25
 """Seconds."""
+
+ASK_SECONDS = 1.0
+"""How long a primary that Sentinel has named is believed to be one: a former primary answers on, with older values."""
 
 NO_RETRY = Retry(NoBackoff(), 0, ())
 
@@ -47,6 +52,10 @@ class Servers(Protocol):
 
     def refresh(self) -> None:
         """Asks again who serves what, after a failure."""
+        ...
+
+    def begin(self) -> None:
+        """Makes sure of who is in charge, before a write."""
         ...
 
     def close(self) -> None:
@@ -78,6 +87,7 @@ class OneServer:
     def __init__(self, location: Location, timeout: float) -> None:
         options = connection_options(location, timeout)
         self._sentinel: Any = None
+        self._asked_at = float("-inf")
         self._pool: ConnectionPool
         if location.kind == "sentinel":
             sentinel_options = {"socket_timeout": timeout, "socket_connect_timeout": CONNECT_TIMEOUT}
@@ -93,7 +103,17 @@ class OneServer:
 
     def pool(self, slot: int) -> ConnectionPool:  # noqa: ARG002
         """Returns connections to the server of a slot."""
+        if self._sentinel is not None and time.monotonic() - self._asked_at > ASK_SECONDS:
+            self._asked_at = time.monotonic()
+            # If no Sentinel answers, the primary of a moment ago may still be there.
+            with suppress(RedisError):
+                # Closes idle connections to a former primary.
+                cast("Any", self._pool).get_master_address()
         return self._pool
+
+    def begin(self) -> None:
+        """Has Sentinel asked at the next use."""
+        self._asked_at = float("-inf")
 
     def redirected(self, error: AskError) -> ConnectionPool | None:
         """Takes note of a redirection; see `Servers.redirected`."""
@@ -101,6 +121,7 @@ class OneServer:
 
     def refresh(self) -> None:
         """A new connection finds the server that is in charge by itself."""
+        self.begin()
 
     def close(self) -> None:
         """Closes all connections."""
@@ -152,6 +173,9 @@ class ClusterServers:
     def refresh(self) -> None:
         """Asks the cluster for its topology."""
         self.cluster.nodes_manager.initialize()
+
+    def begin(self) -> None:
+        """Each node says where to go if it is not in charge."""
 
     def close(self) -> None:
         """Closes all connections."""

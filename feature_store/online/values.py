@@ -50,7 +50,6 @@ def decoder(dtype: Dtype) -> Callable[[bytes], Any]:
     return decode
 
 
-@cache
 def row_decoder(dtypes: tuple[Dtype, ...]) -> Callable[[bytes], Sequence[Any]]:
     """Returns the function that reads a JSON array of one value per dtype; it raises what `decoder` raises."""
     values: Any = tuple.__class_getitem__(tuple(_PYTHON_TYPES[dtype.name] for dtype in dtypes))

@@ -21,7 +21,7 @@ from feature_store.online.client import Client
 from feature_store.online.keys import KeySpace
 from feature_store.online.layouts import layout_of
 from feature_store.online.pace import Pace
-from feature_store.online.protocol import script_calls, script_calls_by_slot
+from feature_store.online.protocol import script_calls, script_calls_by_row
 from feature_store.online.stamps import EARLIEST, LATEST, ttl_micros
 
 
@@ -104,7 +104,7 @@ class Writer:
                 encoded = writing.encode(chunk, now, expire_after)
                 if self._keys.hash_tags:
                     slots = [self._keys.slot(entity_id) for entity_id in chunk[ENTITY_ID]]
-                    calls = script_calls_by_slot(writing, session.digest, encoded, slots)
+                    calls = script_calls_by_row(writing, session.digest, encoded, slots)
                 else:
                     calls = script_calls(writing, session.digest, encoded)
                 written += session.receive(report)
@@ -154,19 +154,20 @@ def _checked(group: Group, rows: pl.DataFrame) -> pl.DataFrame:
 def _column_failures(group: Group, rows: pl.DataFrame) -> list[str]:
     features = {feature.ref.column: feature.dtype for feature in group.features}
     required = [*group.entity.join_keys, EVENT_TIMESTAMP, INGESTED_AT, *features]
-    missing = [column for column in required if column not in rows.columns]
+    schema = rows.schema
+    missing = [column for column in required if column not in schema]
     if missing:
         return [f"column {column!r} is missing" for column in missing]
     declared: dict[str, Dtype] = {**group.entity.key_dtypes, **features}
     failures = [
-        f"column {column!r} holds {rows.schema[column]}, declared is {dtype}"
+        f"column {column!r} holds {schema[column]}, declared is {dtype}"
         for column, dtype in declared.items()
-        if rows.schema[column] not in {polars_type(dtype), pl.Null()}
+        if schema[column] not in {polars_type(dtype), pl.Null()}
     ]
     return failures + [
-        f"column {column!r} holds {rows.schema[column]}, not timestamps"
+        f"column {column!r} holds {schema[column]}, not timestamps"
         for column in (EVENT_TIMESTAMP, INGESTED_AT)
-        if not rows.schema[column].is_temporal()
+        if not schema[column].is_temporal()
     ]
 
 

@@ -62,6 +62,21 @@ class TrainingSetRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingBaseline:
+    """What one feature looked like in a training set.
+
+    Attributes:
+        name: Name of the training set.
+        version: Its version.
+        profile: The feature's profile, see `monitoring.baseline.Profile`.
+    """
+
+    name: str
+    version: int
+    profile: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class MonitorRecord:
     """One measurement of a feature's distribution.
 

@@ -6,7 +6,7 @@ The only door to the SQL tables. Which changes are allowed is decided in `apply`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -21,7 +21,7 @@ from feature_store.errors import InvalidRequestError, RegistryConflictError, Unk
 from feature_store.registry import tables
 from feature_store.registry.apply import register
 from feature_store.registry.database import Database, plain_json
-from feature_store.registry.records import ApplyReport, IncidentRecord, MonitorRecord, TrainingSetRecord
+from feature_store.registry.records import ApplyReport, IncidentRecord, MonitorRecord, TrainingBaseline, TrainingSetRecord
 
 if TYPE_CHECKING:
     from feature_store.definitions.group import FeatureGroup
@@ -89,6 +89,7 @@ class Registry:
                 group.lookback_seconds,
                 group.code_version,
                 group.created_at,
+                group.freshness_seconds,
                 *(feature.id, feature.name, feature.version, feature.entity_type, feature.dtype, feature.description),
                 *(feature.owner, feature.online_ttl_seconds, feature.tags, feature.group_name, feature.created_at),
             )
@@ -102,10 +103,10 @@ class Registry:
         heads: dict[str, Sequence[Any]] = {}
         features: dict[str, list[Feature]] = {}
         for row in rows:
-            heads.setdefault(row[0], row[:11])
+            heads.setdefault(row[0], row[:12])
             of_group = features.setdefault(row[0], [])
-            if row[11] is not None:
-                of_group.append(_feature(row[11:]))
+            if row[12] is not None:
+                of_group.append(_feature(row[12:]))
         return Catalog.of(_group(head, features[name]) for name, head in sorted(heads.items()))
 
     def retire(self, ref: FeatureRef) -> None:
@@ -201,6 +202,22 @@ class Registry:
             )
             for row in rows
         ]
+
+    def newest_baselines(self, refs: Iterable[FeatureRef]) -> dict[FeatureRef, TrainingBaseline]:
+        """Returns, per feature, its profile in the newest training set that holds it; features in none are left out."""
+        wanted = {str(ref): ref for ref in refs}
+        columns = tables.training_set.c
+        statement = select(columns.name, columns.version, columns.features, columns.baseline).order_by(
+            columns.created_at.desc(), columns.id.desc()
+        )
+        found: dict[FeatureRef, TrainingBaseline] = {}
+        with self._database.reading() as connection:
+            for name, version, features, baseline in connection.execute(statement):
+                for text in wanted.keys() & baseline.keys() & set(features):
+                    found.setdefault(wanted[text], TrainingBaseline(name, version, baseline[text]))
+                if len(found) == len(wanted):
+                    break
+        return found
 
     def record_monitor(self, rows: Sequence[MonitorRecord]) -> None:
         """Records measurements of features: all of them, or on any error none.
@@ -322,7 +339,7 @@ def _feature(row: Sequence[Any]) -> Feature:
 
 
 def _group(row: Sequence[Any], features: Sequence[Feature]) -> Group:
-    name, entity, keys, about, owner, description, layout, partitioning, lookback, code_version, created_at = row
+    name, entity, keys, about, owner, description, layout, partitioning, lookback, code_version, created_at, fresh = row
     return Group(
         name=name,
         entity=Entity(entity, {column: _KEY_TYPES[dtype] for column, dtype in keys}, about),
@@ -334,6 +351,7 @@ def _group(row: Sequence[Any], features: Sequence[Feature]) -> Group:
         lookback_seconds=lookback,
         code_version=code_version,
         created_at=created_at,
+        freshness_seconds=fresh,
     )
 
 

@@ -31,7 +31,7 @@ from sqlalchemy import (
 
 from feature_store.clock import to_utc
 
-HEAD = "0002"
+HEAD = "0003"
 """Revision of the newest migration. Known here so that an up-to-date registry is recognized without Alembic."""
 
 VERSION_TABLE = "feature_store_version"
@@ -91,6 +91,7 @@ class FeatureGroupColumns(TypedColumns):
     partitioning: Named[str] = Column(String(16))
     lookback_seconds: Named[int] = Column(BigInteger)
     code_version: Named[str]
+    freshness_seconds: Named[int | None] = Column(BigInteger)
     created_at: Named[datetime] = Column(UtcTimestamp)
     updated_at: Named[datetime] = Column(UtcTimestamp)
 

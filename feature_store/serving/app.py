@@ -212,8 +212,7 @@ class FeatureServer:
     async def _lifespan(self, app: Any) -> AsyncIterator[None]:
         del app
         for error in await asyncio.to_thread(self._served.warm_up):
-            self.log.write("error", "on-demand features cannot be served", reason=str(error))
-        self._coalescer.start()
+            self.log.write("error", "a part is not ready", reason=str(error))
         background = [asyncio.create_task(self._refresh()), asyncio.create_task(self._flush_log())]
         try:
             yield
@@ -221,7 +220,8 @@ class FeatureServer:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            await asyncio.to_thread(self._coalescer.close)
+            self._coalescer.close()
+            await self._served.store.online.aclose()
             self.log.flush()
 
     async def _refresh(self) -> None:

@@ -7,18 +7,16 @@ is the number of requests in each. How reads share a round trip is decided by `o
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from queue import SimpleQueue
 from typing import Any
 
-from feature_store.online.shared_reads import Answer, SharedRead, read_together
+from feature_store.online.shared_reads import Answer, SharedRead, aread_together, read_together
 from feature_store.serving.metrics import Metrics
 
 LARGE_READ = 4_000
-"""Entities x features from which on a read goes its own way: it would hold up all that share its round trip."""
+"""Entities x features from which on a read goes its own way, on a thread: all that share its round trip would wait for
+it, and the event loop for its decoding."""
 
 MOST_REQUESTS = 256
 """Requests in one read."""
@@ -28,7 +26,7 @@ _Waiting = tuple[SharedRead, "asyncio.Future[list[dict[str, Any]]]"]
 
 
 class Coalescer:
-    """Reads for many requests at once, on a thread of its own.
+    """Reads for many requests at once, within one event loop.
 
     Args:
         metrics: Counts reads, and the requests in them.
@@ -37,21 +35,11 @@ class Coalescer:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._waiting: list[_Waiting] = []
-        self._under_way = False
-        self._batches: SimpleQueue[list[_Waiting] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="online-reads", daemon=True)
+        self._under_way: asyncio.Task[None] | None = None
         self._large = ThreadPoolExecutor(_LARGE_READERS, thread_name_prefix="large-reads")
-        self._loop: asyncio.AbstractEventLoop
-
-    def start(self) -> None:
-        """Begins to read, for the running event loop."""
-        self._loop = asyncio.get_running_loop()
-        self._thread.start()
 
     def close(self) -> None:
-        """Ends the reading threads, once nothing is under way."""
-        self._batches.put(None)
-        self._thread.join()
+        """Ends the threads, once nothing is under way."""
         self._large.shutdown()
 
     async def read(self, read: SharedRead, values: int) -> list[dict[str, Any]]:
@@ -62,49 +50,43 @@ class Coalescer:
             values: How many values that is.
 
         Raises:
-            InvalidRequestError: If an entity id cannot be a key.
+            InvalidRequestError: If an entity id is no id of the features' entity.
             OnlineStoreError: If the store does not answer, or refuses.
         """
+        loop = asyncio.get_running_loop()
         if values >= LARGE_READ:
-            [answer] = await self._loop.run_in_executor(self._large, self._answers, [read])
+            with self._metrics.read_seconds.time(), self._metrics.read_errors.count_exceptions():
+                [answer] = await loop.run_in_executor(self._large, read_together, [read])
+            self._metrics.batch.observe(1)
             if isinstance(answer, Exception):
                 raise answer
             return answer
-        future: asyncio.Future[list[dict[str, Any]]] = self._loop.create_future()
+        future: asyncio.Future[list[dict[str, Any]]] = loop.create_future()
         self._waiting.append((read, future))
-        if not self._under_way:
-            # Not at once: other requests that have arrived by now join.
-            self._under_way = True
-            self._loop.call_soon(self._next)
+        if self._under_way is None:
+            # A task begins at the loop's next turn: other requests that have arrived by then join.
+            self._under_way = loop.create_task(self._read_all())
         return await future
 
-    def _next(self) -> None:
-        batch, self._waiting = self._waiting[:MOST_REQUESTS], self._waiting[MOST_REQUESTS:]
-        self._under_way = bool(batch)
-        if batch:
-            self._batches.put(batch)
+    async def _read_all(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:MOST_REQUESTS], self._waiting[MOST_REQUESTS:]
+                answers = await self._answers([read for read, _ in batch])
+                for (_, future), answer in zip(batch, answers, strict=True):
+                    if future.done():
+                        continue
+                    if isinstance(answer, Exception):
+                        future.set_exception(answer)
+                    else:
+                        future.set_result(answer)
+        finally:
+            self._under_way = None
 
-    def _work(self) -> None:
-        while (batch := self._batches.get()) is not None:
-            answers = self._answers([read for read, _ in batch])
-            # The loop is closed where a server was stopped by force.
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._deliver, batch, answers)
-
-    def _deliver(self, batch: list[_Waiting], answers: list[Answer | Exception]) -> None:
-        self._next()
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if future.done():
-                continue
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
-
-    def _answers(self, reads: list[SharedRead]) -> list[Answer | Exception]:
+    async def _answers(self, reads: list[SharedRead]) -> list[Answer | Exception]:
         started = time.perf_counter()
         try:
-            return [*read_together(reads)]
+            return [*await aread_together(reads)]
         except Exception as error:  # noqa: BLE001 - handed to all requests that wait for it
             self._metrics.read_errors.inc()
             return [error] * len(reads)

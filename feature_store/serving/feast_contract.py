@@ -1,8 +1,9 @@
 """Feast's HTTP contract: what Feast's own Python client sends to a feature server, and what it expects back.
 
-A feature view is our feature group, or the function of on-demand features. `view:feature` is the current version of a
-feature, `view:feature_v2` and `view@v2:feature` are version 2. Nothing is decided here that `online_features` and
-`FeatureStore.ingest` decide: this module translates.
+A feature view is our feature group, or the function of on-demand features, and its fields are the group's columns:
+`view:feature` is version 1 of a feature, `view:feature_v2` or `view@v2:feature` version 2, and `view@latest:feature`
+the newest that is live. Nothing is decided here that `online_features` and `FeatureStore.ingest` decide: this module
+translates.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,10 +45,13 @@ _STATUSES: dict[Status, str] = {
     "expired": "OUTSIDE_MAX_AGE",
 }
 _REFERENCE = re.compile(
-    r"(?P<view>[a-z][a-z0-9_]*)(?:@(?:latest|v(?P<version>[1-9][0-9]{0,5})))?:(?P<feature>[a-z][a-z0-9_]*)"
+    r"(?P<view>[a-z][a-z0-9_]*)(?:@(?P<version>latest|v[1-9][0-9]{0,5}))?:(?P<feature>[a-z][a-z0-9_]*)"
 )
+_LATEST = "latest"
 _NO_TIME = "1970-01-01T00:00:00Z"
 _CREATED = "created"
+_MOST_REMEMBERED = 512
+_LONGEST_REMEMBERED = 2_000
 
 
 class FeastFeaturesRequest(msgspec.Struct):
@@ -116,6 +121,45 @@ class _Column(NamedTuple):
     reference: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How to answer a list of features.
+
+    Attributes:
+        names: What the features are called in the answer.
+        references: How the store refers to each.
+        parts: What to read: one list of features per entity.
+        groups: The feature groups that are read.
+    """
+
+    names: tuple[str, ...]
+    references: tuple[str, ...]
+    parts: tuple[Resolved, ...]
+    groups: frozenset[str]
+
+    def join_keys_of(self, given: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        """Returns the columns of join keys; what else is given must be request data.
+
+        Raises:
+            InvalidRequestError: If a join key is missing, or something is neither.
+        """
+        join_keys = dict.fromkeys(column for resolved in self.parts for column in resolved.entity.join_keys)
+        missing = [column for column in join_keys if column not in given]
+        if missing:
+            raise InvalidRequestError(
+                f"Entities need the join key(s) {', '.join(join_keys)}: {', '.join(missing)} missing."
+            )
+        if len(given) > len(join_keys):
+            request_data = {name for resolved in self.parts for name in resolved.resolution.request}
+            unknown = [name for name in given if name not in join_keys and name not in request_data]
+            if unknown:
+                raise InvalidRequestError(
+                    f"{', '.join(map(repr, unknown))}: no join key of the requested features and no request data. "
+                    f"Their join key(s) are {', '.join(join_keys)}."
+                )
+        return {column: given[column] for column in join_keys}
+
+
 class FeastContract:
     """Answers Feast's client.
 
@@ -132,38 +176,31 @@ class FeastContract:
         self._features_decoder = msgspec.json.Decoder(FeastFeaturesRequest)
         self._push_decoder = msgspec.json.Decoder(PushRequest)
         self._write_decoder = msgspec.json.Decoder(WriteRequest)
+        self._plans: dict[tuple[object, ...], _Plan] = {}
+        self._planned: Catalog | None = None
         # One at a time: ingestion takes seconds and memory, and answers to readers come first.
         self._ingesting = asyncio.Lock()
 
     async def features(self, call: Call) -> Reply:
         """Answers `POST /get-online-features`."""
         request = await call.json(self._features_decoder)
-        columns = self._columns(request)
-        names = [column.name for column in columns]
-        if request.full_feature_names:
-            names = [f"{column.view}__{column.name}" for column in columns]
-        _refuse_twice(names)
-        by_entity: dict[str, list[_Column]] = {}
-        for column in columns:
-            by_entity.setdefault(column.entity.name, []).append(column)
-        parts = [
-            (members[0].entity, self._served.resolve([column.reference for column in members]))
-            for members in by_entity.values()
-        ]
-        call.access.check_read(group for _, resolved in parts for group in resolved.groups)
-        keys = _split_entities(request.entities, parts)
-        rows = _length(request.entities)
+        plan = self._plan(request)
+        call.access.check_read(plan.groups)
+        given = request.entities
+        keys = plan.join_keys_of(given)
+        rows = _length(given)
         call.notes["entities"] = rows
-        call.notes["features"] = len(columns)
-        self._online.check_size(rows * len(columns))
-        vectors: dict[str, FeastVector] = {}
-        for (entity, resolved), members in zip(parts, by_entity.values(), strict=True):
-            states = await self._read(entity, resolved, keys, request.entities)
-            for column in members:
-                vectors[column.reference] = _vector([row[column.reference] for row in states])
+        call.notes["features"] = len(plan.references)
+        self._online.check_size(rows * len(plan.references))
+        # Together, so that the features of several entities share a round trip.
+        answers = await asyncio.gather(*(self._read(resolved, keys, given) for resolved in plan.parts))
+        vectors = {}
+        for resolved, states in zip(plan.parts, answers, strict=True):
+            for label in resolved.resolution.labels:
+                vectors[label] = _vector([row[label] for row in states])
         echoed = [FeastVector(values, ["PRESENT"] * rows, [_NO_TIME] * rows) for values in keys.values()]
-        results = [*echoed, *(vectors[column.reference] for column in columns)]
-        return Reply(encode(FeastFeaturesAnswer(FeastMetadata([*keys, *names]), results)))
+        results = [*echoed, *(vectors[reference] for reference in plan.references)]
+        return Reply(encode(FeastFeaturesAnswer(FeastMetadata([*keys, *plan.names]), results)))
 
     async def push(self, call: Call) -> Reply:
         """Answers `POST /push`."""
@@ -198,12 +235,40 @@ class FeastContract:
         return self._served.store.ingest(group, _rows(group, frame)).rows
 
     async def _read(
-        self, entity: Entity, resolved: Resolved, keys: Mapping[str, list[Any]], given: Mapping[str, list[Any]]
+        self, resolved: Resolved, keys: Mapping[str, list[Any]], given: Mapping[str, list[Any]]
     ) -> list[dict[str, FeatureState]]:
-        ids = entity_ids_of(entity, {column: keys[column] for column in entity.join_keys})
-        request = resolved.resolution.request
-        data = {name: given[name] for name in request if name in given}
+        ids = entity_ids_of(resolved.entity, {column: keys[column] for column in resolved.entity.join_keys})
+        data = {name: given[name] for name in resolved.resolution.request if name in given}
         return await self._online.read(resolved, ids, data or None, states=True)
+
+    def _plan(self, request: FeastFeaturesRequest) -> _Plan:
+        # To plan costs more than to read, and clients ask for the same features again and again.
+        if self._planned is not self._served.catalog:
+            self._planned, self._plans = self._served.catalog, {}
+        key = (*request.features, request.feature_service, request.full_feature_names)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._new_plan(request)
+            if len(key) <= _LONGEST_REMEMBERED:
+                if len(self._plans) >= _MOST_REMEMBERED:
+                    self._plans.clear()
+                self._plans[key] = plan
+        return plan
+
+    def _new_plan(self, request: FeastFeaturesRequest) -> _Plan:
+        columns = self._columns(request)
+        names = [f"{column.view}__{column.name}" if request.full_feature_names else column.name for column in columns]
+        _refuse_twice(names)
+        by_entity: dict[str, list[str]] = {}
+        for column in columns:
+            by_entity.setdefault(column.entity.name, []).append(column.reference)
+        parts = tuple(self._served.resolve(references) for references in by_entity.values())
+        return _Plan(
+            tuple(names),
+            tuple(column.reference for column in columns),
+            parts,
+            frozenset(group for resolved in parts for group in resolved.groups),
+        )
 
     def _columns(self, request: FeastFeaturesRequest) -> list[_Column]:
         if request.feature_service is not None:
@@ -226,7 +291,7 @@ class FeastContract:
         else:
             refs = [spec.ref for spec in functions.features]
             entity = catalog.entity_of(catalog.select([*functions.inputs.values()]))
-        ref = _chosen(column, version, refs, catalog)
+        ref = _chosen(column, version, refs)
         if ref is None:
             raise UnknownFeatureError(
                 f"Feature view {view!r} has no feature {text.partition(':')[2]!r}"
@@ -241,49 +306,29 @@ class FeastContract:
         computed = {label: computation for computation in resolution.computations for label in computation.outputs}
         columns = []
         for label in resolution.labels:
-            name, version = FeatureRef.parse(label)
-            column = name if version is None else FeatureRef(name, version).column
             if label in computed:
-                functions = computed[label].functions
-                [first, *_] = computed[label].inputs.values()
-                columns.append(_Column(groups[first.feature.group].entity, functions.name, column, label))
+                computation = computed[label]
+                view, column = computation.functions.name, computation.outputs[label]
+                group = next(iter(computation.inputs.values())).feature.group
             else:
-                group = stored[label].group
-                columns.append(_Column(groups[group].entity, group, column, label))
+                view = group = stored[label].group
+                column = stored[label].ref.column
+            columns.append(_Column(groups[group].entity, view, column, label))
         return columns
 
 
-def _chosen(column: str, version: str | None, refs: Sequence[FeatureRef], catalog: Catalog) -> FeatureRef | None:
-    """Returns the feature that a view calls `column`, None if there is none."""
-    try:
-        named = FeatureRef.from_column(column)
-    except DefinitionError:
-        return None
-    if version is not None:
-        named = FeatureRef(column, int(version))
-    elif named.name == column:
-        current = catalog.current(column)
-        versions = [ref for ref in refs if ref.name == column]
-        return current.ref if current and current.ref in refs else max(versions, default=None)
+def _chosen(column: str, version: str | None, refs: Sequence[FeatureRef]) -> FeatureRef | None:
+    """Returns the feature that a reference means, None if the view has none such."""
+    if version is None:
+        try:
+            named = FeatureRef.from_column(column)
+        except DefinitionError:
+            return None
+    elif version == _LATEST:
+        return max((ref for ref in refs if ref.name == column), default=None)
+    else:
+        named = FeatureRef(column, int(version[1:]))
     return named if named in refs else None
-
-
-def _split_entities(given: Mapping[str, list[Any]], parts: Sequence[tuple[Entity, Resolved]]) -> dict[str, list[Any]]:
-    """Returns the columns of join keys; what else is given must be request data."""
-    join_keys = dict.fromkeys(column for entity, _ in parts for column in entity.join_keys)
-    missing = [column for column in join_keys if column not in given]
-    if missing:
-        raise InvalidRequestError(
-            f"Entities need the join key(s) {', '.join(join_keys)}: {', '.join(missing)} missing."
-        )
-    request_data = {name for _, resolved in parts for name in resolved.resolution.request}
-    unknown = [name for name in given if name not in join_keys and name not in request_data]
-    if unknown:
-        raise InvalidRequestError(
-            f"{', '.join(map(repr, unknown))}: no join key of the requested features and no request data. Their join "
-            f"key(s) are {', '.join(join_keys)}."
-        )
-    return {column: given[column] for column in join_keys}
 
 
 def _length(columns: Mapping[str, list[Any]]) -> int:
@@ -303,12 +348,14 @@ def _refuse_twice(names: Sequence[str]) -> None:
 
 
 def _vector(states: Sequence[FeatureState]) -> FeastVector:
-    values = [_seconds(state.value) if isinstance(state.value, datetime) else state.value for state in states]
-    spell_infinities(values, (place for place, value in enumerate(values) if isinstance(value, (float, list))))
+    values = [state.value for state in states]
+    for place, value in enumerate(values):
+        if isinstance(value, datetime):
+            values[place] = _seconds(value)
+        elif isinstance(value, (float, list)):
+            spell_infinities(values, (place,))
     return FeastVector(
-        values,
-        [_STATUSES[state.status] for state in states],
-        [state.event_timestamp or _NO_TIME for state in states],
+        values, [_STATUSES[state.status] for state in states], [state.event_timestamp or _NO_TIME for state in states]
     )
 
 

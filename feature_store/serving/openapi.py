@@ -71,7 +71,7 @@ def document(catalog: Catalog, *, tokens: bool) -> dict[str, Any]:
         "/get-online-features": {
             "post": _operation(
                 "Read online features, for Feast's client",
-                "A feature view is a feature group; `view:feature` is a feature's current version.",
+                "A feature view is a feature group, and its fields are the group's columns.",
                 "FeastFeaturesRequest",
                 example.feast_request,
                 answer=("FeastFeaturesAnswer", None),
@@ -230,6 +230,10 @@ def _schemas() -> dict[str, Any]:
     online["allOf"] = [_either("entity_ids", "entities"), _either("features", "feature_service")]
     feast = schemas["FeastFeaturesRequest"]
     feast["properties"]["features"]["items"]["pattern"] = _FEAST_REFERENCE
+    feast["anyOf"] = [
+        {"required": ["features"], "properties": {"features": {"minItems": 1}}},
+        {"required": ["feature_service"], "properties": {"feature_service": {"type": "string"}}},
+    ]
     schemas["PushRequest"]["properties"]["to"]["enum"] = ["online", "online_and_offline"]
     return schemas
 

@@ -132,12 +132,16 @@ class Served:
         return resolved
 
     def warm_up(self) -> list[FeatureStoreError]:
-        """Checks all on-demand features against the catalog, before the first request needs them.
+        """Connects to the online store and checks all on-demand features, before the first request needs them.
 
         Returns:
-            What is wrong with some of them; the others can be served.
+            What is wrong with some of it; all else can be served.
         """
         errors: list[FeatureStoreError] = []
+        try:
+            self.store.online.ping()
+        except FeatureStoreError as error:
+            errors.append(error)
         if self.definitions and self.definitions.on_demand:
             from feature_store.transform.on_demand import check_row_wise
 

@@ -10,7 +10,6 @@ import contextlib
 import gc
 import logging
 import signal
-import sys
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -22,9 +21,6 @@ from feature_store.serving.app import FeatureServer
 from feature_store.serving.connection import Connection
 from feature_store.serving.limits import Limits
 from feature_store.serving.logs import LogBridge
-
-SWITCH_SECONDS = 0.0005
-"""How long Python lets one thread run while another waits: the reading thread must not wait for the event loop."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SWEEPS = 8
@@ -61,7 +57,6 @@ def serve(app: FeatureServer, *, host: str, port: int, limits: Limits) -> None:
         timeout_keep_alive=int(limits.idle_seconds),
         timeout_graceful_shutdown=int(limits.shutdown_seconds),
     )
-    sys.setswitchinterval(SWITCH_SECONDS)
     server = _Server(config, app, limits)
     try:
         server.run()

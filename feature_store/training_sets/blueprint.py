@@ -105,9 +105,8 @@ class Blueprint:
         self, labels: pl.DataFrame, offline: OfflineStore, engine: PointInTimeEngine, progress: Progress | None
     ) -> pl.DataFrame:
         """Returns labels with the features that were visible at each one's time."""
-        as_of, selections = self.definition.as_of, self.resolution.selections
-        joined = point_in_time_join(offline, self.catalog, labels, as_of, selections, engine, progress=progress)
-        return compute_offline(self.resolution, labels, joined) if self.resolution.computations else joined
+        as_of = self.definition.as_of
+        return join_features(labels, as_of, self.resolution, self.catalog, offline, engine, progress)
 
     def manifest(
         self,
@@ -136,3 +135,17 @@ class Blueprint:
             partitioning=None if definition.partitioning is None else definition.partitioning.value,
             part=part,
         )
+
+
+def join_features(  # noqa: PLR0917  # labels, what to join, and on which parts
+    labels: pl.DataFrame,
+    as_of: str,
+    resolution: Resolution,
+    catalog: Catalog,
+    offline: OfflineStore,
+    engine: PointInTimeEngine,
+    progress: Progress | None = None,
+) -> pl.DataFrame:
+    """Returns labels with the features, stored and on demand, that were visible at each one's time."""
+    joined = point_in_time_join(offline, catalog, labels, as_of, resolution.selections, engine, progress=progress)
+    return compute_offline(resolution, labels, joined) if resolution.computations else joined

@@ -98,7 +98,8 @@ def _groups(query: EveryEntity, catalog: Catalog) -> Iterator[Group]:
     if not found:
         entities = {group.entity.name for group in catalog.groups.values()}
         raise UnknownFeatureError(
-            f"No feature group of entity {query.entity.name!r} is registered. {did_you_mean(query.entity.name, entities)}"
+            f"No feature group of entity {query.entity.name!r} is registered. "
+            f"{did_you_mean(query.entity.name, entities)}"
         )
     yield from found
 

@@ -27,6 +27,10 @@ def fingerprint(frame: pl.DataFrame) -> str:
     """
     digest = hashlib.sha256()
     for series in frame:
+        if series.dtype == pl.Object():
+            raise InvalidRequestError(
+                f"Column {series.name!r} holds Python objects, which have no lasting form: cast it to a Polars dtype."
+            )
         digest.update(f"{series.name}\0{series.dtype}\0{len(series)}\0".encode())
         _add(digest, series)
     return digest.hexdigest()
@@ -54,10 +58,6 @@ def _add(digest: Any, series: pl.Series) -> None:
             for field in values.struct.fields:
                 digest.update(f"{field}\0".encode())
                 _add(digest, values.struct.field(field))
-        case pl.Object():
-            raise InvalidRequestError(
-                f"Column {series.name!r} holds Python objects, which have no lasting form: cast it to a Polars dtype."
-            )
         case pl.Boolean():
             digest.update(values.cast(pl.UInt8).to_numpy().tobytes())
         case _:

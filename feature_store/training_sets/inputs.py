@@ -22,6 +22,7 @@ from feature_store.offline.layout import PartitionFile
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
 from feature_store.training_sets.manifest import Manifest, Part, StoredFeature
+from feature_store.training_sets.versions import TrainingSetVersion
 
 _MICROSECOND = timedelta(microseconds=1)
 _EXAMPLES = 5
@@ -77,6 +78,13 @@ def visible_spans(stored: Mapping[str, StoredFeature], first: datetime, last: da
     return {group: Window(_before(first, ttl), last + _MICROSECOND) for group, ttl in longest.items()}
 
 
+def files_of(version: TrainingSetVersion, offline: OfflineStore) -> SourceFiles:
+    """Returns the files, as they are now, that any part of a version can depend on."""
+    first = min(part.first_label for part in version.parts)
+    last = max(part.last_label for part in version.parts)
+    return source_files(offline, visible_spans(version.manifest.stored, first, last))
+
+
 def changes(
     manifest: Manifest, part: Part, *, catalog: Catalog, files: SourceFiles, on_demand: Mapping[str, str]
 ) -> list[str]:
@@ -90,17 +98,22 @@ def changes(
         on_demand: Function of on-demand features to the version of its code now.
     """
     found = [*_changed_features(manifest, catalog), *_changed_code(manifest, on_demand)]
-    now = files.within(visible_spans(manifest.stored, part.first_label, part.last_label))
-    before = part.source_files
-    for what, paths in (
-        ("changed", sorted(path for path in before.keys() & now.keys() if before[path] != now[path])),
-        ("missing or without rows now", sorted(before.keys() - now.keys())),
-        ("new", sorted(now.keys() - before.keys())),
-    ):
+    for what, paths in changed_files(manifest, part, files).items():
         if paths:
             more = f" and {len(paths) - _EXAMPLES} more" if len(paths) > _EXAMPLES else ""
             found.append(f"{len(paths)} source file(s) {what}: {', '.join(paths[:_EXAMPLES])}{more}")
     return found
+
+
+def changed_files(manifest: Manifest, part: Part, files: SourceFiles) -> dict[str, list[str]]:
+    """Returns the files by which a part's sources differ from what they were, sorted, by what became of them."""
+    now = files.within(visible_spans(manifest.stored, part.first_label, part.last_label))
+    before = part.source_files
+    return {
+        "changed": sorted(path for path in before.keys() & now.keys() if before[path] != now[path]),
+        "missing or without rows now": sorted(before.keys() - now.keys()),
+        "new": sorted(now.keys() - before.keys()),
+    }
 
 
 def _changed_features(manifest: Manifest, catalog: Catalog) -> Iterator[str]:

@@ -76,6 +76,15 @@ def query_record(definition: TrainingSet, now: datetime) -> QueryRecord | None:
     )
 
 
+def no_labels(definition: TrainingSet, span: Window | None) -> InvalidRequestError:
+    """Returns the error of a set, or of a span of it, that has no labels."""
+    where = f" between {span.start.isoformat()} and {span.end.isoformat()}" if span else ""
+    return InvalidRequestError(
+        f"Training set {definition.name!r} has no labels{where}: its label frame has no rows. Correct what gives the "
+        "labels, or wait until there are some."
+    )
+
+
 def _query_end(query: EveryEntity, now: datetime) -> datetime:
     # Without an end, the present is an instant like any other: what is visible now is known.
     return query.end or now + timedelta(microseconds=1)

@@ -107,6 +107,7 @@ def publish_version(
     staged: Path,
     manifest: Manifest,
     *,
+    after: int,
     existing: Callable[[Sequence[TrainingSetVersion]], TrainingSetVersion | None],
 ) -> tuple[TrainingSetVersion, bool]:
     """Shows a staged version under the next number, unless another writer's came first and will do.
@@ -115,6 +116,7 @@ def publish_version(
         folder: Folder of the training set.
         staged: What `staging` gave, with all rows.
         manifest: The version's manifest, but for its number.
+        after: The number is greater than this one too.
         existing: Picks the version that makes this one superfluous, of all that are there.
 
     Returns:
@@ -125,7 +127,7 @@ def publish_version(
         found = existing(before)
         if found is not None:
             return found, False
-        number = before[-1].version + 1 if before else 1
+        number = 1 + max([after, *(version.version for version in before)])
         _write(staged / MANIFEST_FILE, encode(msgspec.structs.replace(manifest, version=number)))
         _sync_tree(staged)
         staged.rename(folder / f"v{number}")

@@ -62,12 +62,11 @@ def keys(splits: Splits | None) -> Entity | None:
 
 def _by_time(splits: TimeSplits, time: pl.Expr) -> pl.Expr:
     *bounded, (last, _) = splits.until.items()
-    expression = pl.lit(last)
+    expression: pl.Expr = pl.lit(last)
     for name, end in reversed(bounded):
-        inside = pl.when(time < end).then(pl.lit(name))
         if end is not None and splits.gap:
-            inside = inside.when(time < end + splits.gap).then(pl.lit(GAP))
-        expression = inside.otherwise(expression)
+            expression = pl.when(time < end + splits.gap).then(pl.lit(GAP)).otherwise(expression)
+        expression = pl.when(time < end).then(pl.lit(name)).otherwise(expression)
     return expression
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -116,7 +116,8 @@ class TrainingSetVersion:
         if split is not None and split not in names:
             known = f"Its splits are {', '.join(names)}." if names else "It has no splits."
             raise InvalidRequestError(f"Training set {self.name} v{self.version} has no split {split!r}. {known}")
-        order = {None: 0, **{name: position for position, name in enumerate(names)}}
+        order: dict[str | None, int] = {None: 0}
+        order |= {name: position for position, name in enumerate(names)}
         return [
             self.path / path
             for part in self.parts
@@ -144,6 +145,33 @@ class TrainingSetVersion:
             return pl.scan_parquet(files, glob=False, hive_partitioning=False)
         rows = pl.scan_parquet(files, glob=False, hive_partitioning=False, include_file_paths=_FILE)
         return rows.select(*self.columns, pl.col(_FILE).str.extract(_SPLIT_OF_PATH).alias(SPLIT))
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenTrainingSet(TrainingSetVersion):
+    """A version of a training set, and what the build that returned it has done.
+
+    Attributes:
+        created: Whether this build has opened the version; False if these very inputs had been written before, or
+            partitions were added to a version that was open.
+        built: Keys of the partitions that were built.
+        stale: Partition asked for that the version keeps as it is, to what of its inputs has changed since.
+    """
+
+    created: bool
+    built: tuple[str, ...] = ()
+    stale: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def written(
+    version: TrainingSetVersion,
+    *,
+    created: bool,
+    built: tuple[str, ...] = (),
+    stale: Mapping[str, Sequence[str]] | None = None,
+) -> WrittenTrainingSet:
+    """Returns a version with what a build has done."""
+    return WrittenTrainingSet(version.path, version.manifest, version.parts, created, built, stale or {})
 
 
 def set_folder(root: Path, name: str) -> Path:

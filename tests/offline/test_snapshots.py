@@ -111,7 +111,7 @@ def test_a_snapshot_is_passed_over_where_it_does_not_stand_for_the_history(store
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@settings(max_examples=40)
+@settings(max_examples=25, deadline=None)
 @given(drawn=drawn_rows, first=st.integers(2, DAYS))
 def test_reads_from_a_snapshot_equal_reads_of_all_history(engine, drawn, first):
     with tempfile.TemporaryDirectory() as folder:

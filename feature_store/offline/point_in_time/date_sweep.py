@@ -22,8 +22,9 @@ from typing import TypeVar
 import numpy as np
 import polars as pl
 
-from feature_store.frames import TIMESTAMP_TYPE, polars_type
+from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.offline.footers import row_counts
+from feature_store.offline.point_in_time.date_sweep_answer import answer_column
 from feature_store.offline.point_in_time.date_sweep_match import (
     NEVER,
     Integers,
@@ -43,6 +44,7 @@ from feature_store.offline.point_in_time.date_sweep_rows import (
 )
 from feature_store.offline.point_in_time.engine import GroupHistory, Progress, VisibleRows
 from feature_store.offline.point_in_time.labels import EntityLabels
+from feature_store.offline.rows import row_schema
 
 _DAY_MICROS = 86_400_000_000
 _EPOCH = date(1970, 1, 1)
@@ -121,39 +123,27 @@ class SweptRows:
             anywhere |= part.mask
         labels = anywhere.arg_true().to_numpy()
         references = self._references[labels]
+        del self._references
         order = pl.Series(references).arg_sort().to_numpy()
-        references = references[order]
-        # Where in the rows that are about to be read, one per visible label, each label's row will be.
-        places = np.zeros(len(self._references), np.uint32)
-        places[labels[order]] = np.arange(len(order), dtype=np.uint32)
-        columns = [column for part in visible for column in part.columns]
-        bounds = np.searchsorted(references, [chunk.first_reference for chunk in task.chunks])
-        asked = [
-            (chunk, references[start:end] - chunk.first_reference)
-            for chunk, (start, end) in zip(task.chunks, pairwise([*bounds, len(references)]), strict=True)
-        ]
-        del self._references, references, labels, order
+        references, labels = references[order], labels[order]
+        bounds = [*np.searchsorted(references, [chunk.first_reference for chunk in task.chunks]), len(references)]
+        schema = row_schema(task.history.group)
+        answers = {column: answer_column(schema[column], anywhere.len()) for column in task.history.columns}
 
-        def read(part: tuple[Chunk, Integers]) -> list[pl.Series]:
-            chunk, rows = part
-            found = read_features(task.history.group, chunk, rows, columns)
+        def read(chunk: Chunk) -> None:
+            start, end = bounds[chunk.number : chunk.number + 2]
+            if start < end:
+                rows = references[start:end] - chunk.first_reference
+                found = read_features(task.history.group, chunk, rows, task.history.columns)
+                of_labels = labels[start:end].astype(np.int64)
+                for column, answer in answers.items():
+                    answer.put(chunk.number, found[column], of_labels)
             task.share.add()
-            return found
 
-        parts = dict(zip(columns, zip(*_map(read, asked, task), strict=True), strict=True))
-
-        def assemble(column_of: tuple[str, pl.Series]) -> pl.Series:
-            column, index = column_of
-            return pl.concat(parts.pop(column)).gather(index)
-
-        nowhere = pl.Series([None], dtype=pl.UInt32)
-        index_of = [
-            (column, index)
-            for part in visible
-            for index in [pl.Series(places).zip_with(part.mask, nowhere)]
-            for column in part.columns
-        ]
-        return dict(zip(columns, _map(assemble, index_of, task), strict=True))
+        _map(read, task.chunks, task)
+        return {
+            column: answers.pop(column).finished(labels, part.mask) for part in visible for column in part.columns
+        }
 
 
 def _sweep(task: _Task) -> Matches:
@@ -176,7 +166,7 @@ def _sweep(task: _Task) -> Matches:
                 span_rows = SpanRows(
                     found[rows], read.times[rows], read.ingested[rows], chunk.first_reference + span.start, end
                 )
-                of_span = sweep.meet(span_rows, codes[labels], as_of[labels])
+                of_span = sweep.meet(span_rows, codes[labels].astype(np.int64), as_of[labels])
                 matches.put(labels, of_span)
                 still_open.append(labels[of_span.times == NEVER])
             task.share.add()
@@ -186,7 +176,7 @@ def _sweep(task: _Task) -> Matches:
     for place, (_, still_open) in enumerate(swept):
         missing = still_open
         for earlier, _ in reversed(swept[:place]):
-            found = earlier.find(codes[missing], as_of[missing])
+            found = earlier.find(codes[missing].astype(np.int64), as_of[missing])
             matches.put(missing, found)
             missing = missing[found.times == NEVER]
     return matches
@@ -216,7 +206,8 @@ class _Schedule:
         """Returns the labels of a span, and when the next span begins."""
         place = int(self._first_span[chunk.number]) + number
         next_day = self._days[min(place + 1, len(self._days) - 1)]
-        return self._order[self._bounds[place] : self._bounds[place + 1]], int(next_day) * _DAY_MICROS
+        labels = self._order[self._bounds[place] : self._bounds[place + 1]].astype(np.int64)
+        return labels, int(next_day) * _DAY_MICROS
 
 
 def _ranges(chunks: Sequence[Chunk], count: int) -> list[Sequence[Chunk]]:

@@ -6,7 +6,9 @@ microseconds, a row is known by a reference that only its reader understands.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -30,8 +32,9 @@ class SpanRows:
         codes: Entity codes; `FOREIGN` rows take no part.
         times: Event times.
         ingested: Ingestion times.
-        first_reference: Reference of the first row; the others follow it one by one.
+        first_reference: Reference of the first row; those of the others follow it one by one.
         end: All later rows, and all labels after those of this span, are of this time or later.
+        places: Where the rows are in the span, if they are not all of its rows in their order.
     """
 
     codes: Codes
@@ -39,6 +42,18 @@ class SpanRows:
     ingested: Integers
     first_reference: int
     end: int
+    places: Integers | None = None
+
+    def only(self, kept: Integers) -> SpanRows:
+        """Returns some of the rows."""
+        places = _at(self.places, kept)
+        return replace(
+            self, codes=self.codes[kept], times=self.times[kept], ingested=self.ingested[kept], places=places
+        )
+
+    def references(self, rows: Integers) -> Integers:
+        """Returns the references of some rows."""
+        return _at(self.places, rows) + self.first_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +82,7 @@ class Matches:
 class Carry(Protocol):
     """What spans that are over leave to the labels of all later ones."""
 
-    def find(self, codes: Codes, as_of: Integers) -> Matches:
+    def find(self, codes: Integers, as_of: Integers) -> Matches:
         """Returns the latest rows of labels that are later than all spans that were met."""
         ...
 
@@ -75,7 +90,7 @@ class Carry(Protocol):
 class Sweep(Carry, Protocol):
     """Meets spans of time, one after the other, in their order."""
 
-    def meet(self, rows: SpanRows, codes: Codes, as_of: Integers) -> Matches:
+    def meet(self, rows: SpanRows, codes: Integers, as_of: Integers) -> Matches:
         """Returns the latest rows of the labels of a span, among its rows and those of the spans before it."""
         ...
 
@@ -91,24 +106,24 @@ class LatestSweep:
         self._carried = Matches.none(entities)
         self._slots = _Slots(entities)
 
-    def meet(self, rows: SpanRows, codes: Codes, as_of: Integers) -> Matches:
+    def meet(self, rows: SpanRows, codes: Integers, as_of: Integers) -> Matches:
         """See `Sweep.meet`."""
-        with_label = _labelled(rows)
-        if not len(with_label):
-            return self.find(codes, as_of)
-        row_codes = rows.codes[with_label]
-        ids = self._slots.assign(row_codes)
-        keys, order = _by_precedence(ids, rows.times[with_label], rows.ingested[with_label])
-        sources = with_label if order is None else with_label[order]
-        found, hits = keys.search(self._slots.ids(codes), as_of)
         matches = self.find(codes, as_of)
-        matches.put(hits, Matches(keys.times(found), sources[found] + rows.first_reference))
-        last = keys.last_of_each_id()
-        self._carried.put(rows.codes[sources[last]], Matches(keys.times(last), sources[last] + rows.first_reference))
-        self._slots.release(row_codes)
+        if not len(rows.codes):
+            return matches
+        with self._slots.of(rows.codes) as ids:
+            keys, order = _by_precedence(ids, rows)
+            found, hits = keys.search(self._slots.ids(codes), as_of)
+            matches.put(hits, Matches(keys.times(found), rows.references(_at(order, found))))
+            last = keys.last_of_each_id()
+            last_rows = _at(order, last)
+            last_codes = rows.codes[last_rows]
+            is_labelled = last_codes >= 0
+            last, last_rows = last[is_labelled], last_rows[is_labelled]
+            self._carried.put(last_codes[is_labelled].astype(np.int64), Matches(keys.times(last), rows.references(last_rows)))
         return matches
 
-    def find(self, codes: Codes, as_of: Integers) -> Matches:
+    def find(self, codes: Integers, as_of: Integers) -> Matches:
         """See `Carry.find`."""
         del as_of
         return Matches(self._carried.times[codes], self._carried.references[codes])
@@ -130,35 +145,27 @@ class StrictSweep:
         self._slots = _Slots(entities)
         self._horizon = horizon
 
-    def meet(self, rows: SpanRows, codes: Codes, as_of: Integers) -> Matches:
+    def meet(self, rows: SpanRows, codes: Integers, as_of: Integers) -> Matches:
         """See `Sweep.meet`."""
-        known = _labelled(rows)
-        known = known[rows.ingested[known] <= self._horizon]
-        if not len(known):
-            return self.find(codes, as_of)
-        row_codes = rows.codes[known]
-        ids = self._slots.assign(row_codes)
-        keys, order = _by_precedence(ids, rows.times[known], rows.ingested[known])
-        sources = known if order is None else known[order]
-        event_times = rows.times[sources]
-        frontier, kept = _frontier(keys.all_ids(), np.maximum(event_times, rows.ingested[sources]))
-        references = sources + rows.first_reference
-        found, hits = frontier.search(self._slots.ids(codes), as_of)
         matches = self.find(codes, as_of)
-        matches.put(hits, Matches(event_times[kept[found]], references[kept[found]]))
-        by_code = kept[np.argsort(rows.codes[sources[kept]], kind="stable")]
-        self._add(
-            _Segment.of(
-                rows.codes[sources[by_code]],
-                np.maximum(event_times, rows.ingested[sources])[by_code],
-                Matches(event_times[by_code], references[by_code]),
-                rows.end,
-            )
-        )
-        self._slots.release(row_codes)
+        rows = rows.only(np.flatnonzero((rows.codes >= 0) & (rows.ingested <= self._horizon)))
+        if not len(rows.codes):
+            return matches
+        with self._slots.of(rows.codes) as ids:
+            keys, order = _by_precedence(ids, rows)
+            if order is not None:
+                rows = rows.only(order)
+            counts_from = np.maximum(rows.times, rows.ingested)
+            frontier, kept = _frontier(keys.ids(), counts_from)
+            found, hits = frontier.search(self._slots.ids(codes), as_of)
+            latest = kept[found]
+            matches.put(hits, Matches(rows.times[latest], rows.references(latest)))
+        kept = kept[np.argsort(rows.codes[kept], kind="stable")]
+        carried = Matches(rows.times[kept], rows.references(kept))
+        self._add(_Segment.of(rows.codes[kept], counts_from[kept], carried, rows.end))
         return matches
 
-    def find(self, codes: Codes, as_of: Integers) -> Matches:
+    def find(self, codes: Integers, as_of: Integers) -> Matches:
         """See `Carry.find`."""
         matches = Matches.none(len(codes))
         missing = np.arange(len(codes))
@@ -211,22 +218,31 @@ class _Segment:
 
 
 class _Slots:
-    """Numbers the entities of one span: few bits, and ascending where rows lie sorted by entity."""
+    """Numbers the entities of one span: few bits, and ascending where rows lie sorted by entity.
+
+    Args:
+        entities: Number of entity codes.
+    """
 
     def __init__(self, entities: int) -> None:
         self._slots = np.full(entities, FOREIGN, np.int32)
 
-    def assign(self, codes: Codes) -> Integers:
-        """Returns the number of each row's entity: the place of its last row."""
-        self._slots[codes] = np.arange(len(codes), dtype=np.int32)
-        return self._slots[codes].astype(np.int64)
+    @contextmanager
+    def of(self, codes: Codes) -> Iterator[Integers]:
+        """Yields the number of each row's entity: that of its last run of rows. Runs without label have their own."""
+        firsts = np.flatnonzero(np.append([True], codes[1:] != codes[:-1]))
+        of_runs = codes[firsts]
+        ids = np.arange(len(firsts))
+        labelled = np.flatnonzero(of_runs >= 0)
+        of_runs = of_runs[labelled].astype(np.int64)
+        self._slots[of_runs] = labelled.astype(np.int32)
+        ids[labelled] = self._slots[of_runs]
+        yield np.repeat(ids, np.diff(firsts, append=len(codes)))
+        self._slots[of_runs] = FOREIGN
 
-    def ids(self, codes: Codes) -> Integers:
+    def ids(self, codes: Integers) -> Integers:
         """Returns the numbers of labels' entities, negative for one without rows."""
         return self._slots[codes].astype(np.int64)
-
-    def release(self, codes: Codes) -> None:
-        self._slots[codes] = FOREIGN
 
 
 class _Keys:
@@ -256,7 +272,7 @@ class _Keys:
         some.packed = self.packed[kept]
         return some
 
-    def search(self, ids: Integers | Codes, as_of: Integers) -> tuple[Integers, Integers]:
+    def search(self, ids: Integers, as_of: Integers) -> tuple[Integers, Integers]:
         """Finds, in ordered keys, the last one of each id at or before a time.
 
         Returns:
@@ -267,12 +283,12 @@ class _Keys:
         else:
             offsets = np.searchsorted(self._ranked, as_of, side="right") - 1
         asked = np.flatnonzero((ids >= 0) & (offsets >= 0))
-        wanted = ids[asked].astype(np.int64)
+        wanted = ids[asked]
         places = np.searchsorted(self.packed, (wanted << self._bits) | offsets[asked], side="right") - 1
         hits = (places >= 0) & (self.packed[places] >> self._bits == wanted)
         return places[hits], asked[hits]
 
-    def all_ids(self) -> Integers:
+    def ids(self) -> Integers:
         return self.packed >> self._bits
 
     def times(self, places: Integers) -> Integers:
@@ -281,33 +297,30 @@ class _Keys:
 
     def last_of_each_id(self) -> Integers:
         """Returns places of the last key of each id, in ordered keys."""
-        ids = self.all_ids()
+        ids = self.ids()
         return np.flatnonzero(np.append(ids[1:] != ids[:-1], [True]))
 
 
-def _labelled(rows: SpanRows) -> Integers:
-    return np.flatnonzero(rows.codes >= 0)
+def _at(order: Integers | None, places: Integers) -> Integers:
+    return places if order is None else order[places]
 
 
-def _by_precedence(ids: Integers, times: Integers, ingested: Integers) -> tuple[_Keys, Integers | None]:
+def _by_precedence(ids: Integers, rows: SpanRows) -> tuple[_Keys, Integers | None]:
     """Orders rows by entity, event time, ingestion, then place.
 
     Returns:
         Keys in that order, and the places of the rows in that order; None where they have it already, as rows of one
         file have that the store wrote.
     """
-    keys = _Keys(ids, times)
+    keys = _Keys(ids, rows.times)
     order = None
     packed = keys.packed
     if (packed[1:] < packed[:-1]).any():
         order = np.argsort(packed, kind="stable")
         packed = packed[order]
-        ingested_in_order = ingested[order]
-    else:
-        ingested_in_order = ingested
     ties = np.flatnonzero(packed[1:] == packed[:-1])
-    if (ingested_in_order[ties + 1] < ingested_in_order[ties]).any():
-        order = np.lexsort((ingested, keys.packed))
+    if (rows.ingested[_at(order, ties + 1)] < rows.ingested[_at(order, ties)]).any():
+        order = np.lexsort((rows.ingested, keys.packed))
     return (keys, None) if order is None else (keys.only(order), order)
 
 

@@ -141,21 +141,18 @@ def read_observations(history: GroupHistory, chunk: Chunk) -> Observations:
     return Observations(rows.select(keys), times, _micros(rows[INGESTED_AT]))
 
 
-def read_features(group: Group, chunk: Chunk, rows: Integers, columns: Sequence[str]) -> list[pl.Series]:
+def read_features(group: Group, chunk: Chunk, rows: Integers, columns: Sequence[str]) -> pl.DataFrame:
     """Reads features of some rows of a chunk; files without one of these rows are passed over.
 
     Args:
         group: The group.
         chunk: The chunk.
-        rows: Ascending places in the chunk; repeated ones are welcome.
+        rows: Ascending places in the chunk, at least one; repeated ones are welcome.
         columns: Feature columns.
 
     Returns:
-        The columns, one row per place, in order.
+        One row per place, in order.
     """
-    if not len(rows):
-        schema = row_schema(group)
-        return [pl.Series(column, [], schema[column]) for column in columns]
     bounds = np.searchsorted(rows, chunk.offsets)
     per_file = np.diff(bounds)
     needed = np.flatnonzero(per_file)
@@ -165,7 +162,7 @@ def read_features(group: Group, chunk: Chunk, rows: Integers, columns: Sequence[
     first, last = int(places[0]), int(places[-1])
     frame = _scan(group, [chunk.files[place] for place in needed], columns)
     # Row groups before the first and after the last place are not read.
-    return frame.slice(first, last - first + 1).collect(engine="streaming")[places - first].get_columns()
+    return frame.slice(first, last - first + 1).collect(engine="streaming")[places - first]
 
 
 def _scan(group: Group, files: Sequence[PartitionFile], columns: Sequence[str]) -> pl.LazyFrame:

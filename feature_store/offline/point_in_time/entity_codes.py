@@ -6,6 +6,8 @@ hash only says where to look.
 
 from __future__ import annotations
 
+from itertools import count
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -14,6 +16,8 @@ Codes = NDArray[np.int32]
 """Entity codes from 0; -1 for a key that no label has."""
 
 FOREIGN = -1
+
+_SMALL = 1 << 20
 
 
 class EntityCodes:
@@ -29,18 +33,18 @@ class EntityCodes:
 
     def __init__(self, keys: pl.DataFrame) -> None:
         first, *others = keys.get_columns()
-        self._columns = [_column_codes(first)]
+        column, self.of_labels = _column_codes(first)
+        self.count = column.count
+        self._columns = [column]
         self._pairs: list[_IntCodes] = []
-        codes, count = self._columns[0].find(first), self._columns[0].count
         for series in others:
-            column = _column_codes(series)
-            pairs = _pair(codes, column.find(series), column.count)
+            column, codes = _column_codes(series)
+            pairs = _pair(self.of_labels, codes, column.count)
             combined = _IntCodes(pairs)
+            self.of_labels = combined.find(pairs)
+            self.count = combined.count
             self._columns.append(column)
             self._pairs.append(combined)
-            codes, count = combined.find(pairs), combined.count
-        self.of_labels = codes
-        self.count = count
 
     def find(self, keys: pl.DataFrame) -> Codes:
         """Returns the codes of rows' entities, `FOREIGN` where no label has that key or a key is null.
@@ -63,8 +67,12 @@ def _pair(codes: Codes, others: Codes, others_count: int) -> NDArray[np.int64]:
     return codes.astype(np.int64) * others_count + others
 
 
-def _column_codes(series: pl.Series) -> _IntCodes | _TextCodes:
-    return _TextCodes(series) if series.dtype == pl.String() else _IntCodes(series.to_numpy())
+def _column_codes(series: pl.Series) -> tuple[_IntCodes | _TextCodes, Codes]:
+    """Returns the codes of a column's distinct values, and those of all of its values."""
+    if series.dtype == pl.String():
+        return _TextCodes.numbered(series)
+    codes = _IntCodes(series.to_numpy())
+    return codes, codes.find(series)
 
 
 class _IntCodes:
@@ -81,33 +89,41 @@ class _IntCodes:
 
 
 class _TextCodes:
-    """Codes of distinct texts."""
+    """Codes of distinct texts.
 
-    def __init__(self, texts: pl.Series) -> None:
-        self._seed = 0
-        while True:
-            self._table = _HashTable(self._hashes(texts))
-            codes = self._table.find(self._hashes(texts))
-            self.count = self._table.count
-            any_row = np.empty(self.count, np.int64)
-            any_row[codes] = np.arange(texts.len())
-            self._texts = texts.gather(any_row)
-            if (self._texts.gather(codes) == texts).all():
-                break
-            self._seed += 1  # two of the texts have one hash: others will have, under another seed
+    Args:
+        texts: One text per code.
+        table: Their hashes.
+        seed: What they were hashed with.
+    """
+
+    def __init__(self, texts: pl.Series, table: _HashTable, seed: int) -> None:
+        self._texts = texts
+        self._table = table
+        self._seed = seed
+        self.count = table.count
+
+    @classmethod
+    def numbered(cls, texts: pl.Series) -> tuple[_TextCodes, Codes]:
+        """Returns the codes of the distinct ones among texts, and the code of each text."""
+        for seed in count():
+            hashes = texts.hash(seed).to_numpy()
+            table = _HashTable(hashes)
+            codes = table.find(hashes)
+            any_place = np.empty(table.count, np.int64)
+            any_place[codes] = np.arange(len(codes))
+            distinct = texts.gather(any_place)
+            # Should two texts share a hash under one seed, they will not under another.
+            if (distinct.gather(codes) == texts).all():
+                return cls(distinct, table, seed), codes
+        raise AssertionError
 
     def find(self, texts: pl.Series) -> Codes:
-        codes = self._table.find(self._hashes(texts))
-        found = np.flatnonzero(codes >= 0)
-        if len(found) < len(codes):
-            texts = texts.gather(found)
-        differs = (self._texts.gather(codes[found]) != texts).fill_null(value=True)
+        codes = self._table.find(texts.hash(self._seed).to_numpy())
+        differs = self._texts.gather(np.maximum(codes, 0)).ne_missing(texts)
         if differs.any():
-            codes[found[differs.to_numpy()]] = FOREIGN
+            codes[differs.to_numpy()] = FOREIGN
         return codes
-
-    def _hashes(self, texts: pl.Series) -> NDArray[np.uint64]:
-        return texts.hash(self._seed).to_numpy()
 
 
 class _HashTable:
@@ -120,12 +136,10 @@ class _HashTable:
     """
 
     def __init__(self, hashes: NDArray[np.uint64]) -> None:
-        ordered = np.sort(hashes)
-        is_first = np.ones(len(ordered), bool)
-        np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
-        self._hashes = ordered[is_first]
+        self._hashes = np.sort(pl.Series(hashes).unique().to_numpy())
         self.count = len(self._hashes)
-        bits = max(1, (self.count - 1).bit_length())
+        # With more places than hashes, most lookups end where they begin; the table is to stay in the cache.
+        bits = max(1, (self.count - 1).bit_length() + (self.count < _SMALL))
         self._shift = np.uint64(64 - bits)
         leading = np.arange(1 << bits, dtype=np.uint64) << self._shift
         self._starts = np.searchsorted(self._hashes, leading).clip(max=self.count - 1).astype(np.int32)
@@ -137,18 +151,20 @@ class _HashTable:
         np.not_equal(hashes[1:], hashes[:-1], out=is_first[1:])
         firsts = np.flatnonzero(is_first)
         runs = hashes[firsts]
-        places = self._starts[runs >> self._shift]
+        # Indices of 64 bits throughout: with others, numpy converts piece by piece.
+        places = self._starts[(runs >> self._shift).view(np.int64)].astype(np.int64)
         found = self._hashes[places]
         short = np.flatnonzero((found < runs) & (places < self.count - 1))
         while len(short):
-            places[short] += 1
-            candidates, wanted = self._hashes[places[short]], runs[short]
+            advanced, wanted = places[short] + 1, runs[short]
+            candidates = self._hashes[advanced]
+            places[short] = advanced
             found[short] = candidates
-            short = short[(candidates < wanted) & (places[short] < self.count - 1)]
-        places[found != runs] = FOREIGN
+            short = short[(candidates < wanted) & (advanced < self.count - 1)]
+        codes = np.where(found == runs, places, FOREIGN).astype(np.int32)
         if len(firsts) == len(hashes):
-            return places
-        return np.repeat(places, np.diff(firsts, append=len(hashes)))
+            return codes
+        return np.repeat(codes, np.diff(firsts, append=len(hashes)))
 
 
 def _mixed(values: NDArray[np.int64]) -> NDArray[np.uint64]:
