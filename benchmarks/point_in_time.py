@@ -75,7 +75,7 @@ console = Console(width=130)
 @click.option(
     "--feast-python", type=click.Path(path_type=Path), help="Python with Feast; else it is installed below --data."
 )
-def main(  # noqa: PLR0917
+def main(
     cells: tuple[str, ...],
     rows: int | None,
     label_count: int,

@@ -89,7 +89,7 @@ def load(port, path, bodies, seconds):  # noqa: ANN001, ANN201
         yield connections, json.loads(done.stdout)
 
 
-def show(name, port, path, bodies, seconds, pid):  # noqa: ANN001, ANN201, PLR0917
+def show(name, port, path, bodies, seconds, pid):  # noqa: ANN001, ANN201
     """Measures and prints one server, with the CPU time of its processes, which other load disturbs least."""
     before = cpu_seconds(pid)
     for connections, report in load(port, path, bodies, seconds):

@@ -17,6 +17,7 @@ from feature_assets.check_results import (
     latest_materializations,
     materialization_events,
 )
+from feature_assets.held_back import BLOCKING
 from feature_assets.metadata import column_schema, duration, partition_metadata
 from feature_assets.partitions import group_partitions, lookback_mapping, source_partitions
 from feature_store.definitions.group import FeatureGroup
@@ -57,7 +58,7 @@ def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
                 name,
                 asset=group.name,
                 description=description,
-                blocking=name == SCHEMA,
+                blocking=name in BLOCKING,
                 partitions_def=partitions_def,
             )
             for name, description in DESCRIPTIONS.items()

@@ -87,7 +87,7 @@ def severity(result: CheckResult) -> dg.AssetCheckSeverity:
 
 
 def check_metadata(result: CheckResult) -> dict[str, Any]:
-    """Returns what the UI shows of a check: its numbers, which it plots, what was found, and a picture if there is one."""
+    """Returns what the UI shows of a check: numbers, which it plots, what was found, and a picture."""
     metadata: dict[str, Any] = dict(result.numbers)
     if result.findings:
         metadata["found"] = ", ".join(dict.fromkeys(finding.kind for finding in result.findings))

@@ -14,7 +14,7 @@ from dagster_duckdb import DuckDBResource
 from feature_assets import flights
 from feature_assets.build import FEATURES, feature_group_asset, source_spec
 from feature_assets.console import brief_console
-from feature_assets.monitor_assets import freshness_checks, monitor_jobs, online_checks
+from feature_assets.monitor_assets import freshness_checks, monitor_checks, monitor_jobs, online_checks
 from feature_assets.refill import refill_online
 from feature_assets.snapshot_assets import SNAPSHOTS, snapshot_asset
 from feature_assets.training_set_assets import training_set_asset
@@ -85,22 +85,24 @@ def _build(domain: ModuleType, resources: Mapping[str, Any], sensor_interval_sec
         for definition in training_sets
     ]
     schedules = []
+    feature_jobs = {}
     if daily:
         feature_job = dg.define_asset_job(
             FEATURE_JOB,
-            selection=dg.AssetSelection.assets(*daily),
+            selection=dg.AssetSelection.assets(*daily) - monitor_checks(groups),
             description="Computes all daily feature groups, for one day or any range of days, with their checks.",
         )
         jobs.append(feature_job)
+        feature_jobs.update(dict.fromkeys(daily, feature_job))
         schedules.append(daily_schedule(feature_job, [loaded.groups[name] for name in daily]))
     if hourly:
-        jobs.append(
-            dg.define_asset_job(
-                f"hourly_{FEATURES}",
-                selection=dg.AssetSelection.assets(*hourly),
-                description="Computes all hourly feature groups, for an hour or a range of hours, with their checks.",
-            )
+        hourly_job = dg.define_asset_job(
+            f"hourly_{FEATURES}",
+            selection=dg.AssetSelection.assets(*hourly) - monitor_checks(groups),
+            description="Computes all hourly feature groups, for an hour or a range of hours, with their checks.",
         )
+        jobs.append(hourly_job)
+        feature_jobs.update(dict.fromkeys(hourly, hourly_job))
     monitors = monitor_jobs(groups) if groups else []
     jobs += monitors
     schedules += monitor_schedules(*monitors) if monitors else []
@@ -124,7 +126,7 @@ def _build(domain: ModuleType, resources: Mapping[str, Any], sensor_interval_sec
                 sources=sources,
                 groups=groups,
                 training_sets=training_sets,
-                feature_jobs=[FEATURE_JOB, f"hourly_{FEATURES}"],
+                feature_jobs=feature_jobs,
                 refill_job=refill_online,
                 interval_seconds=sensor_interval_seconds,
             ),

@@ -13,7 +13,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from feature_assets.check_results import check_metadata, severity
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import FeatureRef
-from feature_store.monitoring.consistency import ConsistencyReport
+from feature_store.monitoring.consistency import ConsistencyReport, Offender
 from feature_store.monitoring.findings import CheckResult, Finding
 from feature_store.monitoring.freshness import FRESHNESS
 from feature_store.monitoring.online_monitor import ONLINE_VALUES
@@ -71,18 +71,26 @@ def online_checks(groups: Sequence[FeatureGroup]) -> dg.AssetChecksDefinition:
     return check
 
 
-def monitor_jobs(groups: Sequence[FeatureGroup]) -> tuple[UnresolvedAssetJobDefinition, UnresolvedAssetJobDefinition]:
+def monitor_checks(groups: Sequence[FeatureGroup], names: Sequence[str] = tuple(DESCRIPTIONS)) -> dg.AssetSelection:
+    """Returns the selection of these checks of all groups; materializations leave them out."""
+    return dg.AssetSelection.checks(
+        *(dg.AssetCheckKey(dg.AssetKey(group.name), name) for name in names for group in groups)
+    )
+
+
+def monitor_jobs(
+    groups: Sequence[FeatureGroup],
+) -> tuple[UnresolvedAssetJobDefinition, UnresolvedAssetJobDefinition]:
     """Returns the nightly monitor and the freshness job."""
-    keys = {name: [dg.AssetCheckKey(dg.AssetKey(group.name), name) for group in groups] for name in DESCRIPTIONS}
     return (
         dg.define_asset_job(
             NIGHTLY_JOB,
-            selection=dg.AssetSelection.checks(*(key for name in DESCRIPTIONS for key in keys[name])),
-            description="Looks at what is online: freshness, values, agreement with the offline store, what was served.",
+            selection=monitor_checks(groups),
+            description="Looks at freshness, at what is online, whether it is right, and at what was served.",
         ),
         dg.define_asset_job(
             FRESHNESS_JOB,
-            selection=dg.AssetSelection.checks(*keys[FRESHNESS]),
+            selection=monitor_checks(groups, [FRESHNESS]),
             description="Looks whether every feature group is as fresh as it promises.",
         ),
     )
@@ -99,10 +107,7 @@ def consistency_result(report: ConsistencyReport) -> CheckResult:
             numbers[f"{name}/{column}"] = getattr(each, name) / each.compared if each.compared else 0.0
         if each.wrong:
             shown = [offender for offender in report.offenders if offender.feature == each.feature]
-            examples = "".join(
-                f"; {offender.entity_id}: {offender.online!r} online, {offender.offline!r} offline"
-                for offender in shown[:2]
-            )
+            examples = "".join(map(_shown, shown[:2]))
             text = (
                 f"{column}: {each.mismatched} other values, {each.missing} missing, {each.extra} too many of "
                 f"{each.compared:,} entities{examples}"
@@ -129,6 +134,10 @@ def served_result(report: ReplayReport) -> CheckResult:
         return CheckResult(SERVED, passed=False, summary=f"{text}.", numbers=numbers, findings=(finding,))
     calm = f"{report.values:,} served values are what a training set says; {report.late:,} were overtaken by late data."
     return CheckResult(SERVED, passed=True, summary=calm, numbers=numbers)
+
+
+def _shown(offender: Offender) -> str:
+    return f"; {offender.entity_id}: {offender.online!r} online, {offender.offline!r} offline"
 
 
 def _served(store: FeatureStore, name: str) -> CheckResult:

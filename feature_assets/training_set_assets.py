@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from feature_assets.check_results import check_outputs, evaluations, latest_materializations
+from feature_assets.held_back import hold_back
 from feature_assets.metadata import preview
 from feature_assets.partitions import DAY
 from feature_store.definitions.group import FeatureGroup
@@ -62,6 +63,7 @@ def _whole_asset(definition: TrainingSet, groups: list[FeatureGroup]) -> dg.Asse
         check_specs=[check],
     )
     def compute(context: dg.AssetExecutionContext, feature_store: FeatureStoreResource) -> Iterator[Any]:
+        hold_back(context, _upstream(definition, groups))
         with feature_store.open() as store:
             written = store.write_training_set(definition, progress=_log_progress(context))
             report = store.verify_training_set(written.name, written.version, rows=SAMPLE_ROWS)
@@ -115,6 +117,7 @@ def _partitioned_asset(
     def compute(
         context: dg.AssetExecutionContext, config: NewVersion, feature_store: FeatureStoreResource
     ) -> Iterator[Any]:
+        hold_back(context, _upstream(definition, groups))
         keys = list(context.partition_keys)
         span = partitioning.span(keys[0], keys[-1])
         with feature_store.open() as store:

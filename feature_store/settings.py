@@ -23,7 +23,7 @@ class Settings:
         offline: Folder or `s3://` prefix of the offline store.
         online: URL of the online store; None for the embedded server.
         registry: SQLAlchemy URL of the registry.
-        engine: Engine of point-in-time reads.
+        engine: Engine of point-in-time reads: `sweep`, `duckdb`, or `auto` for the cheaper of the two.
         clock: `system`, or an ISO timestamp at which the store's present stands (a replay of history).
         definitions: Python module that holds the feature groups, for the command line.
         kafka: Bootstrap servers; None for no stream.
@@ -57,7 +57,7 @@ class Settings:
             offline=environ.get("FEATURE_STORE_OFFLINE") or str(home / "offline"),
             online=environ.get("FEATURE_STORE_ONLINE") or None,
             registry=environ.get("FEATURE_STORE_REGISTRY") or f"sqlite:///{home / 'registry.db'}",
-            engine=environ.get("FEATURE_STORE_ENGINE") or "duckdb",
+            engine=environ.get("FEATURE_STORE_ENGINE") or "auto",
             clock=environ.get("FEATURE_STORE_CLOCK") or None,
             definitions=environ.get("FEATURE_STORE_DEFINITIONS") or None,
             kafka=environ.get("FEATURE_STORE_KAFKA") or None,

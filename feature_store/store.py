@@ -69,7 +69,7 @@ class FeatureStore:
         registry: The registry, or its SQLAlchemy URL. None for a store that only reads online, by the catalog that
             is published there.
         clock: Tells the present; the wall clock by default.
-        engine: Engine of point-in-time reads, or its name.
+        engine: Engine of point-in-time reads, or its name: `sweep`, `duckdb`, or `auto` for the cheaper of the two.
         definitions: The Python module, or its name, that holds on-demand features and feature services; imported when
             one of them is first asked for.
         request_log: Keeps a sample of what is served, see `monitoring.request_log`; None for no log.
@@ -81,7 +81,7 @@ class FeatureStore:
         online: OnlineStore | str | None = None,
         registry: Registry | str | None = None,
         clock: Clock | None = None,
-        engine: PointInTimeEngine | str = "duckdb",
+        engine: PointInTimeEngine | str = "auto",
         *,
         definitions: str | ModuleType | None = None,
         request_log: RequestLog | None = None,
@@ -269,13 +269,13 @@ class FeatureStore:
             # To register something is no reason to start a server; its first write publishes.
             if not EmbeddedRedis().status().running:
                 return
-        self._publish_once()
+        self._publish_if_needed()
 
-    def _publish_once(self) -> None:
-        if self._is_published:
-            return
+    def _publish_if_needed(self) -> None:
+        """Publishes the catalog if this process has not, or the online store has lost it since."""
         try:
-            self.publish_catalog()
+            if not self._is_published or not self.online.has_catalog():
+                self.publish_catalog()
         except OnlineStoreError as error:
             # What is registered stays so. Readers with a registry ask it; the others wait for the next apply or write.
             _LOG.warning("The catalog was not published to the online store: %s", error)
@@ -311,7 +311,7 @@ class FeatureStore:
         from feature_store.transform.materialization import materialize
 
         record = self.registered(group)
-        self._publish_once()
+        self._publish_if_needed()
         return materialize(
             group,
             span,
@@ -323,7 +323,7 @@ class FeatureStore:
         )
 
     def partition_monitor(self, group: FeatureGroup, start: datetime) -> PartitionMonitor:
-        """Returns what judges a group's partitions from `start` on, with baseline and history; see `monitoring.checks`."""
+        """Returns what judges a group's partitions from `start` on; see `monitoring.checks`."""
         from feature_store.monitoring.preparing import prepare_monitor
 
         return prepare_monitor(
@@ -407,9 +407,7 @@ class FeatureStore:
             registry=self.registry,
             engine=self.engine,
             clock=self.clock,
-            baselines=baselines(
-                group, self.clock.now(), record=record, offline=self.offline, registry=self.registry
-            ),
+            baselines=baselines(group, self.clock.now(), record=record, offline=self.offline, registry=self.registry),
             thresholds={spec.ref.column: spec.monitor for spec in group.features},
             entities=entities,
         )
@@ -479,7 +477,7 @@ class FeatureStore:
         from feature_store.transform.ingestion import ingest
 
         record = self.registered(group)
-        self._publish_once()
+        self._publish_if_needed()
         return ingest(
             group,
             frame,
@@ -591,20 +589,29 @@ class FeatureStore:
         return await self.online_reads.astates(entity_ids, features)
 
     def get_offline_features(
-        self, entity_ids: Sequence[str], feature_names: Sequence[str], as_of_timestamps: Sequence[datetime]
+        self,
+        entity_ids: Sequence[str],
+        feature_names: Sequence[str],
+        as_of_timestamps: Sequence[datetime],
+        *,
+        strict: bool = False,
+        progress: Progress | None = None,
     ) -> pl.DataFrame:
         """Returns what was visible of entities at given times: one row per pair, in order.
 
         Args:
             entity_ids: Entity ids, duplicates welcome.
             feature_names: References and names of feature groups, of one entity.
-            as_of_timestamps: One instant per entity id (aware, or naive in UTC).
+            as_of_timestamps: One instant per entity id (aware, or naive in UTC), none after the store's present.
+            strict: Leave out rows that were ingested after the instant: what the store could have known then.
+            progress: Told now and then how far each group is; what it raises ends the read.
 
         Returns:
             Columns `entity_id`, `as_of_timestamp` and one per feature; null where nothing was visible.
 
         Raises:
-            InvalidRequestError: If the lists differ in length, an id is malformed or an element is null.
+            InvalidRequestError: If the lists differ in length, an id is malformed, an element is null, or an instant
+                lies in the future.
             UnknownFeatureError: If a feature is not registered.
         """
         import polars as pl
@@ -622,13 +629,29 @@ class FeatureStore:
 
         keys = key_frame(entity, entity_ids)
         labels = keys.with_columns(timestamp_series("as_of_timestamp", as_of_timestamps))
-        joined = point_in_time_join(self.offline, catalog, labels, "as_of_timestamp", selections, self.engine)
+        joined = point_in_time_join(
+            self.offline,
+            catalog,
+            labels,
+            "as_of_timestamp",
+            selections,
+            self.engine,
+            strict=strict,
+            now=self.clock.now(),
+            progress=progress,
+        )
         return joined.select(
             pl.Series(ENTITY_ID, entity_ids, dtype=pl.String), "as_of_timestamp", *(item.label for item in selections)
         )
 
     def training_set(
-        self, labels: Any, features: Sequence[str] | FeatureService, *, as_of: str = "event_timestamp"
+        self,
+        labels: Any,
+        features: Sequence[str] | FeatureService,
+        *,
+        as_of: str = "event_timestamp",
+        strict: bool = False,
+        progress: Progress | None = None,
     ) -> pl.DataFrame:
         """Joins to each label what was visible at its time: point-in-time correct, no value from after the label.
 
@@ -638,13 +661,16 @@ class FeatureStore:
                 on-demand features.
             features: References, names of feature groups and of on-demand features, of one or several entities; or a
                 feature service.
-            as_of: The time column (aware, or naive in UTC).
+            as_of: The time column (aware, or naive in UTC), never after the store's present.
+            strict: Leave out rows that were ingested after the label's time: what the store could have known then.
+            progress: Told now and then how far each group is; what it raises ends the read.
 
         Returns:
             The label frame untouched, one row per row in order, and one column per feature.
 
         Raises:
-            InvalidRequestError: If a key or time is null or missing, or a label column has a feature's name.
+            InvalidRequestError: If a key or time is null or missing, a time lies in the future, or a label column has
+                a feature's name.
             UnknownFeatureError: If a feature is not registered.
         """
         from feature_store.frames import to_polars
@@ -653,7 +679,17 @@ class FeatureStore:
         catalog = self.catalog()
         resolution = self.resolve(features)
         frame = to_polars(labels)
-        joined = point_in_time_join(self.offline, catalog, frame, as_of, resolution.selections, self.engine)
+        joined = point_in_time_join(
+            self.offline,
+            catalog,
+            frame,
+            as_of,
+            resolution.selections,
+            self.engine,
+            strict=strict,
+            now=self.clock.now(),
+            progress=progress,
+        )
         if not resolution.computations:
             return joined
         from feature_store.transform.on_demand import compute_offline
@@ -814,6 +850,7 @@ class FeatureStore:
         """
         from feature_store.refill import push_online
 
+        self._publish_if_needed()
         record = self.catalog().group(group) if isinstance(group, str) else self.registered(group)
         return push_online(record, offline=self.offline, online=self.online, clock=self.clock)
 

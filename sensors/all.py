@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import dagster as dg
 
@@ -10,6 +10,7 @@ from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.source import Source
 from feature_store.definitions.training_set import TrainingSet
 from sensors import cold_store, definition_change, failed_checks, gaps, landing, stale_training_sets
+from sensors.requests import FeatureJobs
 
 
 def all_sensors(
@@ -17,7 +18,7 @@ def all_sensors(
     sources: Sequence[Source],
     groups: Sequence[FeatureGroup],
     training_sets: Sequence[TrainingSet],
-    feature_jobs: Collection[str],
+    feature_jobs: FeatureJobs,
     refill_job: dg.JobDefinition,
     interval_seconds: int | None = None,
 ) -> list[dg.SensorDefinition]:
@@ -27,7 +28,7 @@ def all_sensors(
         sources: All sources.
         groups: All feature groups.
         training_sets: All training sets.
-        feature_jobs: Names of the jobs over feature groups.
+        feature_jobs: The job that computes each feature group, by the group's name.
         refill_job: Fills the online store again.
         interval_seconds: Takes the place of every sensor's own interval, for a test or a demonstration.
     """

@@ -6,7 +6,7 @@ replaced is noticed at the first look, a loss of single keys after some turns.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import dagster as dg
@@ -20,7 +20,7 @@ from feature_store.refill import OnlineSample
 from feature_store.store import FeatureStore
 from resources.alerts import AlertsResource
 from resources.feature_store import FeatureStoreResource
-from sensors.requests import REASON_TAG, busy_assets
+from sensors.requests import REASON_TAG, FeatureJobs, busy_assets
 
 INTERVAL_SECONDS = 60
 SLOT_MINUTES = 10
@@ -30,7 +30,7 @@ SLOT_MINUTES = 10
 def cold_store_sensor(
     groups: Sequence[FeatureGroup],
     refill_job: dg.JobDefinition,
-    feature_jobs: Collection[str],
+    feature_jobs: FeatureJobs,
     *,
     interval_seconds: int = INTERVAL_SECONDS,
 ) -> dg.SensorDefinition:
@@ -50,18 +50,18 @@ def cold_store_sensor(
         context: dg.SensorEvaluationContext, feature_store: FeatureStoreResource, alerts: AlertsResource
     ) -> dg.SensorResult | dg.SkipReason:
         turn = int(context.cursor or 0)
-        busy = busy_assets(context.instance, {*feature_jobs, REFILL_JOB})
+        busy = busy_assets(context.instance, {*(job.name for job in feature_jobs.values()), REFILL_JOB})
         # While a group is being written its files are ahead of its keys.
         looked_at = [] if busy is None else [group for group in groups if group.name not in busy]
         with feature_store.open() as store:
             samples, answers = _samples(store, looked_at, turn)
             alerts.open(store.registry).report([_answer(answers), *(map(_loss, samples, looked_at))])
-        context.update_cursor(str(turn + 1))
-        if answers is not None:
-            return dg.SkipReason(answers)
         cold = [sample for sample in samples if sample.lost]
         if not cold:
-            return dg.SkipReason(f"{sum(sample.entities for sample in samples)} sampled entities are all there.")
+            context.update_cursor(str(turn + 1))
+            return dg.SkipReason(
+                answers or f"{sum(sample.entities for sample in samples)} sampled entities are all there."
+            )
         lost = "; ".join(f"{sample.group}: {sample.lost} of {sample.entities} lost" for sample in cold)
         names = [sample.group for sample in cold]
         request = dg.RunRequest(

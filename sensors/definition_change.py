@@ -9,7 +9,7 @@ is not requested either.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from feature_store.partitions import Window
 from feature_store.transform.materialization import PARTITIONS_PER_PASS
 from resources.alerts import AlertsResource
 from resources.feature_store import FeatureStoreResource
-from sensors.requests import busy_assets, digest, range_request
+from sensors.requests import FeatureJobs, busy_assets, digest, jobs_of, range_request
 
 INTERVAL_SECONDS = 60
 NEWEST_PARTITIONS = PARTITIONS_PER_PASS
@@ -40,12 +40,13 @@ class _Verdict:
     is_settled: bool
 
 
-def backfill_requests(group: FeatureGroup, found: Coverage) -> Iterator[dg.RunRequest]:
+def backfill_requests(group: FeatureGroup, found: Coverage, job_name: str) -> Iterator[dg.RunRequest]:
     """Yields requests for the partitions that lack a feature: the newest in one run, then the rest of each range.
 
     Args:
         group: As it is declared now.
         found: What lies in the offline store.
+        job_name: The job that computes the group.
     """
     lacking = [window for window in found.lacking if has_landed(group, window)]
     columns = sorted(spec.ref.column for spec in group.features)
@@ -54,11 +55,11 @@ def backfill_requests(group: FeatureGroup, found: Coverage) -> Iterator[dg.RunRe
     newest, rest = lacking[-NEWEST_PARTITIONS:], lacking[:-NEWEST_PARTITIONS]
     for priority, part in ((1, newest), (0, rest)):
         for span in reversed(list(spans(part))):
-            yield range_request(group, span, cause=cause, reason=reason, priority=priority)
+            yield range_request(group, span, job_name=job_name, cause=cause, reason=reason, priority=priority)
 
 
 def definition_sensor(
-    groups: Sequence[FeatureGroup], feature_jobs: Collection[str], *, interval_seconds: int = INTERVAL_SECONDS
+    groups: Sequence[FeatureGroup], feature_jobs: FeatureJobs, *, interval_seconds: int = INTERVAL_SECONDS
 ) -> dg.SensorDefinition:
     """Returns the sensor over all feature groups."""
 
@@ -68,7 +69,7 @@ def definition_sensor(
             "Backfills the partitions that exist with features that were added, the newest first; reports an edited "
             "function whose live values would change, and computes nothing again."
         ),
-        target=dg.AssetSelection.assets(*(group.name for group in groups)),
+        jobs=jobs_of(feature_jobs),
         minimum_interval_seconds=interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -79,14 +80,14 @@ def definition_sensor(
         changed = [group for group in groups if settled.get(group.name) != _signature(group)]
         if not changed:
             return dg.SkipReason("Every definition is the one that was looked at before.")
-        busy = busy_assets(context.instance, feature_jobs)
+        busy = busy_assets(context.instance, [job.name for job in feature_jobs.values()])
         requests: list[dg.RunRequest] = []
         findings: list[Finding] = []
         with feature_store.open() as store:
             for group in changed:
                 if busy is None or group.name in busy:
                     continue
-                verdict = _judged(group, store.offline)
+                verdict = _judged(group, store.offline, feature_jobs[group.name].name)
                 requests += verdict.requests
                 findings.append(_finding(group, verdict.difference))
                 context.log.info("%s: %s", group.name, verdict.difference or "no live value changes")
@@ -107,14 +108,14 @@ def _signature(group: FeatureGroup) -> str:
     return digest([sorted(spec.ref.column for spec in group.features), group.code_version])
 
 
-def _judged(group: FeatureGroup, offline: OfflineStore) -> _Verdict:
+def _judged(group: FeatureGroup, offline: OfflineStore, job_name: str) -> _Verdict:
     found = coverage(group, offline)
     former = [window for window in found.other_code if has_landed(group, window)]
     difference = None if not former else _difference(group, offline, former[-1])
     if difference is not None:
         stored = f"{len(found.other_code)} of {len(found.present)} stored partitions come from the function as it was."
         return _Verdict((), f"{difference} {stored}", is_settled=False)
-    requests = tuple(backfill_requests(group, found))
+    requests = tuple(backfill_requests(group, found, job_name))
     return _Verdict(requests, None, is_settled=not found.lacking)
 
 

@@ -47,7 +47,9 @@ def run(group: str | None, *, entities: int, definitions: str | None) -> None:
 @monitor.command(name="check", epilog=examples("feature-store monitor check plane_delays --entities 5000"))
 @click.argument("group")
 @click.option("--entities", type=click.IntRange(min=1), default=1000, show_default=True, help="Entities to sample.")
-@click.option("--entity", "entity_ids", multiple=True, metavar="ID", help="This entity instead of a sample; repeatable.")
+@click.option(
+    "--entity", "entity_ids", multiple=True, metavar="ID", help="This entity instead of a sample; repeatable."
+)
 @click.option("--turn", default=0, show_default=True, help="Another number draws another sample.")
 def check(group: str, *, entities: int, entity_ids: tuple[str, ...], turn: int) -> None:
     """Compare the online with the offline store.

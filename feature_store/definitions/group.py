@@ -112,7 +112,7 @@ class FeatureGroup:
         """
         if self.snapshot_every is None:
             raise DefinitionError(
-                f"Feature group {self.name!r} keeps no snapshots: declare snapshot_every, for instance timedelta(days=7)."
+                f"Feature group {self.name!r} keeps no snapshots: declare snapshot_every=timedelta(days=7), say."
             )
         if not materialized:
             return []

@@ -28,8 +28,8 @@ DRIFT = "drift"
 DESCRIPTIONS: Mapping[str, str] = {
     SCHEMA: "Every row has the declared columns, dtypes, keys and ranges. Rows that break it are never written.",
     NULL_RATE: "No feature has more nulls than its schema allows, or a spike of them against baseline and forecast.",
-    ROW_COUNT: "The partition has the rows that its group declares, and about as many as the partitions before foretell.",
-    DRIFT: "No feature is stuck, has another scale, mean or distribution than baseline and partitions before foretell.",
+    ROW_COUNT: "The partition has the rows that its group declares, and about as many as those before foretell.",
+    DRIFT: "No feature is stuck, or has another scale, mean or distribution than the partitions before foretell.",
 }
 
 ROWS_Z = 6.0

@@ -14,7 +14,7 @@ from feature_store.catalog import Catalog, Group, Selection
 from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.frames import TIMESTAMP_TYPE, key_frame
-from feature_store.monitoring.latest import latest_rows, sampled_entities
+from feature_store.monitoring.latest import latest_rows, sampled_entities, visible_window
 from feature_store.offline.point_in_time.engine import PointInTimeEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
@@ -161,7 +161,9 @@ def check_consistency(
         InvalidRequestError: If an entity id is malformed.
     """
     now = clock.now()
-    ids = sampled_entities(offline, group, now, entities, turn) if entity_ids is None else list(entity_ids)
+    ids = (
+        sampled_entities(offline, group, now, entities, turn=turn, spans=2) if entity_ids is None else list(entity_ids)
+    )
     comparer = _Comparer(group, catalog, offline, online, engine, clock)
     faults = comparer.faults(ids)
     again = comparer.faults(list(dict.fromkeys(fault.entity_id for fault in faults))) if faults else []
@@ -207,7 +209,7 @@ def repair_online(
         for entity_id, event, ingested in rows.select(ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT).iter_rows()
     }
     remover = Remover(online, group)
-    longest = timedelta(seconds=max((feature.online_ttl_seconds for feature in group.features), default=0))
+    visible = visible_window(group, now)
     selections = _selections(group)[:1]
     looked = removed = flying = moved = 0
     known = iter(dict.fromkeys([*times, *remover.entity_ids()]))
@@ -223,7 +225,7 @@ def repair_online(
                 continue
             right = times.get(entity_id)
             stands = (each.event_timestamp, each.ingested_at)
-            if right is None and each.event_timestamp + longest <= now:
+            if right is None and each.event_timestamp < visible.start:
                 continue
             if right is not None and stands <= right:
                 continue

@@ -6,7 +6,7 @@ Which rows are compared with which, and what is judged of it, does not belong he
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import inf, log, sqrt
 from typing import Any
 
 import numpy as np
@@ -49,10 +49,11 @@ class Drift:
 
 
 def detect_drift(feature_id: int, current_sample: Any, baseline_mean: float, baseline_std: float) -> Drift:
-    """Compares the mean of a sample with a baseline: `z = |mean - baseline_mean| / (baseline_std / sqrt(n))`, drift at z > 3.
+    """Compares the mean of a sample with a baseline's.
 
-    The test is right for independent values. Rows of a day are not: use the checks of `monitoring.checks`, which
-    know how much the days of a group differ anyway.
+    `z = |mean - baseline_mean| / (baseline_std / sqrt(n))`, and z > 3 is drift. The test is right for independent
+    values. Rows of a day are not: use the checks of `monitoring.checks`, which know how much the days of a group differ
+    anyway.
 
     Args:
         feature_id: The registry's number of the feature; returned with the answer.
@@ -104,15 +105,17 @@ def null_term(nulls: float, rows: float, baseline_nulls: float, baseline_rows: f
 
 
 def chi_square_quantile_999(degrees: int) -> float:
-    """Returns the 0.999 quantile of the chi-square distribution, within 1 percent from 2 degrees of freedom on.
+    """Returns the 0.999 quantile of the chi-square distribution, within 2 percent.
 
     The approximation of Wilson and Hilferty (1931): the cube root of a chi-square variable divided by its degrees of
-    freedom is nearly normal. One degree is a squared normal variable.
+    freedom is nearly normal. One degree is a squared normal variable, two are an exponential one.
     """
     if degrees < 1:
         return 0.0
     if degrees == 1:
         return 10.827566170662733
+    if degrees == 2:  # noqa: PLR2004
+        return -2 * log(0.001)
     spread = 2 / (9 * degrees)
     return float(degrees * (1 - spread + _NORMAL_999 * sqrt(spread)) ** 3)
 
@@ -129,7 +132,7 @@ def sampling_psi(bins: int, rows: float, baseline_rows: float) -> float:
 
 
 def two_proportion_z(hits: float, rows: float, baseline_hits: float, baseline_rows: float) -> float:
-    """Returns by how many standard errors a share exceeds a baseline's, with the pooled share; negative if it is less."""
+    """Returns by how many standard errors, of the pooled share, a share exceeds a baseline's; negative if less."""
     if rows <= 0 or baseline_rows <= 0:
         return 0.0
     pooled = (hits + baseline_hits) / (rows + baseline_rows)

@@ -30,8 +30,8 @@ def histogram(current: Sequence[float], baseline: Sequence[float]) -> str:
     levels = "".join(f"V{_HEIGHT - _tall(share, top)}h{step}" for share in line)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * step * len(bars)}" height="{2 * _HEIGHT}" '
-        f'viewBox="0 0 {step * len(bars)} {_HEIGHT}">'
-        f'<path fill="#79b" d="{filled}"/><path fill="none" stroke="#d52" stroke-width="2" d="M0 {_HEIGHT}{levels}"/></svg>'
+        f'viewBox="0 0 {step * len(bars)} {_HEIGHT}"><path fill="#79b" d="{filled}"/>'
+        f'<path fill="none" stroke="#d52" stroke-width="2" d="M0 {_HEIGHT}{levels}"/></svg>'
     )
 
 

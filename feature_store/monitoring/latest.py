@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
@@ -18,12 +18,14 @@ _ROWS_PER_ENTITY = 64
 """So many rows are looked at for each entity that is wanted, at most, before the sample is drawn."""
 
 _MICROSECOND = timedelta(microseconds=1)
+_EARLIEST = datetime(1, 1, 3, tzinfo=UTC)
+_LONGEST_SECONDS = 86_400 * 365 * 8000
 
 
-def sampled_entities(offline: OfflineStore, group: Group, now: datetime, most: int, turn: int = 0) -> list[str]:
+def sampled_entities(
+    offline: OfflineStore, group: Group, now: datetime, most: int, *, turn: int = 0, spans: int = 1
+) -> list[str]:
     """Returns ids of entities that had a row of late: those whose keys have the least hashes.
-
-    Rows of two times to live are looked at, so that entities are among them whose values must be gone by now.
 
     Args:
         offline: Holds the rows.
@@ -31,9 +33,14 @@ def sampled_entities(offline: OfflineStore, group: Group, now: datetime, most: i
         now: Rows of later events are left out.
         most: Entities at most.
         turn: Another number draws another sample.
+        spans: How many times to live to look back: with 1 all have a visible row, with 2 there are some among them
+            whose values must be gone by now.
     """
     visible = visible_window(group, now)
-    window = Window(visible.start - (visible.end - visible.start), visible.end)
+    start = visible.start
+    for _ in range(1, spans):
+        start = max(start - (visible.end - visible.start), _EARLIEST)
+    window = Window(start, visible.end)
     files = offline.files(group.name, window)
     rows = sum(row_counts(group, files))
     share = min(1.0, most * _ROWS_PER_ENTITY / max(rows, 1))
@@ -54,7 +61,7 @@ def sampled_entities(offline: OfflineStore, group: Group, now: datetime, most: i
 def latest_rows(
     offline: OfflineStore, group: Group, now: datetime, entity_ids: Sequence[str] | None = None
 ) -> pl.DataFrame:
-    """Returns the row of each entity that is visible at an instant: the newest one, whatever its features' times to live.
+    """Returns the row of each entity that is visible at an instant: the newest one.
 
     Args:
         offline: Holds the rows.
@@ -79,6 +86,5 @@ def latest_rows(
 def visible_window(group: Group, now: datetime) -> Window:
     """Returns the span outside of which no row of a group is visible at an instant."""
     longest = max((feature.online_ttl_seconds for feature in group.features), default=0)
-    earliest = datetime.min.replace(tzinfo=now.tzinfo)
-    reach = min(timedelta(seconds=longest), (now - earliest) / 2)
+    reach = min(timedelta(seconds=min(longest, _LONGEST_SECONDS)), (now - _EARLIEST) / 2)
     return Window(now - reach + _MICROSECOND, now + _MICROSECOND)

@@ -45,7 +45,7 @@ NIGHTS = 2 * WINDOW
 A_WEEK = 7
 
 CHANGING = 0.1
-"""Share of updated entities whose value usually differs from the night before, from which standing still is a finding."""
+"""Share of updated entities whose value usually changes in a night, from which standing still is a finding."""
 
 _AS_OF = "_before"
 
@@ -155,7 +155,7 @@ def _changed(
     engine: PointInTimeEngine,
     group: Group,
 ) -> dict[str, tuple[int, int]]:
-    """Returns per column how many entities have a newer row than the night before, and how many of them another value."""
+    """Returns per column how many entities have a newer row than the night before, and how many another value."""
     if not selections:
         return {}
     label = selections[0].label

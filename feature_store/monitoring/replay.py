@@ -149,7 +149,7 @@ def _logged(folder: Path, groups: Iterable[str] | None, since: datetime | None, 
     return pl.concat(parts).sort(_SERVED_AT).tail(most)
 
 
-def _deviations(  # noqa: PLR0917 - what, of what, against what
+def _deviations(
     group: Group,
     wanted: dict[str, Feature],
     part: pl.DataFrame,
@@ -162,7 +162,7 @@ def _deviations(  # noqa: PLR0917 - what, of what, against what
     def replayed(instants: pl.DataFrame) -> dict[tuple[str, datetime], dict[str, Any]]:
         labels = key_frame(group.entity, instants[ENTITY_ID].to_list()).with_columns(instants["as_of"])
         joined = point_in_time_join(offline, catalog, labels, "as_of", selections, engine)
-        rows = joined.select(wanted).iter_rows(named=True)
+        rows = joined.select(list(wanted)).iter_rows(named=True)
         return dict(zip(instants.select(ENTITY_ID, _SERVED_AT).iter_rows(), rows, strict=True))
 
     instants = part.select(ENTITY_ID, _SERVED_AT).unique(maintain_order=True)

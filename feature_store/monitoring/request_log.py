@@ -106,7 +106,7 @@ class RequestLog:
             self._start()
 
     def flush(self) -> None:
-        """Writes what waits to a file of its own. A folder that cannot be written costs the requests, not the caller."""
+        """Writes what waits to a file of its own; what a folder refuses is dropped, and counted."""
         with self._writing:
             requests = []
             while self._waiting:
@@ -179,7 +179,7 @@ def _frame(requests: Sequence[_Request]) -> pl.DataFrame:
         for selection in request.selections
         if selection.label in row
     ]
-    schema = {
+    schema: dict[str, Any] = {
         "served_at": TIMESTAMP_TYPE,
         "group": pl.String,
         "feature": pl.String,

@@ -145,6 +145,14 @@ class OnlineStore:
         """
         return _decoded(self._client().fetch([[CATALOG]])[0], known)
 
+    def has_catalog(self) -> bool:
+        """Returns whether a catalog is published.
+
+        Raises:
+            OnlineStoreError: If the server does not answer, or refuses.
+        """
+        return self._client().fetch([[CATALOG]])[0] is not None
+
     async def apublished(self, known: PublishedCatalog | None = None) -> PublishedCatalog | None:
         """Does what `published` does, without blocking the event loop."""
         return _decoded((await self._async_client().fetch([[CATALOG]]))[0], known)

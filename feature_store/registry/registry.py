@@ -21,7 +21,13 @@ from feature_store.errors import InvalidRequestError, RegistryConflictError, Unk
 from feature_store.registry import tables
 from feature_store.registry.apply import register
 from feature_store.registry.database import Database, plain_json
-from feature_store.registry.records import ApplyReport, IncidentRecord, MonitorRecord, TrainingBaseline, TrainingSetRecord
+from feature_store.registry.records import (
+    ApplyReport,
+    IncidentRecord,
+    MonitorRecord,
+    TrainingBaseline,
+    TrainingSetRecord,
+)
 
 if TYPE_CHECKING:
     from feature_store.definitions.group import FeatureGroup

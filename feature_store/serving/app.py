@@ -14,12 +14,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
-from feature_store.definitions.loading import LoadedDefinitions
 from feature_store.errors import FeatureStoreError
 from feature_store.serving import openapi
 from feature_store.serving.answers import encode
@@ -38,6 +37,9 @@ from feature_store.serving.problems import CONTENT_TYPE as PROBLEM_TYPE
 from feature_store.serving.problems import HttpError, body_of, http_error
 from feature_store.serving.served import Served
 from feature_store.store import FeatureStore
+
+if TYPE_CHECKING:
+    from feature_store.definitions.loading import LoadedDefinitions
 
 REFRESH_SECONDS = 10.0
 """How often the catalog is read again: within this time the server knows what was applied."""

@@ -9,17 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from feature_store.catalog import Catalog
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.feature_service import FeatureService
-from feature_store.definitions.loading import LoadedDefinitions
 from feature_store.errors import FeatureStoreError, InvalidRequestError, UnknownFeatureError, did_you_mean
 from feature_store.online.reader import PreparedRead
 from feature_store.resolution import Resolution, resolve
 from feature_store.store import FeatureStore
+
+if TYPE_CHECKING:
+    # What it holds needs Polars and pandera: a server without definitions does without them.
+    from feature_store.definitions.loading import LoadedDefinitions
 
 _MOST_REMEMBERED = 512
 _LONGEST_REMEMBERED = 2_000

@@ -137,7 +137,7 @@ class Blueprint:
         )
 
 
-def join_features(  # noqa: PLR0917  # labels, what to join, and on which parts
+def join_features(  # labels, what to join, and on which parts
     labels: pl.DataFrame,
     as_of: str,
     resolution: Resolution,

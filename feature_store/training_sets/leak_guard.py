@@ -255,7 +255,7 @@ def _sample(
     return samples
 
 
-def _check_group(  # noqa: PLR0917  # a group, what is asked of it, and where to put what is found
+def _check_group(  # a group, what is asked of it, and where to put what is found
     root: Path,
     group: str,
     features: Mapping[str, Any],

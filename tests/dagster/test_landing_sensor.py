@@ -77,3 +77,9 @@ def test_late_data_recomputes_exactly_the_partitions_that_its_lookback_reaches(t
         defs, instance, selection, cursor=after.cursor, evaluation_time=with_time.replace(hour=3)
     )
     assert once_more.total_requested == 0
+
+
+def test_daily_and_hourly_groups_load_together(defs):
+    """A code server resolves every job and sensor target; a sensor over both partitionings would not load."""
+    dg.Definitions.validate_loadable(defs)
+    defs.get_repository_def().load_all_definitions()

@@ -44,7 +44,7 @@ def test_a_set_is_stale_when_a_partition_that_it_used_has_changed(ticks, defs, b
     assert marks(ticks, defs) == [("purchase", "up_to_date", False)]
     assert marks(ticks, defs) == []
     key = dg.AssetCheckKey(dg.AssetKey("purchase"), "up_to_date")
-    (record,) = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
+    record = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)[0]
     evaluation = record.event.asset_check_evaluation
     assert "Version 1 is stale" in evaluation.description
     assert "spending/date=2024-03-04/batch.parquet" in evaluation.description

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import polars as pl
 import pytest
@@ -20,7 +21,7 @@ from tests.online.groups import DAY, LayoutName, at, catalog, frame, group
 from tests.servers.redis import find_binaries, free_port
 from tests.servers.redis_cluster import RedisCluster
 from tests.servers.redis_sentinel import WatchedRedis
-from tests.servers.redis_tls import READER, WRITER, TlsRedisServer
+from tests.servers.redis_tls import PASSWORD, READER, RIGHTS, WRITER, TlsRedisServer
 
 FEATURES = {"x": (INT, DAY), "y": (FLOAT, 10), "s": (STRING, DAY)}
 CLOCK = FixedClock(at(9))
@@ -90,6 +91,27 @@ def test_a_cluster_answers_any_mix_of_groups_and_entities_in_order(cluster: Redi
     with cluster.nodes[cluster.owner("{u5}")].client() as client:
         assert client.get("feature:f7:v1:{u5}") == b"7"
         assert client.exists("feature_row:packed:{u5}")
+
+
+def test_on_a_cluster_with_users_of_least_rights(cluster: RedisCluster, layout: LayoutName) -> None:
+    cluster.flush()
+    for client in cluster.clients():
+        with client:
+            for user, rights in RIGHTS.items():
+                also = ("+cluster|slots", "+command", "+asking")
+                client.execute_command("ACL", "SETUSER", user, "on", f">{PASSWORD}", *rights, *also)
+    secret, hosts = quote(PASSWORD, safe=""), cluster.url.partition("//")[2]
+    of = group(FEATURES, layout=layout)
+    with OnlineStore.connect(f"redis+cluster://{WRITER}:{secret}@{hosts}", CLOCK) as store:
+        assert store.write(of, frame(of, rows(30))).written == 30
+    with OnlineStore.connect(f"redis+cluster://{READER}:{secret}@{hosts}", CLOCK) as store:
+        assert store.read([f"u{n}" for n in range(30)], catalog(of).select(["activity"]), catalog(of)) == values(30)
+        with pytest.raises(OnlineStoreError, match="refused the credentials"):
+            store.write(of, frame(of, rows(1)))
+    with OnlineStore.connect(f"redis+cluster://{READER}:wrong-secret@{hosts}", CLOCK) as store:
+        with pytest.raises(OnlineStoreError) as caught:
+            store.read(["u1"], catalog(of).select(["activity"]), catalog(of))
+        assert "secret" not in str(caught.value)
 
 
 HISTORIES = st.lists(

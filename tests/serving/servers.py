@@ -23,6 +23,7 @@ from tests.serving import shop
 
 NOW = datetime(2024, 3, 10, tzinfo=UTC)
 WHEN = datetime(2024, 3, 9, 12, tzinfo=UTC)
+LONG_AGO = datetime(2024, 3, 6, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
 
 READER = "reader-of-spending-only-0001"
@@ -136,6 +137,8 @@ def fill(store: FeatureStore) -> None:
         {"customer": f"c{number}", **when, "orders_3d": number + 1, "amount_3d": amount, "last_amount": number}
         for number, amount in enumerate([10, 0, None, 40])
     ]
+    # Longer ago than the time to live of orders_3d, and not of the others.
+    spent.append({"customer": "old", "event_timestamp": LONG_AGO, "orders_3d": 9, "amount_3d": 90, "last_amount": 9})
     store.ingest(shop.spending, pl.DataFrame(spent))
     store.ingest(
         shop.traits,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
 from hypothesis import HealthCheck, given, settings
 from prometheus_client.parser import text_string_to_metric_families
@@ -134,3 +136,11 @@ def keeps_to_its_document(operation):
             case.call_and_validate(headers=headers, excluded_checks=[ignored_auth])
 
         check()
+
+
+def test_a_server_without_definitions_needs_no_dataframe_library():
+    code = (
+        "import sys, feature_store.serving.server; print({'polars', 'pandas', 'pyarrow', 'dagster'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -40,7 +40,7 @@ def own(environment, tmp_path):
 
 def test_a_dead_redis_is_a_quick_503_and_the_server_recovers(own, start):
     settings, redis = own
-    server = start(**settings)
+    server = start(**{**settings, "FEATURE_STORE_DEFINITIONS": ""})
     assert server.call("POST", PATH, ASK).status == 200
     redis.kill()
     started = time.monotonic()
@@ -69,7 +69,7 @@ def test_a_dead_redis_is_a_quick_503_and_the_server_recovers(own, start):
 
 def test_a_stuck_redis_is_a_503_within_its_timeout_for_all_who_wait(own, start):
     settings, redis = own
-    server = start(**settings)
+    server = start(**{**settings, "FEATURE_STORE_DEFINITIONS": ""})
     outcomes = []
 
     def ask():
@@ -90,7 +90,7 @@ def test_a_stuck_redis_is_a_503_within_its_timeout_for_all_who_wait(own, start):
 
 def test_a_strange_value_spoils_no_other_request_of_its_round_trip(own, start):
     settings, redis = own
-    server = start(**settings)
+    server = start(**{**settings, "FEATURE_STORE_DEFINITIONS": ""})
     outcomes = {}
 
     def ask(name):
@@ -116,7 +116,7 @@ def test_a_strange_value_spoils_no_other_request_of_its_round_trip(own, start):
 
 def test_without_its_registry_the_server_serves_on_and_is_not_ready(own, start, tmp_path):
     settings, _ = own
-    server = start(**settings)
+    server = start(**{**settings, "FEATURE_STORE_DEFINITIONS": ""})
     (tmp_path / "registry.db").rename(tmp_path / "elsewhere.db")
     ready = server.call("GET", "/health/ready")
     assert (ready.status, ready.json["checks"]) == (503, {"online_store": "ok", "registry": "failing"})
@@ -128,7 +128,7 @@ def test_without_its_registry_the_server_serves_on_and_is_not_ready(own, start, 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_shutdown_under_load_loses_no_request(start, how):
-    server = start("--drain-seconds", "1")
+    server = start("--drain-seconds", "1", FEATURE_STORE_DEFINITIONS="")
     lost, answered, closed = [], [], []
 
     def work():
@@ -169,7 +169,7 @@ def test_a_shutdown_under_load_loses_no_request(start, how):
 
 
 def test_while_it_drains_the_server_answers_but_is_not_ready(start):
-    server = start("--drain-seconds", "2")
+    server = start("--drain-seconds", "2", FEATURE_STORE_DEFINITIONS="")
     idle = server.connect()
     assert call_on(idle, "POST", PATH, ASK).status == 200
     server.process.send_signal(signal.SIGTERM)
@@ -186,7 +186,7 @@ def test_while_it_drains_the_server_answers_but_is_not_ready(start):
 
 
 def test_requests_in_work_end_before_the_server_does(start, shop_redis):
-    server = start("--drain-seconds", "0")
+    server = start("--drain-seconds", "0", FEATURE_STORE_DEFINITIONS="")
     outcomes = []
     thread = threading.Thread(target=lambda: outcomes.append(server.call("POST", PATH, ASK)))
     with shop_redis.client() as redis:

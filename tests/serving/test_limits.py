@@ -20,7 +20,7 @@ def limited(environment):
     from tests.serving.servers import Server
 
     options = ("--request-seconds", "0.5", "--most-values", "10", "--most-bytes", "2000")
-    server = Server(environment, *options)
+    server = Server({**environment, "FEATURE_STORE_DEFINITIONS": ""}, *options)
     yield server
     server.stop()
 
@@ -115,7 +115,7 @@ def test_what_is_no_http_is_refused(limited, garbage):
 
 
 def test_requests_beyond_the_limit_are_turned_away_at_once(start, shop_redis):
-    server = start("--most-requests", "3")
+    server = start("--most-requests", "3", FEATURE_STORE_DEFINITIONS="")
     outcomes = []
 
     def ask():

@@ -11,7 +11,7 @@ import pytest
 from feature_store.definitions.group import feature_group
 from feature_store.definitions.schema import FeatureSchema, feature
 from tests.orders import CUSTOMER
-from tests.serving.servers import ODD, TRAITS, WHEN, call_on, open_shop
+from tests.serving.servers import LONG_AGO, ODD, TRAITS, WHEN, call_on, open_shop
 from tests.serving.shop import ORDERS
 
 PATH = "/v1/online-features"
@@ -43,10 +43,11 @@ def test_every_dtype_arrives_exactly(server):
 
 
 def test_statuses_say_why_there_is_no_value(server):
-    answer = ask(server, entity_ids=["c2", "nobody"], features=["amount_3d", "orders_3d"], statuses=True).json
-    assert answer["values"] == [[None, 3], [None, None]]
-    assert answer["statuses"] == [["null", "present"], ["missing", "missing"]]
-    assert answer["event_timestamps"] == [[iso(WHEN)] * 2, [None, None]]
+    ids = ["c2", "nobody", "old"]
+    answer = ask(server, entity_ids=ids, features=["amount_3d", "orders_3d"], statuses=True).json
+    assert answer["values"] == [[None, 3], [None, None], [90, None]]
+    assert answer["statuses"] == [["null", "present"], ["missing", "missing"], ["present", "expired"]]
+    assert answer["event_timestamps"] == [[iso(WHEN)] * 2, [None, None], [iso(LONG_AGO)] * 2]
 
 
 def test_entities_are_named_by_their_join_keys_too(server):
@@ -171,7 +172,7 @@ def test_ten_thousand_features_in_one_request(environment, start, tmp_path):
             store.online.write(
                 store.registered(group), times.hstack(values.rename(dict(zip(values.columns, columns, strict=True))))
             )
-    del own["FEATURE_STORE_CLOCK"], own["FEATURE_STORE_ONLINE"]
+    own["FEATURE_STORE_DEFINITIONS"] = ""
     server = start(**own)
     features = [spelled for columns in names for name in columns for spelled in (name, f"{name}:v1")]
     answer = ask(server, entity_ids=["c0", "nobody"], features=features)

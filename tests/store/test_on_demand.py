@@ -219,7 +219,7 @@ class Kinds(FeatureSchema):
     schema=Kinds,
     owner="team@example.com",
 )
-def kinds(orders_3d, text, when, vector, number, flag):  # noqa: PLR0917  # one per input
+def kinds(orders_3d, text, when, vector, number, flag):  # one per input
     del orders_3d
     return {
         "shouted": pl.when(flag).then(text.str.to_uppercase()).otherwise(text),

@@ -180,6 +180,13 @@ def test_registering_does_not_wait_for_the_online_store(tmp_path, clock, caplog)
                 assert reader.get_online_features("c1", ["amount_3d"]) == {"amount_3d": 10}
 
 
+def test_a_store_that_lost_its_keys_gets_the_catalog_back_with_the_rows(store, group, redis_server, online_only):
+    with redis_server.client() as plain:
+        plain.flushall()
+    store.push_online(group)
+    assert online_only.get_online_features("c1", ["amount_3d"]) == {"amount_3d": 10}
+
+
 def test_a_feature_that_was_not_published_is_looked_up_in_the_registry(store, open_store, group, redis_server):
     before = store.online.published().text
     store.apply([hourly_activity(Orders(orders()))])

@@ -36,7 +36,11 @@ def every_morning(days: int = 8) -> pl.DataFrame:
 def purchases(frame: pl.DataFrame, **arguments: object) -> TrainingSet:
     """A training set over given labels."""
     features = arguments.pop("features", ["spending"])
-    return TrainingSet("purchases", lambda: frame.lazy(), features, "team@example.com", **arguments)
+
+    def labels() -> pl.LazyFrame:
+        return frame.lazy()
+
+    return TrainingSet("purchases", labels, features, "team@example.com", **arguments)
 
 
 @pytest.fixture

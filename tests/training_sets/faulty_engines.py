@@ -1,4 +1,4 @@
-"""Engines of point-in-time reads that make one mistake each, and one that makes none: plain, slow, and whole in memory."""
+"""Engines of point-in-time reads that make one mistake each, and one that makes none: plain and slow."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_errors_of_the_labels_themselves_pass_through(shop):
 def test_a_damaged_partition_file_is_named(shop, content):
     path = shop.offline.files("spending")[3].path
     path.write_bytes(path.read_bytes()[:-20] if content is None else content)
-    with pytest.raises(CorruptFileError, match="date=2024-03-04/batch.parquet.*Re-materialize partition 2024-03-04"):
+    with pytest.raises(CorruptFileError, match=r"date=2024-03-04/batch\.parquet.*Re-materialize partition 2024-03-04"):
         shop.write_training_set(purchases(LABELS))
     assert not list(shop.offline.root.glob("training_sets/*/*"))
 

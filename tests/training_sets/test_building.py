@@ -125,7 +125,7 @@ def test_files_stream_by_split_and_by_row_group(shop, monkeypatch):
     assert dataset.count_rows(filter=ds.field("split") == "test") == 18
     by_split = [written.scan(name).with_columns(split=pl.lit(name)) for name in ("train", "test")]
     assert_frame_equal(written.scan().collect(), pl.concat(by_split).collect())
-    with pytest.raises(InvalidRequestError, match="no split 'validation'. Its splits are train, test"):
+    with pytest.raises(InvalidRequestError, match=r"no split 'validation'\. Its splits are train, test"):
         written.scan("validation")
 
 
@@ -199,7 +199,8 @@ def test_features_that_are_replaced_again_and_again_while_they_are_read_are_an_e
 
             return Rows()
 
-    with FeatureStore(shop.offline, shop.online, shop.registry, clock, Restless(shop.engine)) as restless:
-        with pytest.raises(FeatureStoreError, match="were replaced during each"):
-            restless.write_training_set(purchases(label_frame([("c1", START + timedelta(days=4))])))
+    definition = purchases(label_frame([("c1", START + timedelta(days=4))]))
+    restless = FeatureStore(shop.offline, shop.online, shop.registry, clock, Restless(shop.engine))
+    with restless, pytest.raises(FeatureStoreError, match="were replaced during each"):
+        restless.write_training_set(definition)
     assert not list((shop.offline.root).glob("training_sets/purchases/v*"))

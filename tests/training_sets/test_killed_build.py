@@ -24,9 +24,14 @@ from tests.training_sets.conftest import SPAN, label_frame, purchases
 
 KILLS = 8
 HEAVY = ["feature_store.training_sets.building", "feature_store.registry.registry", "feature_store.online.store"]
-LABELS = label_frame(
-    [(f"c{number % 50}", START.replace(day=2 + number % 7, hour=number % 24)) for number in range(5000)]
-)
+ROWS = 5000
+
+
+def labels() -> pl.DataFrame:
+    # Not at import: processes are forked from one that has imported this, and must not have used Polars yet.
+    return label_frame(
+        [(f"c{number % 50}", START.replace(day=2 + number % 7, hour=number % 24)) for number in range(ROWS)]
+    )
 
 
 def open_store(folder: Path, url: str) -> FeatureStore:
@@ -36,8 +41,8 @@ def open_store(folder: Path, url: str) -> FeatureStore:
 
 def build(folder: Path, url: str) -> None:
     partitioned.PASS_ROWS = 700
-    whole = purchases(LABELS)
-    parts = purchases(LABELS, partitioning=Partitioning.DAILY, start=START)
+    whole = purchases(labels())
+    parts = purchases(labels(), partitioning=Partitioning.DAILY, start=START)
     object.__setattr__(parts, "name", "daily_purchases")
     with open_store(folder, url) as store:
         store.write_training_set(whole)
@@ -72,36 +77,39 @@ def spawn():
     return start
 
 
+def finish(process: BaseProcess) -> None:
+    process.join()
+    assert process.exitcode == 0
+
+
 @pytest.mark.kill
 def test_killed_at_random_and_built_again_is_as_if_never_killed(tmp_path, spawn):
     with RedisServer() as server:
-        for name in ("calm", "harried"):
+        for name in ("warm-up", "calm", "harried"):
             group = spending(Orders(some_orders(customers=50)))
             with open_store(tmp_path / name, server.url) as store:
                 store.apply([group])
                 list(store.materialize(group, SPAN))
-        started = time.monotonic()
-        process = spawn(tmp_path / "calm", server.url)
-        process.join()
-        assert process.exitcode == 0
-        whole = time.monotonic() - started
+        for name in ("warm-up", "calm"):
+            started = time.monotonic()
+            finish(spawn(tmp_path / name, server.url))
+            whole = time.monotonic() - started
         choice, killed = random.Random(3), 0
         for _ in range(KILLS):
             process = spawn(tmp_path / "harried", server.url)
-            process.join(timeout=whole * choice.uniform(0.1, 1.0))
+            process.join(timeout=whole * choice.uniform(0.1, 0.6))
             process.kill()
             process.join()
             killed += process.exitcode == -signal.SIGKILL
             whole_parts(tmp_path / "harried")
-        process = spawn(tmp_path / "harried", server.url)
-        process.join()
-        assert process.exitcode == 0
-        assert killed > KILLS // 3
+        finish(spawn(tmp_path / "harried", server.url))
+        # What one run has done the next need not do: later runs may end before they are killed.
+        assert killed > 1
         assert whole_parts(tmp_path / "harried") == whole_parts(tmp_path / "calm")
         assert not list((tmp_path / "harried").rglob(".writing-*"))
         with open_store(tmp_path / "harried", server.url) as store:
-            assert store.registry.training_sets("purchases")[0].row_count == LABELS.height
-            assert store.registry.training_sets("daily_purchases")[0].row_count == LABELS.height
+            assert store.registry.training_sets("purchases")[0].row_count == ROWS
+            assert store.registry.training_sets("daily_purchases")[0].row_count == ROWS
 
 
 def test_what_a_dead_writer_left_is_removed_and_what_a_live_one_writes_is_not(tmp_path):
@@ -124,9 +132,8 @@ def test_two_builds_at_once_are_one_version(tmp_path, spawn):
             store.apply([group])
             list(store.materialize(group, SPAN))
         for process in [spawn(tmp_path, server.url) for _ in range(2)]:
-            process.join()
-            assert process.exitcode == 0
+            finish(process)
         with open_store(tmp_path, server.url) as store:
             for name in ("purchases", "daily_purchases"):
                 assert [record.version for record in store.registry.training_sets(name)] == [1]
-                assert store.open_training_set(name).scan().select(pl.len()).collect().item() == LABELS.height
+                assert store.open_training_set(name).scan().select(pl.len()).collect().item() == ROWS

@@ -41,7 +41,7 @@ EDGES = label_frame(
 
 @pytest.fixture
 def edgy(store, clock):
-    """A store with a row per edge: two observations of one time, a null that hides a value, a value on the day after."""
+    """A store with a row per edge: two observations of one time, a null that hides a value, late values."""
     group = spending(Orders(orders()))
     store.apply([group])
 

@@ -139,7 +139,7 @@ def test_a_new_version_on_request_takes_over_what_is_sound(counting, group, sour
     assert second.partitions == tuple(ALL)
     assert_frame_equal(second.scan().collect(), counting.training_set(every_morning(), ["spending"]))
     assert contents(first) == before
-    [name] = [name for name in second.parts[0].files]
+    [name] = second.parts[0].files
     assert (second.path / name).samefile(first.path / name)
     assert not counting.write_training_set(daily(), new_version=True).created
     assert counting.write_training_set(daily()).stale == {}
@@ -220,6 +220,6 @@ def test_labels_come_in_late(shop):
 
 def test_other_columns_than_the_version_has_are_refused(shop):
     shop.write_training_set(daily(), days(2, 5))
-    with pytest.raises(InvalidRequestError, match="Partition 2024-03-06 .* other columns .*: more Int32"):
+    with pytest.raises(InvalidRequestError, match=r"Partition 2024-03-06 .* other columns .*: more Int32"):
         shop.write_training_set(daily(every_morning().with_columns(more=1)), days(6))
     assert shop.open_training_set("purchases").partitions == tuple(ALL[:4])

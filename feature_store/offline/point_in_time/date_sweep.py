@@ -11,7 +11,7 @@ It holds a few partitions per thread, one row per labelled entity without its fe
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -63,9 +63,7 @@ class SweepEngine:
 
     name = "sweep"
 
-    def __init__(
-        self, threads: int | None = None, *, chunk_rows: int = CHUNK_ROWS, span_rows: int = SPAN_ROWS
-    ) -> None:
+    def __init__(self, threads: int | None = None, *, chunk_rows: int = CHUNK_ROWS, span_rows: int = SPAN_ROWS) -> None:
         self._threads = threads or len(os.sched_getaffinity(0))
         self._chunk_rows = chunk_rows
         self._span_rows = span_rows
@@ -141,9 +139,7 @@ class SweptRows:
             task.share.add()
 
         _map(read, task.chunks, task)
-        return {
-            column: answers.pop(column).finished(labels, part.mask) for part in visible for column in part.columns
-        }
+        return {column: answers.pop(column).finished(labels, part.mask) for part in visible for column in part.columns}
 
 
 def _sweep(task: _Task) -> Matches:
@@ -154,8 +150,7 @@ def _sweep(task: _Task) -> Matches:
     matches = Matches.none(len(as_of))
 
     def sweep_range(chunks: Sequence[Chunk]) -> tuple[Sweep, Integers]:
-        entities = task.labels.codes.count
-        sweep: Sweep = StrictSweep(entities, int(as_of.max())) if task.history.strict else LatestSweep(entities)
+        sweep: Sweep = StrictSweep(int(as_of.max())) if task.history.strict else LatestSweep(task.labels.codes.count)
         still_open = [np.empty(0, np.int64)]
         for chunk in chunks:
             read = read_observations(task.history, chunk)

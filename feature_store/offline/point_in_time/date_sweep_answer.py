@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from feature_store.offline.point_in_time.date_sweep_match import Integers
 
+
 class AnswerColumn(Protocol):
     """One column of an answer. Several threads may put pieces."""
 
@@ -81,7 +82,9 @@ class _AnyColumn:
         self._pieces[piece] = values
 
     def finished(self, labels: NDArray[np.uint32], is_visible: pl.Series) -> pl.Series:
-        values = pl.concat([pl.Series([], dtype=self._dtype), *(self._pieces[number] for number in sorted(self._pieces))])
+        values = pl.concat(
+            [pl.Series([], dtype=self._dtype), *(self._pieces[number] for number in sorted(self._pieces))]
+        )
         places = np.zeros(self._count, np.uint32)
         places[labels] = np.arange(len(labels), dtype=np.uint32)
         return values.gather(pl.Series(places).zip_with(is_visible, pl.Series([None], dtype=pl.UInt32)))

@@ -6,15 +6,13 @@ microseconds, a row is known by a reference that only its reader understands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.offline.point_in_time.entity_codes import FOREIGN, Codes
+from feature_store.offline.point_in_time.entity_codes import Codes
 
 Integers = NDArray[np.int64]
 
@@ -29,12 +27,11 @@ class SpanRows:
     """The rows of a span of time, of rows of equal times the earlier file and row first.
 
     Attributes:
-        codes: Entity codes; `FOREIGN` rows take no part.
+        codes: Entity codes; rows with a negative one take no part. Where rows lie sorted by key, codes ascend.
         times: Event times.
         ingested: Ingestion times.
         first_reference: Reference of the first row; those of the others follow it one by one.
         end: All later rows, and all labels after those of this span, are of this time or later.
-        places: Where the rows are in the span, if they are not all of its rows in their order.
     """
 
     codes: Codes
@@ -42,18 +39,6 @@ class SpanRows:
     ingested: Integers
     first_reference: int
     end: int
-    places: Integers | None = None
-
-    def only(self, kept: Integers) -> SpanRows:
-        """Returns some of the rows."""
-        places = _at(self.places, kept)
-        return replace(
-            self, codes=self.codes[kept], times=self.times[kept], ingested=self.ingested[kept], places=places
-        )
-
-    def references(self, rows: Integers) -> Integers:
-        """Returns the references of some rows."""
-        return _at(self.places, rows) + self.first_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +57,10 @@ class Matches:
     def none(cls, count: int) -> Matches:
         """Returns the matches of labels that have none."""
         return cls(np.full(count, NEVER, np.int64), np.zeros(count, np.int64))
+
+    def at(self, places: Integers) -> Matches:
+        """Returns the matches of some labels."""
+        return Matches(self.times[places], self.references[places])
 
     def put(self, places: Integers, other: Matches) -> None:
         """Sets the matches of some labels."""
@@ -104,23 +93,18 @@ class LatestSweep:
 
     def __init__(self, entities: int) -> None:
         self._carried = Matches.none(entities)
-        self._slots = _Slots(entities)
 
     def meet(self, rows: SpanRows, codes: Integers, as_of: Integers) -> Matches:
         """See `Sweep.meet`."""
         matches = self.find(codes, as_of)
-        if not len(rows.codes):
-            return matches
-        with self._slots.of(rows.codes) as ids:
-            keys, order = _by_precedence(ids, rows)
-            found, hits = keys.search(self._slots.ids(codes), as_of)
-            matches.put(hits, Matches(keys.times(found), rows.references(_at(order, found))))
+        labelled = np.flatnonzero(rows.codes >= 0)
+        if len(labelled):
+            keys, places = _by_precedence(rows, labelled)
+            references = places + rows.first_reference
+            found, hits = keys.search(codes, as_of)
+            matches.put(hits, Matches(keys.times(found), references[found]))
             last = keys.last_of_each_id()
-            last_rows = _at(order, last)
-            last_codes = rows.codes[last_rows]
-            is_labelled = last_codes >= 0
-            last, last_rows = last[is_labelled], last_rows[is_labelled]
-            self._carried.put(last_codes[is_labelled].astype(np.int64), Matches(keys.times(last), rows.references(last_rows)))
+            self._carried.put(keys.ids(last), Matches(keys.times(last), references[last]))
         return matches
 
     def find(self, codes: Integers, as_of: Integers) -> Matches:
@@ -136,33 +120,25 @@ class StrictSweep:
     carried: those that will be the latest at some time to come.
 
     Args:
-        entities: Number of entity codes.
         horizon: Time of the last label: what is ingested after it counts for none.
     """
 
-    def __init__(self, entities: int, horizon: int) -> None:
+    def __init__(self, horizon: int) -> None:
         self._segments: list[_Segment] = []
-        self._slots = _Slots(entities)
         self._horizon = horizon
 
     def meet(self, rows: SpanRows, codes: Integers, as_of: Integers) -> Matches:
         """See `Sweep.meet`."""
         matches = self.find(codes, as_of)
-        rows = rows.only(np.flatnonzero((rows.codes >= 0) & (rows.ingested <= self._horizon)))
-        if not len(rows.codes):
-            return matches
-        with self._slots.of(rows.codes) as ids:
-            keys, order = _by_precedence(ids, rows)
-            if order is not None:
-                rows = rows.only(order)
-            counts_from = np.maximum(rows.times, rows.ingested)
+        known = np.flatnonzero((rows.codes >= 0) & (rows.ingested <= self._horizon))
+        if len(known):
+            keys, places = _by_precedence(rows, known)
+            found_rows = Matches(rows.times[places], places + rows.first_reference)
+            counts_from = np.maximum(found_rows.times, rows.ingested[places])
             frontier, kept = _frontier(keys.ids(), counts_from)
-            found, hits = frontier.search(self._slots.ids(codes), as_of)
-            latest = kept[found]
-            matches.put(hits, Matches(rows.times[latest], rows.references(latest)))
-        kept = kept[np.argsort(rows.codes[kept], kind="stable")]
-        carried = Matches(rows.times[kept], rows.references(kept))
-        self._add(_Segment.of(rows.codes[kept], counts_from[kept], carried, rows.end))
+            found, hits = frontier.search(codes, as_of)
+            matches.put(hits, found_rows.at(kept[found]))
+            self._add(_Segment.of(frontier.ids(), counts_from[kept], found_rows.at(kept), rows.end))
         return matches
 
     def find(self, codes: Integers, as_of: Integers) -> Matches:
@@ -171,78 +147,55 @@ class StrictSweep:
         missing = np.arange(len(codes))
         for segment in reversed(self._segments):
             found, hits = segment.keys.search(codes[missing], as_of[missing])
-            matches.put(missing[hits], Matches(segment.rows.times[found], segment.rows.references[found]))
+            matches.put(missing[hits], segment.rows.at(found))
             missing = np.delete(missing, hits)
         return matches
 
     def _add(self, segment: _Segment) -> None:
         # Segments at least double in size towards the oldest: there are few, and each row is merged a few times.
         self._segments.append(segment)
-        while len(self._segments) > 1 and len(self._segments[-2].codes) < 2 * len(self._segments[-1].codes):
+        while len(self._segments) > 1 and len(self._segments[-2].ids) < 2 * len(self._segments[-1].ids):
             newer, older = self._segments.pop(), self._segments.pop()
             self._segments.append(older.followed_by(newer))
 
 
+@dataclass(frozen=True, slots=True)
 class _Segment:
-    """Rows of earlier spans that are, or will become, the latest of their entity: by entity, then by time to count."""
+    """Rows of earlier spans that are, or will become, the latest of their entity.
 
-    def __init__(self, keys: _Keys, codes: Codes, counts_from: Integers, rows: Matches, end: int) -> None:
-        self.keys = keys
-        self.codes = codes
-        self.counts_from = counts_from
-        self.rows = rows
-        self.end = end
-
-    @classmethod
-    def of(cls, codes: Codes, counts_from: Integers, rows: Matches, end: int) -> _Segment:
-        """Returns the segment of rows in order of entity, then precedence, of which many may be superfluous."""
-        # Whoever asks, asks as of `end` or later: of the rows that count by then, only the last one matters.
-        keys, kept = _frontier(codes.astype(np.int64), np.maximum(counts_from, end))
-        alone = np.append(keys.packed[1:] != keys.packed[:-1], [True])
-        keys, kept = keys.only(alone), kept[alone]
-        rows = Matches(rows.times[kept], rows.references[kept])
-        return cls(keys, codes[kept], counts_from[kept], rows, end)
-
-    def followed_by(self, newer: _Segment) -> _Segment:
-        codes = np.concatenate([self.codes, newer.codes])
-        order = np.argsort(codes, kind="stable")
-        return _Segment.of(
-            codes[order],
-            np.concatenate([self.counts_from, newer.counts_from])[order],
-            Matches(
-                np.concatenate([self.rows.times, newer.rows.times])[order],
-                np.concatenate([self.rows.references, newer.rows.references])[order],
-            ),
-            newer.end,
-        )
-
-
-class _Slots:
-    """Numbers the entities of one span: few bits, and ascending where rows lie sorted by entity.
-
-    Args:
-        entities: Number of entity codes.
+    Attributes:
+        keys: Entity and time to count, but not before `end`: whoever asks, asks as of `end` or later.
+        ids: Entities of the rows, in order.
+        counts_from: When each row begins to count, in order for each entity.
+        rows: The rows.
+        end: End of the last span.
     """
 
-    def __init__(self, entities: int) -> None:
-        self._slots = np.full(entities, FOREIGN, np.int32)
+    keys: _Keys
+    ids: Integers
+    counts_from: Integers
+    rows: Matches
+    end: int
 
-    @contextmanager
-    def of(self, codes: Codes) -> Iterator[Integers]:
-        """Yields the number of each row's entity: that of its last run of rows. Runs without label have their own."""
-        firsts = np.flatnonzero(np.append([True], codes[1:] != codes[:-1]))
-        of_runs = codes[firsts]
-        ids = np.arange(len(firsts))
-        labelled = np.flatnonzero(of_runs >= 0)
-        of_runs = of_runs[labelled].astype(np.int64)
-        self._slots[of_runs] = labelled.astype(np.int32)
-        ids[labelled] = self._slots[of_runs]
-        yield np.repeat(ids, np.diff(firsts, append=len(codes)))
-        self._slots[of_runs] = FOREIGN
+    @classmethod
+    def of(cls, ids: Integers, counts_from: Integers, rows: Matches, end: int) -> _Segment:
+        """Returns the segment of rows in order of entity, then precedence, of which many may be superfluous."""
+        keys, kept = _frontier(ids, np.maximum(counts_from, end))
+        # Of the rows that count from the same time on, only the last one matters.
+        is_last = np.append(keys.packed[1:] != keys.packed[:-1], [True])
+        kept = kept[is_last]
+        return cls(keys.only(is_last), ids[kept], counts_from[kept], rows.at(kept), end)
 
-    def ids(self, codes: Integers) -> Integers:
-        """Returns the numbers of labels' entities, negative for one without rows."""
-        return self._slots[codes].astype(np.int64)
+    def followed_by(self, newer: _Segment) -> _Segment:
+        """Returns the one segment of these rows and those of later spans, which take precedence."""
+        ids = np.concatenate([self.ids, newer.ids])
+        order = np.argsort(ids, kind="stable")
+        rows = Matches(
+            np.concatenate([self.rows.times, newer.rows.times]),
+            np.concatenate([self.rows.references, newer.rows.references]),
+        )
+        counts_from = np.concatenate([self.counts_from, newer.counts_from])
+        return _Segment.of(ids[order], counts_from[order], rows.at(order), newer.end)
 
 
 class _Keys:
@@ -288,8 +241,8 @@ class _Keys:
         hits = (places >= 0) & (self.packed[places] >> self._bits == wanted)
         return places[hits], asked[hits]
 
-    def ids(self) -> Integers:
-        return self.packed >> self._bits
+    def ids(self, places: Integers | slice = slice(None)) -> Integers:
+        return self.packed[places] >> self._bits
 
     def times(self, places: Integers) -> Integers:
         offsets = self.packed[places] & ((1 << self._bits) - 1)
@@ -301,27 +254,22 @@ class _Keys:
         return np.flatnonzero(np.append(ids[1:] != ids[:-1], [True]))
 
 
-def _at(order: Integers | None, places: Integers) -> Integers:
-    return places if order is None else order[places]
-
-
-def _by_precedence(ids: Integers, rows: SpanRows) -> tuple[_Keys, Integers | None]:
-    """Orders rows by entity, event time, ingestion, then place.
+def _by_precedence(rows: SpanRows, kept: Integers) -> tuple[_Keys, Integers]:
+    """Orders some rows by entity, event time, ingestion, then place.
 
     Returns:
-        Keys in that order, and the places of the rows in that order; None where they have it already, as rows of one
-        file have that the store wrote.
+        Keys of entity and event time in that order, and the places of the rows.
     """
-    keys = _Keys(ids, rows.times)
-    order = None
-    packed = keys.packed
-    if (packed[1:] < packed[:-1]).any():
-        order = np.argsort(packed, kind="stable")
-        packed = packed[order]
-    ties = np.flatnonzero(packed[1:] == packed[:-1])
-    if (rows.ingested[_at(order, ties + 1)] < rows.ingested[_at(order, ties)]).any():
-        order = np.lexsort((rows.ingested, keys.packed))
-    return (keys, None) if order is None else (keys.only(order), order)
+    keys = _Keys(rows.codes[kept].astype(np.int64), rows.times[kept])
+    # Rows of one file that the store wrote have this order already.
+    if (keys.packed[1:] < keys.packed[:-1]).any():
+        order = np.argsort(keys.packed, kind="stable")
+        keys, kept = keys.only(order), kept[order]
+    ties = np.flatnonzero(keys.packed[1:] == keys.packed[:-1])
+    if (rows.ingested[kept[ties + 1]] < rows.ingested[kept[ties]]).any():
+        # Keys stay as they are: only rows of equal keys change places. The sort is stable, places of equals ascend.
+        kept = kept[np.lexsort((rows.ingested[kept], keys.packed))]
+    return keys, kept
 
 
 def _frontier(ids: Integers, counts_from: Integers) -> tuple[_Keys, Integers]:

@@ -102,7 +102,7 @@ def plan(
     chunks: list[Chunk] = []
     members: list[tuple[PartitionFile, int]] = []
     spans: list[Span] = []
-    # By folder, which is by date, but for a snapshot: that lies apart from the files of its date, and comes before them.
+    # By folder, which is by date, but for a snapshot: it lies apart from the files of its date, and comes before them.
     by_folder = groupby(zip(files, counts, strict=True), key=lambda member: member[0].path.parent)
     dates = [list(of_date) for _, of_date in by_folder]
     end = 0
@@ -134,7 +134,8 @@ def read_observations(history: GroupHistory, chunk: Chunk) -> Observations:
     rows = _scan(group, chunk.files, [*keys, EVENT_TIMESTAMP, INGESTED_AT]).collect(engine="streaming")
     for column in (EVENT_TIMESTAMP, INGESTED_AT):
         if rows[column].null_count():
-            place = int(np.searchsorted(chunk.offsets, rows[column].is_null().arg_max(), side="right")) - 1
+            first = rows[column].is_null().arg_true()[0]
+            place = int(np.searchsorted(chunk.offsets, first, side="right")) - 1
             raise corrupt_file(group, chunk.files[place], f"it has rows without {column}")
     times = _micros(rows[EVENT_TIMESTAMP])
     _check_partitions(history, chunk, times)
@@ -162,7 +163,8 @@ def read_features(group: Group, chunk: Chunk, rows: Integers, columns: Sequence[
     first, last = int(places[0]), int(places[-1])
     frame = _scan(group, [chunk.files[place] for place in needed], columns)
     # Row groups before the first and after the last place are not read.
-    return frame.slice(first, last - first + 1).collect(engine="streaming")[places - first]
+    found = frame.slice(first, last - first + 1).collect(engine="streaming")
+    return found[places - first]
 
 
 def _scan(group: Group, files: Sequence[PartitionFile], columns: Sequence[str]) -> pl.LazyFrame:

@@ -1,7 +1,8 @@
 """Dense codes of the entities of a label frame: what a sweep computes with instead of join keys.
 
 Any number of keys, texts and integers of the whole range, and as many entities as fit in memory. Codes are exact: a
-hash only says where to look.
+hash only says where to look. They order as the keys do, so that a file sorted by key is sorted by code, and what is
+kept by code is walked through in order.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _SMALL = 1 << 20
 
 
 class EntityCodes:
-    """The distinct keys of a label frame, numbered.
+    """The distinct keys of a label frame, numbered in their order.
 
     Args:
         keys: Join keys of labels, one column per key, int64 or text, without nulls.
@@ -40,8 +41,7 @@ class EntityCodes:
         for series in others:
             column, codes = _column_codes(series)
             pairs = _pair(self.of_labels, codes, column.count)
-            combined = _IntCodes(pairs)
-            self.of_labels = combined.find(pairs)
+            combined, self.of_labels = _IntCodes.numbered(pairs)
             self.count = combined.count
             self._columns.append(column)
             self._pairs.append(combined)
@@ -56,7 +56,8 @@ class EntityCodes:
         codes = self._columns[0].find(series[0])
         for other, column, combined in zip(series[1:], self._columns[1:], self._pairs, strict=True):
             others = column.find(other)
-            codes = np.where((codes >= 0) & (others >= 0), combined.find(_pair(codes, others, column.count)), FOREIGN)
+            is_known = (codes >= 0) & (others >= 0)
+            codes = np.where(is_known, combined.find_numbers(_pair(codes, others, column.count)), FOREIGN)
         for key in series:
             if key.null_count():
                 codes[key.is_null().to_numpy()] = FOREIGN
@@ -68,23 +69,27 @@ def _pair(codes: Codes, others: Codes, others_count: int) -> NDArray[np.int64]:
 
 
 def _column_codes(series: pl.Series) -> tuple[_IntCodes | _TextCodes, Codes]:
-    """Returns the codes of a column's distinct values, and those of all of its values."""
-    if series.dtype == pl.String():
-        return _TextCodes.numbered(series)
-    codes = _IntCodes(series.to_numpy())
-    return codes, codes.find(series)
+    """Returns the codes of a column's distinct values, and the code of each of its values."""
+    return _TextCodes.numbered(series) if series.dtype == pl.String() else _IntCodes.numbered(series.to_numpy())
 
 
 class _IntCodes:
     """Codes of distinct integers."""
 
-    def __init__(self, values: NDArray[np.int64]) -> None:
-        self._table = _HashTable(_mixed(values))
-        self.count = self._table.count
+    def __init__(self, table: _HashTable) -> None:
+        self._table = table
+        self.count = table.count
 
-    def find(self, values: pl.Series | NDArray[np.int64]) -> Codes:
-        if isinstance(values, pl.Series):
-            values = values.fill_null(0).to_numpy()
+    @classmethod
+    def numbered(cls, values: NDArray[np.int64]) -> tuple[_IntCodes, Codes]:
+        distinct = np.sort(pl.Series(values).unique().to_numpy())
+        codes = cls(_HashTable(_mixed(distinct)))
+        return codes, codes.find_numbers(values)
+
+    def find(self, values: pl.Series) -> Codes:
+        return self.find_numbers(values.fill_null(0).to_numpy())
+
+    def find_numbers(self, values: NDArray[np.int64]) -> Codes:
         return self._table.find(_mixed(values))
 
 
@@ -105,17 +110,13 @@ class _TextCodes:
 
     @classmethod
     def numbered(cls, texts: pl.Series) -> tuple[_TextCodes, Codes]:
-        """Returns the codes of the distinct ones among texts, and the code of each text."""
+        distinct = texts.unique().sort()
         for seed in count():
-            hashes = texts.hash(seed).to_numpy()
-            table = _HashTable(hashes)
-            codes = table.find(hashes)
-            any_place = np.empty(table.count, np.int64)
-            any_place[codes] = np.arange(len(codes))
-            distinct = texts.gather(any_place)
+            hashes = distinct.hash(seed)
             # Should two texts share a hash under one seed, they will not under another.
-            if (distinct.gather(codes) == texts).all():
-                return cls(distinct, table, seed), codes
+            if hashes.n_unique() == len(hashes):
+                codes = cls(distinct, _HashTable(hashes.to_numpy()), seed)
+                return codes, codes._table.find(texts.hash(seed).to_numpy())
         raise AssertionError
 
     def find(self, texts: pl.Series) -> Codes:
@@ -132,12 +133,14 @@ class _HashTable:
     Sorted hashes are spread evenly: the leading bits tell where one stands, give or take a few places.
 
     Args:
-        hashes: Any hashes, repeated ones too.
+        hashes: Distinct hashes.
     """
 
     def __init__(self, hashes: NDArray[np.uint64]) -> None:
-        self._hashes = np.sort(pl.Series(hashes).unique().to_numpy())
-        self.count = len(self._hashes)
+        order = np.argsort(hashes)
+        self._hashes = hashes[order]
+        self._numbers = order.astype(np.int32)
+        self.count = len(hashes)
         # With more places than hashes, most lookups end where they begin; the table is to stay in the cache.
         bits = max(1, (self.count - 1).bit_length() + (self.count < _SMALL))
         self._shift = np.uint64(64 - bits)
@@ -145,7 +148,7 @@ class _HashTable:
         self._starts = np.searchsorted(self._hashes, leading).clip(max=self.count - 1).astype(np.int32)
 
     def find(self, hashes: NDArray[np.uint64]) -> Codes:
-        """Returns the rank of each hash among the distinct ones, `FOREIGN` if it is none of them."""
+        """Returns the number of each hash among the distinct ones, `FOREIGN` if it is none of them."""
         # Sorted files repeat a key row after row: look up once per run.
         is_first = np.ones(len(hashes), bool)
         np.not_equal(hashes[1:], hashes[:-1], out=is_first[1:])
@@ -161,7 +164,7 @@ class _HashTable:
             places[short] = advanced
             found[short] = candidates
             short = short[(candidates < wanted) & (advanced < self.count - 1)]
-        codes = np.where(found == runs, places, FOREIGN).astype(np.int32)
+        codes = np.where(found == runs, self._numbers[places], np.int32(FOREIGN))
         if len(firsts) == len(hashes):
             return codes
         return np.repeat(codes, np.diff(firsts, append=len(hashes)))

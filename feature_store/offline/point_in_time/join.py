@@ -31,7 +31,7 @@ _LONGEST_TTL = 2**63 - 1
 _ATTEMPTS = 5
 
 
-def point_in_time_join(  # noqa: PLR0917  # what, where, how: each is needed by every caller
+def point_in_time_join(  # what, where, how: each is needed by every caller
     store: OfflineStore,
     catalog: Catalog,
     labels: Any,
