@@ -42,7 +42,7 @@ def year_of(name: str) -> pl.DataFrame:
 
 
 def aircraft_of_each_day() -> pl.DataFrame:
-    """What the registry says, as if it sent each day the aircraft that have landed: the example's own extract is one day."""
+    """What the registry says, as if it sent each day the aircraft that have landed."""
     registry = plane_profile.transform(EVENTS[plane_profile.source.name]().lazy()).collect().drop("event_timestamp")
     landed = flight_arrivals().select("tailnum", pl.col("event_timestamp").dt.truncate("1d")).unique()
     return landed.join(registry, on="tailnum").sort("event_timestamp", "tailnum")
