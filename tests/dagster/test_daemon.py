@@ -25,6 +25,9 @@ ROOT = Path(__file__).parents[2]
 RANGE = {"dagster/asset_partition_range_start": "2024-03-01", "dagster/asset_partition_range_end": "2024-03-09"}
 SPENDING = dg.AssetKey("spending")
 STALE = dg.AssetCheckKey(dg.AssetKey("purchase"), "up_to_date")
+PATIENCE_SECONDS = 150
+"""How long one thing may take on a machine that is busy with other tests; alone, all of it takes half a minute."""
+
 DAEMON = """
 import dagster._daemon.controller as controller
 # Backfills are looked at every second instead of every thirty; all else is the daemon as it is.
@@ -83,7 +86,7 @@ def environment(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch)
         yield {**os.environ, **settings}
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(420)
 def test_a_night_with_late_files_and_a_flushed_store(environment, tmp_path, redis_server):
     land(tmp_path / "landing", some_orders())
     sys.modules.pop("tests.dagster.daemon_location", None)
@@ -92,7 +95,7 @@ def test_a_night_with_late_files_and_a_flushed_store(environment, tmp_path, redi
     with dg.DagsterInstance.get() as instance, redis_server.client() as redis:
 
         def until(what: Callable[[], bool]) -> None:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + PATIENCE_SECONDS
             while not what():
                 runs = [
                     (run.job_name, run.status.value, run.tags.get("dagster/run_key")) for run in instance.get_runs()

@@ -35,7 +35,7 @@ def test_a_range_runs_as_one_run_with_metadata_and_checks_per_partition(defs, in
     assert "mean/amount_3d" in found["2024-03-05"].metadata
     evaluations = [check for check in result.get_asset_check_evaluations() if check.asset_key == GROUP]
     assert {(check.partition, check.check_name) for check in evaluations} == {
-        (key, name) for key in found for name in ("schema", "null_rate", "row_count")
+        (key, name) for key in found for name in ("schema", "null_rate", "row_count", "drift")
     }
     assert all(check.passed and check.target_materialization_data for check in evaluations)
     for check in evaluations:

@@ -46,4 +46,8 @@ def test_the_location_loads_with_its_jobs_sensors_and_schedule() -> None:
         "alerts_of_failed_runs",
     }
     assert {sensor.default_status for sensor in repository.sensor_defs} == {dg.DefaultSensorStatus.RUNNING}
-    assert [schedule.name for schedule in repository.schedule_defs] == ["daily_features"]
+    assert {schedule.name for schedule in repository.schedule_defs} == {
+        "daily_features",
+        "hourly_freshness",
+        "nightly_monitor",
+    }

@@ -44,7 +44,7 @@ class RedisCluster:
         except BaseException:
             self._stack.close()
             raise
-        self.url = "redis+cluster://" + ",".join(node.address for node in self.nodes[:2])
+        self.url = "redis+cluster://" + ",".join(node.address for node in self.nodes[:2]) + "/?socket_connect_timeout=5"
         return self
 
     def __exit__(self, *_: object) -> None:

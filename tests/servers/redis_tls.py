@@ -35,7 +35,7 @@ class TlsRedisServer(RedisServer):
             "tls-auth-clients": "no",
         }
         self.address = f"localhost:{port}"
-        self.url = f"rediss://{self.address}/0?ssl_ca_certs={self.certificate}"
+        self.url = f"rediss://{self.address}/0?ssl_ca_certs={self.certificate}&socket_connect_timeout=5"
         super().start()
 
     def __enter__(self) -> Self:
@@ -46,7 +46,7 @@ class TlsRedisServer(RedisServer):
         return self
 
     def url_of(self, user: str, password: str = PASSWORD) -> str:
-        return f"rediss://{user}:{quote(password, safe='')}@{self.address}/0?ssl_ca_certs={self.certificate}"
+        return f"rediss://{user}:{quote(password, safe='')}@{self.address}/0?ssl_ca_certs={self.certificate}&socket_connect_timeout=5"
 
     @property
     def certificate(self) -> Path:

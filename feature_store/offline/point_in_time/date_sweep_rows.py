@@ -163,8 +163,9 @@ def read_features(group: Group, chunk: Chunk, rows: Integers, columns: Sequence[
     first, last = int(places[0]), int(places[-1])
     frame = _scan(group, [chunk.files[place] for place in needed], columns)
     # Row groups before the first and after the last place are not read.
-    found = frame.slice(first, last - first + 1).collect(engine="streaming")
-    return found[places - first]
+    read = frame.slice(first, last - first + 1).collect(engine="streaming")
+    found: pl.DataFrame = read[places - first]
+    return found
 
 
 def _scan(group: Group, files: Sequence[PartitionFile], columns: Sequence[str]) -> pl.LazyFrame:
