@@ -26,6 +26,7 @@ SKETCHED_ROWS = 131_072
 """Quantiles come from at most so many rows of a partition, evenly spread: a share is then off by less than 0.005."""
 
 _PARTITION = "_partition"
+_FOLLOWERS = "_followers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,8 @@ class PartitionProfile:
         entities: Number of distinct entities.
         last_event: Greatest event time, UTC; None without rows.
         features: Profile by feature column.
-        followers: Rows that have another row of their entity before them in the partition.
+        followers: Rows that have another row of their entity before them in the partition, among the rows that
+            `repeats` was counted in: all of them, or in large partitions those of some entities.
     """
 
     rows: int
@@ -124,7 +126,7 @@ def profile_partitions(group: FeatureGroup, rows: pl.DataFrame, windows: Sequenc
         features = {
             column: _feature_profile(column, dtype, record, repeated.get(column, 0)) for column, dtype in dtypes.items()
         }
-        followers = record["rows"] - record["entities"]
+        followers = repeated.get(_FOLLOWERS, 0)
         profiles.append(PartitionProfile(record["rows"], record["entities"], record["last_event"], features, followers))
     return profiles
 
@@ -221,18 +223,25 @@ def _feature_profile(column: str, dtype: Dtype, record: Mapping[str, Any], repea
 
 
 def _repeats(keys: list[str], columns: list[str], placed: pl.DataFrame) -> dict[datetime, Mapping[str, int]]:
-    """Returns per partition and column how many rows repeat the value of their entity's row before them."""
+    """Returns per partition and column how many rows repeat the value of their entity's row before them.
+
+    Of large partitions whole entities are left out, by a hash of their keys. `_followers` counts the rows that have
+    another one before them.
+    """
+    step = pl.len().over(_PARTITION) // SKETCHED_ROWS + 1
     follows = pl.all_horizontal(*(pl.col(key) == pl.col(key).shift() for key in (_PARTITION, *keys)))
     table = (
         placed.lazy()
         .select(_PARTITION, *keys, EVENT_TIMESTAMP, *columns)
+        .filter(pl.struct(*keys).hash() % step == 0)
         .sort(_PARTITION, *keys, EVENT_TIMESTAMP)
         .select(
             _PARTITION,
+            follows.alias(_FOLLOWERS),
             *((follows & pl.col(column).eq_missing(pl.col(column).shift())).alias(column) for column in columns),
         )
         .group_by(_PARTITION)
-        .agg(pl.col(columns).sum())
+        .agg(pl.col(_FOLLOWERS, *columns).sum())
         .collect()
     )
     return {record[_PARTITION]: record for record in table.iter_rows(named=True)}

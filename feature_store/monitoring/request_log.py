@@ -92,6 +92,8 @@ class RequestLog:
             selections: The stored features asked for.
             rows: The answer: values by label, one mapping per entity.
         """
+        if not entity_ids or not selections:
+            return
         if self._rate < 1 and self._random.random() >= self._rate:
             return
         if len(self._waiting) >= MOST_WAITING or self._closing:
@@ -113,9 +115,11 @@ class RequestLog:
                 requests.append(self._waiting.popleft())
             if not requests:
                 return
+            from polars.exceptions import PolarsError
+
             try:
                 self._write(_frame(requests))
-            except OSError:
+            except (OSError, PolarsError):
                 self.dropped += len(requests)
 
     def close(self) -> None:

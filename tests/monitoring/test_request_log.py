@@ -133,6 +133,16 @@ def test_old_files_go_and_a_flood_is_dropped(tmp_path, logging_store, clock, mon
     flooded.close()
 
 
+def test_a_request_without_entities_leaves_the_log_at_work(tmp_path, logging_store, clock):
+    log = RequestLog(tmp_path / "log2", clock, rate=1)
+    selections = logging_store.catalog().select(["last_amount"])
+    log.offer([], selections, [])
+    log.flush()
+    log.offer(["c1"], selections, [{"last_amount": 1}])
+    log.close()
+    assert (pl.read_parquet(tmp_path / "log2/*.parquet").height, log.dropped) == (1, 0)
+
+
 def test_a_folder_that_cannot_be_written_costs_no_caller(tmp_path, logging_store, clock):
     (tmp_path / "file").write_text("in the way")
     log = RequestLog(tmp_path / "file", clock, rate=1)

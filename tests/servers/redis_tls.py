@@ -46,7 +46,7 @@ class TlsRedisServer(RedisServer):
         return self
 
     def url_of(self, user: str, password: str = PASSWORD) -> str:
-        return f"rediss://{user}:{quote(password, safe='')}@{self.address}/0?ssl_ca_certs={self.certificate}&socket_connect_timeout=5"
+        return self.url.replace("rediss://", f"rediss://{user}:{quote(password, safe='')}@")
 
     @property
     def certificate(self) -> Path:
