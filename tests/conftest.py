@@ -67,5 +67,3 @@ def open_store(tmp_path: Path, redis_url: str, clock: FixedClock) -> Iterator[Ca
 @pytest.fixture
 def store(open_store: Callable[..., FeatureStore]) -> FeatureStore:
     return open_store()
-
-

@@ -32,7 +32,7 @@ class RecordingEngine(DuckDBEngine):
         self.histories = []
         self.after = after
 
-    def latest(self, labels, history, progress=None):
+    def latest(self, labels, history):
         self.histories.append(history)
         found = super().latest(labels, history)
         self.after()

@@ -80,7 +80,6 @@ class PlaneProfile(FeatureSchema):
     end=END,
     lookback=timedelta(days=7),
     ttl=timedelta(days=7),
-    freshness=timedelta(hours=36),
     tags={"domain": "flights", "topic": "punctuality"},
 )
 def plane_punctuality(events: pl.LazyFrame) -> pl.LazyFrame:
@@ -125,8 +124,6 @@ def plane_punctuality(events: pl.LazyFrame) -> pl.LazyFrame:
     owner="fleet-records@example.com",
     end=END,
     ttl=timedelta(days=400),
-    freshness=timedelta(days=400),
-    snapshot_every=timedelta(days=28),  # its look-backs are long, its changes few
     min_rows=0,  # an extract a year
     tags={"domain": "flights", "topic": "fleet"},
 )
