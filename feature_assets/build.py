@@ -1,4 +1,4 @@
-"""Grows assets from definitions: a feature group becomes a partitioned asset with its checks, a training set an asset.
+"""Grows assets from definitions: a source becomes an external asset, a feature group a partitioned one with checks.
 
 Nothing here knows a particular group; nothing here computes or stores a feature.
 """
@@ -17,19 +17,19 @@ from feature_assets.check_results import (
     latest_materializations,
     materialization_events,
 )
-from feature_assets.metadata import column_schema, duration, partition_metadata, preview
+from feature_assets.held_back import BLOCKING
+from feature_assets.metadata import column_schema, duration, partition_metadata
 from feature_assets.partitions import group_partitions, lookback_mapping, source_partitions
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.source import Source
-from feature_store.definitions.training_set import TrainingSet
 from feature_store.errors import InvalidRowsError
-from feature_store.monitoring.checks import DESCRIPTIONS, SCHEMA, CheckResult, check_partition
+from feature_store.monitoring.checks import DESCRIPTIONS, SCHEMA
+from feature_store.monitoring.findings import CheckResult
 from feature_store.partitions import Window
 from resources.feature_store import FeatureStoreResource
 
 SOURCES = "sources"
 FEATURES = "features"
-TRAINING_SETS = "training_sets"
 
 
 def source_spec(source: Source, end: datetime | None) -> dg.AssetSpec:
@@ -58,7 +58,7 @@ def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
                 name,
                 asset=group.name,
                 description=description,
-                blocking=name == SCHEMA,
+                blocking=name in BLOCKING,
                 partitions_def=partitions_def,
             )
             for name, description in DESCRIPTIONS.items()
@@ -92,10 +92,12 @@ def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
             store.apply([group])
             try:
                 for span in contiguous(group, list(context.partition_keys)):
+                    monitor = store.partition_monitor(group, span.start)
                     for done in store.materialize(group, span, run_id=context.run.run_id):
-                        for partition in done.partitions:
+                        profiles = [(partition.window, partition.profile) for partition in done.partitions]
+                        for partition, judged in zip(done.partitions, monitor.judge(profiles), strict=True):
                             numbers[partition.key] = partition_metadata(partition)
-                            results[partition.key] = check_partition(group, partition.profile)
+                            results[partition.key] = judged
                         rows = sum(partition.profile.rows for partition in done.partitions)
                         context.log.info(
                             f"{group.name}: {len(numbers)} of {len(context.partition_keys)} partitions; "
@@ -124,36 +126,3 @@ def contiguous(group: FeatureGroup, keys: list[str]) -> Iterator[Window]:
     for _, run in groupby(enumerate(windows), lambda item: item[1].start - item[0] * length):
         span = [window for _, window in run]
         yield Window(span[0].start, span[-1].end)
-
-
-def training_set_asset(definition: TrainingSet, groups: list[FeatureGroup]) -> dg.AssetsDefinition:
-    """Returns the asset of a training set, downstream of the groups whose features it joins."""
-    owners = {spec.ref.name: group.name for group in groups for spec in group.features}
-    names = {name.partition(":")[0] for name in definition.features}
-    upstream = sorted({owners.get(name, name) for name in names})
-
-    @dg.asset(
-        name=definition.name,
-        description=definition.description,
-        group_name=TRAINING_SETS,
-        owners=[definition.owner],
-        kinds={"duckdb", "parquet"},
-        deps=upstream,
-    )
-    def compute(context: dg.AssetExecutionContext, feature_store: FeatureStoreResource) -> dg.MaterializeResult[Any]:
-        with feature_store.open() as store:
-            written = store.write_training_set(definition)
-        state = "written" if written.created else "unchanged since it was written"
-        context.log.info(f"{definition.name} v{written.version}: {written.rows:,} rows, {state}")
-        return dg.MaterializeResult(
-            metadata={
-                "dagster/row_count": written.rows,
-                "version": written.version,
-                "features": len(written.features),
-                "path": dg.MetadataValue.path(str(written.path)),
-                "preview": preview(written.scan()),
-                **{f"null_rate/{name}": rate for name, rate in written.null_rates.items()},
-            }
-        )
-
-    return compute

@@ -15,7 +15,8 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
 
-from feature_store.monitoring.checks import CheckResult
+from feature_store.monitoring.findings import CheckResult
+from feature_store.monitoring.histogram import markdown_image
 
 
 def check_outputs(specs: Sequence[dg.AssetCheckSpec], selected: set[dg.AssetCheckKey]) -> Iterator[dg.Output[None]]:
@@ -64,8 +65,9 @@ def evaluations(
                 asset_key=asset_key,
                 check_name=result.name,
                 passed=result.passed,
+                severity=severity(result),
                 description=result.summary,
-                metadata=dict(result.numbers),
+                metadata=check_metadata(result),
                 partition=key,
                 target_materialization_data=targets.get(key),
             )
@@ -77,3 +79,23 @@ def materialization_events(
     """Yields the materializations of partitions that were stored before a run failed."""
     for key, numbers in metadata.items():
         yield AssetMaterialization(asset_key=asset_key, partition=key, metadata=dict(numbers))
+
+
+def severity(result: CheckResult) -> dg.AssetCheckSeverity:
+    """Returns how grave a check's findings are: an alert is an error."""
+    return dg.AssetCheckSeverity.WARN if result.findings and result.level == "warn" else dg.AssetCheckSeverity.ERROR
+
+
+def check_metadata(result: CheckResult) -> dict[str, Any]:
+    """Returns what the UI shows of a check: numbers, which it plots, what was found, and a picture."""
+    metadata: dict[str, Any] = dict(result.numbers)
+    if result.findings:
+        metadata["found"] = ", ".join(dict.fromkeys(finding.kind for finding in result.findings))
+        features = dict.fromkeys(finding.feature for finding in result.findings if finding.feature is not None)
+        if features:
+            metadata["features"] = ", ".join(features)
+    if result.picture is not None:
+        image = markdown_image(result.picture, "bars: this partition, line: the baseline")
+        if image is not None:
+            metadata["histogram"] = dg.MetadataValue.md(image)
+    return metadata

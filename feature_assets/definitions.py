@@ -12,18 +12,25 @@ from dagster_aws.s3 import S3Resource
 from dagster_duckdb import DuckDBResource
 
 from feature_assets import flights
-from feature_assets.build import FEATURES, feature_group_asset, source_spec, training_set_asset
+from feature_assets.build import FEATURES, feature_group_asset, source_spec
 from feature_assets.console import brief_console
+from feature_assets.monitor_assets import freshness_checks, monitor_checks, monitor_jobs, online_checks
+from feature_assets.refill import refill_online
+from feature_assets.snapshot_assets import SNAPSHOTS, snapshot_asset
+from feature_assets.training_set_assets import training_set_asset
+from feature_assets.up_to_date import up_to_date_checks
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.loading import load_definitions
 from feature_store.definitions.source import Source
 from feature_store.partitions import Partitioning
+from resources.alerts import AlertsResource
 from resources.feature_store import FeatureStoreResource
 from resources.offline import OfflineStoreResource
 from resources.online import OnlineStoreResource
 from resources.registry import RegistryResource
+from sensors.all import all_sensors
 from sensors.daily import daily_schedule
-from sensors.landing import landing_sensor
+from sensors.nightly import monitor_schedules
 
 FEATURE_JOB = "features"
 
@@ -37,26 +44,33 @@ def default_resources() -> dict[str, Any]:
             registry=RegistryResource(),
             duckdb=DuckDBResource(database=":memory:"),
         ),
+        "alerts": AlertsResource(),
         # For a team's own source assets; endpoint, region and credentials come the usual AWS way.
         "s3": S3Resource(),
     }
 
 
-def build_defs(*, domain: ModuleType = flights, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+def build_defs(
+    *,
+    domain: ModuleType = flights,
+    resources: Mapping[str, Any] | None = None,
+    sensor_interval_seconds: int | None = None,
+) -> dg.Definitions:
     """Returns the code location of a domain.
 
     Args:
         domain: Module whose attributes are feature groups and training sets.
         resources: Take the place of the default resources of the same names.
+        sensor_interval_seconds: Takes the place of every sensor's own interval, for a test or a demonstration.
     """
     with warnings.catch_warnings():
         # Backfill policies and partitioned checks are beta in the pinned version of Dagster.
         warnings.simplefilter("ignore", category=dg.BetaWarning)
         warnings.simplefilter("ignore", category=dg.PreviewWarning)
-        return _build(domain, {**default_resources(), **(resources or {})})
+        return _build(domain, {**default_resources(), **(resources or {})}, sensor_interval_seconds)
 
 
-def _build(domain: ModuleType, resources: Mapping[str, Any]) -> dg.Definitions:
+def _build(domain: ModuleType, resources: Mapping[str, Any], sensor_interval_seconds: int | None) -> dg.Definitions:
     loaded = load_definitions(domain)
     groups = list(loaded.groups.values())
     training_sets = list(loaded.training_sets.values())
@@ -71,32 +85,52 @@ def _build(domain: ModuleType, resources: Mapping[str, Any]) -> dg.Definitions:
         for definition in training_sets
     ]
     schedules = []
+    feature_jobs = {}
     if daily:
         feature_job = dg.define_asset_job(
             FEATURE_JOB,
-            selection=dg.AssetSelection.assets(*daily),
+            selection=dg.AssetSelection.assets(*daily) - monitor_checks(groups),
             description="Computes all daily feature groups, for one day or any range of days, with their checks.",
         )
         jobs.append(feature_job)
-        schedules.append(daily_schedule(feature_job))
+        feature_jobs.update(dict.fromkeys(daily, feature_job))
+        schedules.append(daily_schedule(feature_job, [loaded.groups[name] for name in daily]))
     if hourly:
-        jobs.append(
-            dg.define_asset_job(
-                f"hourly_{FEATURES}",
-                selection=dg.AssetSelection.assets(*hourly),
-                description="Computes all hourly feature groups, for an hour or a range of hours, with their checks.",
-            )
+        hourly_job = dg.define_asset_job(
+            f"hourly_{FEATURES}",
+            selection=dg.AssetSelection.assets(*hourly) - monitor_checks(groups),
+            description="Computes all hourly feature groups, for an hour or a range of hours, with their checks.",
         )
+        jobs.append(hourly_job)
+        feature_jobs.update(dict.fromkeys(hourly, hourly_job))
+    monitors = monitor_jobs(groups) if groups else []
+    jobs += monitors
+    schedules += monitor_schedules(*monitors) if monitors else []
     sources = _sources(groups)
     return dg.Definitions(
         assets=[
             *(source_spec(source, _end(source, groups)) for source in sources),
             *(feature_group_asset(group) for group in groups),
+            *(snapshot_asset(group) for group in groups if group.snapshot_every),
             *(training_set_asset(definition, groups) for definition in training_sets),
         ],
-        jobs=jobs,
+        asset_checks=[
+            *up_to_date_checks(training_sets),
+            *([freshness_checks(groups), online_checks(groups)] if groups else []),
+        ],
+        jobs=[*jobs, refill_online],
         schedules=schedules,
-        sensors=[landing_sensor(sources), _automation_sensor()],
+        sensors=[
+            _automation_sensor(sensor_interval_seconds),
+            *all_sensors(
+                sources=sources,
+                groups=groups,
+                training_sets=training_sets,
+                feature_jobs=feature_jobs,
+                refill_job=refill_online,
+                interval_seconds=sensor_interval_seconds,
+            ),
+        ],
         resources=resources,
         # A step of its own process costs two seconds; the work of these assets is in Polars, which uses all cores.
         executor=dg.in_process_executor,
@@ -104,11 +138,12 @@ def _build(domain: ModuleType, resources: Mapping[str, Any]) -> dg.Definitions:
     )
 
 
-def _automation_sensor() -> dg.AutomationConditionSensorDefinition:
+def _automation_sensor(interval_seconds: int | None) -> dg.AutomationConditionSensorDefinition:
     return dg.AutomationConditionSensorDefinition(
         "automation",
-        target=dg.AssetSelection.groups(FEATURES),
+        target=dg.AssetSelection.groups(FEATURES, SNAPSHOTS),
         description="Recomputes the partitions whose source days have landed late or changed.",
+        minimum_interval_seconds=interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
 

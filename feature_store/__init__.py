@@ -1,1 +1,106 @@
-"""An ML feature store."""
+"""An ML feature store.
+
+What a user needs is named here, and imported when it is first asked for: a model server that reads online pays for
+neither Polars nor SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from feature_store.clock import FixedClock, SystemClock
+    from feature_store.definitions.dtypes import embedding
+    from feature_store.definitions.entity import Entity
+    from feature_store.definitions.feature_service import FeatureService
+    from feature_store.definitions.group import FeatureGroup, feature_group
+    from feature_store.definitions.on_demand import OnDemandFeatures, on_demand
+    from feature_store.definitions.schema import Embedding, FeatureSchema, feature
+    from feature_store.definitions.source import ParquetSource
+    from feature_store.definitions.training_set import TrainingSet
+    from feature_store.errors import (
+        CorruptFileError,
+        DefinitionError,
+        FeatureStoreError,
+        InvalidRequestError,
+        InvalidRowsError,
+        MissingSourceError,
+        OnlineStoreError,
+        RegistryConflictError,
+        RegistryError,
+        SettingsError,
+        UnknownFeatureError,
+    )
+    from feature_store.partitions import Partitioning
+    from feature_store.store import FeatureStore
+
+_HOMES = {
+    "feature_store.clock": ("FixedClock", "SystemClock"),
+    "feature_store.definitions.dtypes": ("embedding",),
+    "feature_store.definitions.entity": ("Entity",),
+    "feature_store.definitions.feature_service": ("FeatureService",),
+    "feature_store.definitions.group": ("FeatureGroup", "feature_group"),
+    "feature_store.definitions.on_demand": ("OnDemandFeatures", "on_demand"),
+    "feature_store.definitions.schema": ("Embedding", "FeatureSchema", "feature"),
+    "feature_store.definitions.source": ("ParquetSource",),
+    "feature_store.definitions.training_set": ("TrainingSet",),
+    "feature_store.errors": (
+        "CorruptFileError",
+        "DefinitionError",
+        "FeatureStoreError",
+        "InvalidRequestError",
+        "InvalidRowsError",
+        "MissingSourceError",
+        "OnlineStoreError",
+        "RegistryConflictError",
+        "RegistryError",
+        "SettingsError",
+        "UnknownFeatureError",
+    ),
+    "feature_store.partitions": ("Partitioning",),
+    "feature_store.store": ("FeatureStore",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "CorruptFileError",
+    "DefinitionError",
+    "Embedding",
+    "Entity",
+    "FeatureGroup",
+    "FeatureSchema",
+    "FeatureService",
+    "FeatureStore",
+    "FeatureStoreError",
+    "FixedClock",
+    "InvalidRequestError",
+    "InvalidRowsError",
+    "MissingSourceError",
+    "OnDemandFeatures",
+    "OnlineStoreError",
+    "ParquetSource",
+    "Partitioning",
+    "RegistryConflictError",
+    "RegistryError",
+    "SettingsError",
+    "SystemClock",
+    "TrainingSet",
+    "UnknownFeatureError",
+    "embedding",
+    "feature",
+    "feature_group",
+    "on_demand",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

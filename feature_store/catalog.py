@@ -16,6 +16,9 @@ from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import FeatureRef
 from feature_store.errors import InvalidRequestError, UnknownFeatureError, did_you_mean
 
+CATALOG_SECONDS = 10.0
+"""How long a process trusts the catalog that it has read, before it looks again which versions are current."""
+
 
 @dataclass(frozen=True, slots=True)
 class Feature:
@@ -63,6 +66,7 @@ class Group:
         lookback_seconds: How far back a row's events reach.
         code_version: Digest of the transform when it was last applied.
         created_at: When it was registered, UTC.
+        freshness_seconds: How old the newest event may be; None if nothing is promised.
     """
 
     name: str
@@ -75,6 +79,7 @@ class Group:
     lookback_seconds: int
     code_version: str
     created_at: datetime
+    freshness_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

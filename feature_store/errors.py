@@ -64,8 +64,28 @@ class CorruptFileError(FeatureStoreError):
     """A file of the offline store cannot be read as what its place says it is."""
 
 
+class TrainingSetChangedError(FeatureStoreError):
+    """A training set cannot be rebuilt as it was: what it was made of has changed.
+
+    Attributes:
+        changes: What has changed, one sentence each.
+    """
+
+    def __init__(self, name: str, version: int, changes: list[str]) -> None:
+        self.changes = changes
+        listing = "\n".join(f"  - {change}" for change in changes)
+        super().__init__(
+            f"Training set {name!r} v{version} cannot be rebuilt, its inputs have changed:\n{listing}\n"
+            "Restore them, or build a new version."
+        )
+
+
 class OnlineStoreError(FeatureStoreError):
     """The online store did not answer, or refused."""
+
+
+class AlertError(FeatureStoreError):
+    """A channel could not deliver an alert. It is logged and kept with the incident, and fails no run."""
 
 
 class SettingsError(FeatureStoreError):

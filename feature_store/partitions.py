@@ -42,7 +42,10 @@ class Partitioning(Enum):
 
     def key(self, moment: datetime) -> str:
         """Returns the key of the partition that holds `moment`: `2013-01-31`, or `2013-01-31-05:00`."""
-        return to_utc(moment).strftime("%Y-%m-%d" if self is Partitioning.DAILY else "%Y-%m-%d-%H:00")
+        # Not strftime: the C library of some systems writes the year 1 without its zeros.
+        moment = to_utc(moment)
+        day = moment.date().isoformat()
+        return day if self is Partitioning.DAILY else f"{day}-{moment.hour:02}:00"
 
     def window(self, key: str) -> Window:
         """Returns the window that a partition key covers.

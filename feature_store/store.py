@@ -6,75 +6,110 @@ that only reads online never imports Polars.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from feature_store.catalog import Catalog, Group
+from feature_store.catalog import CATALOG_SECONDS, Catalog, Group
 from feature_store.clock import Clock, SystemClock, parse_clock
+from feature_store.definitions.feature_service import FeatureService
 from feature_store.definitions.names import ENTITY_ID
-from feature_store.errors import InvalidRequestError, UnknownFeatureError
+from feature_store.errors import InvalidRequestError, OnlineStoreError, SettingsError, UnknownFeatureError
+from feature_store.resolution import Resolution, resolve
 from feature_store.settings import Settings
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import polars as pl
 
     from feature_store.definitions.group import FeatureGroup
+    from feature_store.definitions.loading import LoadedDefinitions
+    from feature_store.definitions.names import FeatureRef
+    from feature_store.definitions.on_demand import OnDemandFeatures
     from feature_store.definitions.training_set import TrainingSet
-    from feature_store.offline.point_in_time.engine import PointInTimeEngine
+    from feature_store.explain import Explanation
+    from feature_store.monitoring.checks import PartitionMonitor
+    from feature_store.monitoring.consistency import ConsistencyReport, RepairReport
+    from feature_store.monitoring.findings import CheckResult
+    from feature_store.monitoring.online_monitor import OnlineMonitorReport
+    from feature_store.monitoring.replay import ReplayReport
+    from feature_store.monitoring.request_log import RequestLog
+    from feature_store.offline.point_in_time.engine import PointInTimeEngine, Progress
+    from feature_store.offline.snapshots import WrittenSnapshot
     from feature_store.offline.store import OfflineStore
+    from feature_store.online.reader import FeatureState
     from feature_store.online.store import OnlineStore
+    from feature_store.online.writer import WriteReport
+    from feature_store.online_reads import OnlineReads
     from feature_store.partitions import Window
+    from feature_store.refill import OnlineSample
     from feature_store.registry.records import ApplyReport
     from feature_store.registry.registry import Registry
-    from feature_store.training_sets import WrittenTrainingSet
+    from feature_store.training_sets.comparison import TrainingSetDiff
+    from feature_store.training_sets.leak_guard import LeakReport
+    from feature_store.training_sets.rebuilding import RebuiltTrainingSet
+    from feature_store.training_sets.versions import TrainingSetVersion, WrittenTrainingSet
     from feature_store.transform.ingestion import IngestReport
     from feature_store.transform.materialization import MaterializedPass
 
-CATALOG_SECONDS = 10.0
-"""How long a process trusts the catalog that it has read, before it looks again which versions are current."""
+_LOG = logging.getLogger(__name__)
 
 
 class FeatureStore:
     """A feature store: registers groups, writes their rows, reads them as of any time.
 
     Args:
-        offline: The offline store, or its root: a folder or `s3://` prefix.
+        offline: The offline store, or its root: a folder or `s3://` prefix. None for a store that only reads online.
         online: The online store, or its URL; None for the embedded server.
-        registry: The registry, or its SQLAlchemy URL.
+        registry: The registry, or its SQLAlchemy URL. None for a store that only reads online, by the catalog that
+            is published there.
         clock: Tells the present; the wall clock by default.
-        engine: Engine of point-in-time reads, or its name.
+        engine: Engine of point-in-time reads, or its name: `sweep`, `duckdb`, or `auto` for the cheaper of the two.
+        definitions: The Python module, or its name, that holds on-demand features and feature services; imported when
+            one of them is first asked for.
+        request_log: Keeps a sample of what is served, see `monitoring.request_log`; None for no log.
     """
 
     def __init__(
         self,
-        offline: OfflineStore | str | Path,
-        online: OnlineStore | str | None,
-        registry: Registry | str,
+        offline: OfflineStore | str | Path | None = None,
+        online: OnlineStore | str | None = None,
+        registry: Registry | str | None = None,
         clock: Clock | None = None,
-        engine: PointInTimeEngine | str = "duckdb",
+        engine: PointInTimeEngine | str = "auto",
+        *,
+        definitions: str | ModuleType | None = None,
+        request_log: RequestLog | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
+        self.request_log = request_log
         self._offline = offline
         self._online = online
         self._registry = registry
         self._engine = engine
+        self._definitions = definitions
         self._catalog: Catalog | None = None
         self._catalog_read_at = float("-inf")
+        self._is_published = False
 
     @classmethod
     def from_env(cls) -> FeatureStore:
         """Returns the store that the settings name (`FEATURE_STORE_*`, or `.env`); see `Settings`."""
         settings = Settings.from_env()
+        clock = parse_clock(settings.clock)
         return cls(
             offline=settings.offline,
             online=settings.online,
             registry=settings.registry,
-            clock=parse_clock(settings.clock),
+            clock=clock,
             engine=settings.engine,
+            definitions=settings.definitions,
+            request_log=_request_log(settings, clock),
         )
 
     def __enter__(self) -> Self:
@@ -84,16 +119,29 @@ class FeatureStore:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections that this store has opened."""
+        """Closes the connections that this store has opened, but those of event loops: `aclose` does.
+
+        What waits for the request log is written.
+        """
+        if self.request_log is not None:
+            self.request_log.close()
         for part in ("online", "registry"):
             if part in self.__dict__:
                 self.__dict__.pop(part).close()
+
+    async def aclose(self) -> None:
+        """Closes the connections that this store has opened, those of the running event loop among them."""
+        if "online" in self.__dict__:
+            await self.online.aclose()
+        self.close()
 
     @cached_property
     def offline(self) -> OfflineStore:
         """The offline store."""
         from feature_store.offline.store import OfflineStore
 
+        if self._offline is None:
+            raise SettingsError("This feature store was opened without an offline store: pass offline=....")
         return OfflineStore(self._offline) if isinstance(self._offline, (str, Path)) else self._offline
 
     @cached_property
@@ -106,10 +154,24 @@ class FeatureStore:
         return self._online
 
     @cached_property
+    def online_reads(self) -> OnlineReads:
+        """Which catalog online reads go by, and what has been worked out of their requests."""
+        from feature_store.online_reads import OnlineReads
+
+        return OnlineReads(
+            online=lambda: self.online,
+            registered=self.catalog if self._registry is not None else None,
+            resolve=self._resolved,
+            log=self.request_log,
+        )
+
+    @cached_property
     def registry(self) -> Registry:
         """The registry."""
         from feature_store.registry.registry import Registry
 
+        if self._registry is None:
+            raise SettingsError("This feature store was opened without a registry: pass registry=....")
         return Registry(self._registry, self.clock) if isinstance(self._registry, str) else self._registry
 
     @cached_property
@@ -118,6 +180,17 @@ class FeatureStore:
         from feature_store.offline.point_in_time.engines import engine_named
 
         return engine_named(self._engine) if isinstance(self._engine, str) else self._engine
+
+    @cached_property
+    def definitions(self) -> LoadedDefinitions:
+        """The definitions module's content.
+
+        Raises:
+            SettingsError: If no module is named, or it cannot be imported.
+        """
+        from feature_store.definitions.loading import load_definitions
+
+        return load_definitions(self._definitions)
 
     def catalog(self) -> Catalog:
         """Returns what is registered, read again from the registry every few seconds."""
@@ -132,6 +205,25 @@ class FeatureStore:
         self._catalog = None
         return self.catalog()
 
+    def resolve(self, features: Sequence[str] | FeatureService) -> Resolution:
+        """Returns what a list of features, or a feature service, stands for now.
+
+        Raises:
+            InvalidRequestError: If nothing is asked for, or a reference is malformed.
+            UnknownFeatureError: If a feature is neither registered nor defined on demand.
+        """
+        return self._resolved(self.catalog(), features)
+
+    def _resolved(self, catalog: Catalog, features: Sequence[str] | FeatureService) -> Resolution:
+        names = features.features if isinstance(features, FeatureService) else features
+        try:
+            return resolve(catalog, names)
+        except UnknownFeatureError:
+            if not self._definitions:
+                raise
+        # Only now: a client that reads stored features alone never imports its definitions, nor Polars.
+        return resolve(catalog, names, self.definitions.on_demand.values())
+
     def apply(self, groups: Sequence[FeatureGroup]) -> ApplyReport:
         """Registers feature groups: all of them, or none.
 
@@ -139,8 +231,54 @@ class FeatureStore:
             RegistryConflictError: If a live feature would change its dtype, entity or group.
         """
         report = self.registry.apply(groups)
-        self._catalog = None
+        self._changed()
         return report
+
+    def retire(self, ref: FeatureRef) -> None:
+        """Retires a version of a feature: it leaves the catalog, for good. Retiring it again changes nothing.
+
+        Raises:
+            UnknownFeatureError: If it is not registered.
+        """
+        self.registry.retire(ref)
+        self._changed()
+
+    def publish_catalog(self) -> None:
+        """Puts the registry's catalog into the online store, for readers without a registry.
+
+        `apply`, `retire` and the first write of a process do it. Where several do at once, the newest catalog stays.
+
+        Raises:
+            OnlineStoreError: If the online store does not answer.
+        """
+        published = None
+        # Whoever writes last looks once more at what is registered then.
+        while (catalog := self.refresh()) != published:
+            self.online.publish(catalog)
+            published = catalog
+        self._is_published = True
+        self.online_reads.forget_catalog()
+
+    def _changed(self) -> None:
+        self._catalog = None
+        self._is_published = False
+        self.online_reads.forget_catalog()
+        if self._online is None:
+            from feature_store.online.embedded import EmbeddedRedis
+
+            # To register something is no reason to start a server; its first write publishes.
+            if not EmbeddedRedis().status().running:
+                return
+        self._publish_if_needed()
+
+    def _publish_if_needed(self) -> None:
+        """Publishes the catalog if this process has not, or the online store has lost it since."""
+        try:
+            if not self._is_published or not self.online.has_catalog():
+                self.publish_catalog()
+        except OnlineStoreError as error:
+            # What is registered stays so. Readers with a registry ask it; the others wait for the next apply or write.
+            _LOG.warning("The catalog was not published to the online store: %s", error)
 
     def registered(self, group: FeatureGroup) -> Group:
         """Returns the record of a group, as applied.
@@ -172,15 +310,156 @@ class FeatureStore:
         """
         from feature_store.transform.materialization import materialize
 
+        record = self.registered(group)
+        self._publish_if_needed()
         return materialize(
             group,
             span,
-            record=self.registered(group),
+            record=record,
             offline=self.offline,
             online=self.online,
             clock=self.clock,
             run_id=run_id,
         )
+
+    def partition_monitor(self, group: FeatureGroup, start: datetime) -> PartitionMonitor:
+        """Returns what judges a group's partitions from `start` on; see `monitoring.checks`."""
+        from feature_store.monitoring.preparing import prepare_monitor
+
+        return prepare_monitor(
+            group, start, record=self.registered(group), offline=self.offline, registry=self.registry
+        )
+
+    def check_freshness(self, group: FeatureGroup) -> CheckResult:
+        """Compares the newest event of a group with the freshness that it promises; see `monitoring.freshness`."""
+        from feature_store.monitoring.freshness import check_freshness, freshness_of
+
+        record = self.registered(group)
+        return check_freshness(freshness_of(group, record=record, offline=self.offline, now=self.clock.now()))
+
+    def check_consistency(
+        self, group: str, *, entities: int = 1000, turn: int = 0, entity_ids: Sequence[str] | None = None
+    ) -> ConsistencyReport:
+        """Compares what is online now with what the offline store says of the same instant.
+
+        Args:
+            group: Name of the feature group.
+            entities: Entities to sample, by a hash of their keys.
+            turn: Another number draws another sample.
+            entity_ids: These entities instead of a sample.
+
+        Raises:
+            UnknownFeatureError: If the group is not registered.
+            OnlineStoreError: If the online store does not answer.
+        """
+        from feature_store.monitoring.consistency import check_consistency
+
+        catalog = self.catalog()
+        return check_consistency(
+            catalog.group(group),
+            catalog=catalog,
+            offline=self.offline,
+            online=self.online,
+            engine=self.engine,
+            clock=self.clock,
+            entities=entities,
+            turn=turn,
+            entity_ids=entity_ids,
+        )
+
+    def repair_online(self, group: str) -> RepairReport:
+        """Makes the online store answer what the offline store says now, removals included.
+
+        It is safe beside running writers; see `monitoring.consistency`.
+
+        Args:
+            group: Name of the feature group.
+
+        Raises:
+            UnknownFeatureError: If the group is not registered.
+            OnlineStoreError: If the online store does not answer; to repair again completes the work.
+        """
+        from feature_store.monitoring.consistency import repair_online
+
+        catalog = self.catalog()
+        record = catalog.group(group)
+        return repair_online(record, catalog=catalog, offline=self.offline, online=self.online, clock=self.clock)
+
+    def run_monitor(self, group: FeatureGroup, *, entities: int = 1000) -> OnlineMonitorReport:
+        """Measures a sample of a group's online values, records it in the registry, and judges it.
+
+        Args:
+            group: An applied feature group.
+            entities: Entities to sample, by a hash of their keys.
+
+        Raises:
+            OnlineStoreError: If the online store does not answer; nothing is recorded then.
+        """
+        from feature_store.monitoring.online_monitor import monitor_online
+        from feature_store.monitoring.preparing import baselines
+
+        record = self.registered(group)
+        return monitor_online(
+            record,
+            catalog=self.catalog(),
+            offline=self.offline,
+            online=self.online,
+            registry=self.registry,
+            engine=self.engine,
+            clock=self.clock,
+            baselines=baselines(group, self.clock.now(), record=record, offline=self.offline, registry=self.registry),
+            thresholds={spec.ref.column: spec.monitor for spec in group.features},
+            entities=entities,
+        )
+
+    def replay_requests(
+        self, *, groups: Sequence[str] | None = None, since: datetime | None = None, folder: str | Path | None = None
+    ) -> ReplayReport:
+        """Compares the answers in the request log with the point-in-time rule.
+
+        Args:
+            groups: Only the features of these groups.
+            since: Only what was served from then on (aware, or naive in UTC).
+            folder: The log's folder; that of this store by default.
+
+        Raises:
+            SettingsError: If this store keeps no request log and no folder is given.
+        """
+        from feature_store.clock import to_utc
+        from feature_store.monitoring.replay import replay_requests
+
+        if folder is None:
+            if self.request_log is None:
+                raise SettingsError(
+                    "This feature store keeps no request log: set FEATURE_STORE_REQUEST_LOG to a folder, or pass one."
+                )
+            self.request_log.flush()
+            folder = self.request_log.folder
+        return replay_requests(
+            folder,
+            catalog=self.catalog(),
+            offline=self.offline,
+            engine=self.engine,
+            groups=groups,
+            since=None if since is None else to_utc(since),
+        )
+
+    def write_snapshots(self, group: FeatureGroup) -> Iterator[WrittenSnapshot]:
+        """Brings a group's snapshots up to date: makes those that are missing or whose inputs have changed.
+
+        Args:
+            group: An applied feature group that declares `snapshot_every`.
+
+        Yields:
+            One report per snapshot, in order of time.
+
+        Raises:
+            DefinitionError: If the group declares no snapshots.
+        """
+        from feature_store.offline.snapshots import write_snapshots
+
+        record = self.registered(group)
+        return write_snapshots(self.offline, record, group.snapshot_days(self.offline.materialized(record)))
 
     def ingest(self, group: FeatureGroup, frame: Any) -> IngestReport:
         """Writes feature rows that were computed elsewhere: validate, then offline, then online.
@@ -197,21 +476,31 @@ class FeatureStore:
         """
         from feature_store.transform.ingestion import ingest
 
+        record = self.registered(group)
+        self._publish_if_needed()
         return ingest(
             group,
             frame,
-            record=self.registered(group),
+            record=record,
             offline=self.offline,
             online=self.online,
             clock=self.clock,
         )
 
-    def get_online_features(self, entity_id: str, features: Sequence[str]) -> dict[str, Any]:
+    def get_online_features(
+        self,
+        entity_id: str,
+        features: Sequence[str] | FeatureService,
+        *,
+        request_data: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """Returns what is visible now of one entity.
 
         Args:
             entity_id: The entity's id; see `Entity.entity_id`.
-            features: References (`seats`, `seats:v1`) and names of feature groups, of one entity.
+            features: References (`seats`, `seats:v1`), names of feature groups and of on-demand features, of one
+                entity; or a feature service.
+            request_data: What on-demand features need to know of the request, by name.
 
         Returns:
             Value by label, in order: the reference as given; for a group the names of its features. None where
@@ -220,35 +509,109 @@ class FeatureStore:
 
         Raises:
             UnknownFeatureError: If a feature is not registered.
-            InvalidRequestError: If the features describe several entities, or the id is malformed.
+            InvalidRequestError: If the features describe several entities, the id is malformed, or request data are
+                missing or of another type.
             OnlineStoreError: If the online store does not answer.
         """
-        return self.get_online_features_batch([entity_id], features)[0]
+        return self.online_reads.values((entity_id,), features, _one_each(request_data))[0]
 
-    def get_online_features_batch(self, entity_ids: Sequence[str], features: Sequence[str]) -> list[dict[str, Any]]:
-        """Returns what is visible now of several entities, one dict each, in order; see `get_online_features`."""
-        catalog = self.catalog()
-        selections = catalog.select(features)
-        entity = catalog.entity_of(selections)
-        for entity_id in entity_ids:
-            entity.keys_of(entity_id)
-        return self.online.read(entity_ids, selections, catalog)
+    def get_online_features_batch(
+        self,
+        entity_ids: Sequence[str],
+        features: Sequence[str] | FeatureService,
+        *,
+        request_data: Mapping[str, Sequence[Any]] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Returns what is visible now of several entities, one dict each, in order; see `get_online_features`.
+
+        Request data are one value per entity.
+        """
+        return self.online_reads.values(entity_ids, features, request_data)
+
+    def get_online_features_frame(
+        self,
+        entity_ids: Sequence[str],
+        features: Sequence[str] | FeatureService,
+        *,
+        request_data: Mapping[str, Sequence[Any]] | None = None,
+    ) -> pl.DataFrame:
+        """Returns the same as a Polars frame: one row per entity id, in order, `entity_id` and a column per label.
+
+        Columns have the types of their features, whatever is null. `.to_arrow()` gives an Arrow table without a copy,
+        `.to_numpy()` an array.
+        """
+        return self.online_reads.frame(entity_ids, features, request_data)
+
+    def get_online_statuses(
+        self, entity_ids: Sequence[str], features: Sequence[str] | FeatureService
+    ) -> list[dict[str, FeatureState]]:
+        """Returns the values with the reason for each: present, null, missing or expired, and the row's times.
+
+        Raises:
+            InvalidRequestError: If an on-demand feature is asked for: it is computed, not stored.
+        """
+        return self.online_reads.states(entity_ids, features)
+
+    async def aget_online_features(
+        self,
+        entity_id: str,
+        features: Sequence[str] | FeatureService,
+        *,
+        request_data: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Does what `get_online_features` does, without blocking the event loop."""
+        return (await self.online_reads.avalues((entity_id,), features, _one_each(request_data)))[0]
+
+    async def aget_online_features_batch(
+        self,
+        entity_ids: Sequence[str],
+        features: Sequence[str] | FeatureService,
+        *,
+        request_data: Mapping[str, Sequence[Any]] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Does what `get_online_features_batch` does, without blocking the event loop."""
+        return await self.online_reads.avalues(entity_ids, features, request_data)
+
+    async def aget_online_features_frame(
+        self,
+        entity_ids: Sequence[str],
+        features: Sequence[str] | FeatureService,
+        *,
+        request_data: Mapping[str, Sequence[Any]] | None = None,
+    ) -> pl.DataFrame:
+        """Does what `get_online_features_frame` does, without blocking the event loop."""
+        return await self.online_reads.aframe(entity_ids, features, request_data)
+
+    async def aget_online_statuses(
+        self, entity_ids: Sequence[str], features: Sequence[str] | FeatureService
+    ) -> list[dict[str, FeatureState]]:
+        """Does what `get_online_statuses` does, without blocking the event loop."""
+        return await self.online_reads.astates(entity_ids, features)
 
     def get_offline_features(
-        self, entity_ids: Sequence[str], feature_names: Sequence[str], as_of_timestamps: Sequence[datetime]
+        self,
+        entity_ids: Sequence[str],
+        feature_names: Sequence[str],
+        as_of_timestamps: Sequence[datetime],
+        *,
+        strict: bool = False,
+        progress: Progress | None = None,
     ) -> pl.DataFrame:
         """Returns what was visible of entities at given times: one row per pair, in order.
 
         Args:
             entity_ids: Entity ids, duplicates welcome.
             feature_names: References and names of feature groups, of one entity.
-            as_of_timestamps: One instant per entity id (aware, or naive in UTC).
+            as_of_timestamps: One instant per entity id (aware, or naive in UTC), none after the store's present.
+            strict: Leave out rows that were ingested after the instant: what the store could have known then.
+            progress: Told now and then how far each group is; what it raises ends the read.
 
         Returns:
             Columns `entity_id`, `as_of_timestamp` and one per feature; null where nothing was visible.
 
         Raises:
-            InvalidRequestError: If the lists differ in length, an id is malformed or an element is null.
+            InvalidRequestError: If the lists differ in length, an id is malformed, an element is null, or an instant
+                lies in the future.
             UnknownFeatureError: If a feature is not registered.
         """
         import polars as pl
@@ -266,43 +629,259 @@ class FeatureStore:
 
         keys = key_frame(entity, entity_ids)
         labels = keys.with_columns(timestamp_series("as_of_timestamp", as_of_timestamps))
-        joined = point_in_time_join(self.offline, catalog, labels, "as_of_timestamp", selections, self.engine)
+        joined = point_in_time_join(
+            self.offline,
+            catalog,
+            labels,
+            "as_of_timestamp",
+            selections,
+            self.engine,
+            strict=strict,
+            now=self.clock.now(),
+            progress=progress,
+        )
         return joined.select(
             pl.Series(ENTITY_ID, entity_ids, dtype=pl.String), "as_of_timestamp", *(item.label for item in selections)
         )
 
-    def training_set(self, labels: Any, features: Sequence[str], *, as_of: str = "event_timestamp") -> pl.DataFrame:
+    def training_set(
+        self,
+        labels: Any,
+        features: Sequence[str] | FeatureService,
+        *,
+        as_of: str = "event_timestamp",
+        strict: bool = False,
+        progress: Progress | None = None,
+    ) -> pl.DataFrame:
         """Joins to each label what was visible at its time: point-in-time correct, no value from after the label.
 
         Args:
             labels: A Polars, Arrow or pandas table: the join keys of all entities whose features are asked for, the
-                time column, and any other columns.
-            features: References and names of feature groups, of one or several entities.
-            as_of: The time column (aware, or naive in UTC).
+                time column, and any other columns. Columns of the names of request data are the request data of
+                on-demand features.
+            features: References, names of feature groups and of on-demand features, of one or several entities; or a
+                feature service.
+            as_of: The time column (aware, or naive in UTC), never after the store's present.
+            strict: Leave out rows that were ingested after the label's time: what the store could have known then.
+            progress: Told now and then how far each group is; what it raises ends the read.
 
         Returns:
             The label frame untouched, one row per row in order, and one column per feature.
 
         Raises:
-            InvalidRequestError: If a key or time is null or missing, or a label column has a feature's name.
+            InvalidRequestError: If a key or time is null or missing, a time lies in the future, or a label column has
+                a feature's name.
             UnknownFeatureError: If a feature is not registered.
         """
         from feature_store.frames import to_polars
         from feature_store.offline.point_in_time.join import point_in_time_join
 
         catalog = self.catalog()
-        selections = catalog.select(features)
-        return point_in_time_join(self.offline, catalog, to_polars(labels), as_of, selections, self.engine)
+        resolution = self.resolve(features)
+        frame = to_polars(labels)
+        joined = point_in_time_join(
+            self.offline,
+            catalog,
+            frame,
+            as_of,
+            resolution.selections,
+            self.engine,
+            strict=strict,
+            now=self.clock.now(),
+            progress=progress,
+        )
+        if not resolution.computations:
+            return joined
+        from feature_store.transform.on_demand import compute_offline
 
-    def write_training_set(self, definition: TrainingSet) -> WrittenTrainingSet:
-        """Builds a training set and keeps it as an immutable version; equal inputs give the version that exists."""
-        from feature_store.training_sets import write_training_set
+        return compute_offline(resolution, frame, joined)
 
-        return write_training_set(
-            definition,
+    def write_training_set(
+        self,
+        definition: TrainingSet,
+        span: Window | None = None,
+        *,
+        new_version: bool = False,
+        progress: Progress | None = None,
+    ) -> WrittenTrainingSet:
+        """Builds a training set and keeps it as an immutable version; equal inputs give the version that exists.
+
+        A set in partitions is built partition by partition: those that its open version lacks are added to it. Once
+        built, a partition stays as it is, whatever becomes of its inputs; the result tells which ones have changed.
+
+        Args:
+            definition: The training set.
+            span: Whole partitions; by default all whose labels are complete. Only for a set in partitions.
+            new_version: Open a new version that has all partitions of the open one as its inputs are now. Partitions
+                whose inputs are the same are taken over, not computed. Only for a set in partitions.
+            progress: Told now and then how far the build is. What it raises ends the build, and leaves nothing.
+
+        Raises:
+            UnknownFeatureError: If a feature is neither registered nor defined on demand.
+            InvalidRequestError: If the labels cannot be joined (none, nulls, in the future, wrong dtypes, clashing
+                names), or the span is not one of the set's partitions with complete labels.
+            CorruptFileError: If a file of the offline store that is needed is damaged.
+        """
+        from feature_store.training_sets.building import Builder
+
+        builder = Builder(
             catalog=self.refresh(),
             offline=self.offline,
             registry=self.registry,
             engine=self.engine,
             clock=self.clock,
+            on_demand=self._on_demand(),
+            progress=progress,
         )
+        return builder.build(definition, span, new_version=new_version)
+
+    def open_training_set(self, name: str, version: int | None = None) -> TrainingSetVersion:
+        """Returns a version of a training set that was written, the latest by default.
+
+        Raises:
+            UnknownFeatureError: If there is no such training set or version.
+            CorruptFileError: If a manifest of it is damaged.
+        """
+        from feature_store.training_sets.versions import open_version
+
+        return open_version(self.offline.root, name, version)
+
+    def rebuild_training_set(
+        self, name: str, version: int | None = None, *, definition: TrainingSet | None = None
+    ) -> RebuiltTrainingSet:
+        """Rebuilds a version from its manifest, and finds the same bytes or the input that has changed.
+
+        Files of the version that are missing or damaged are put back in place.
+
+        Args:
+            name: The training set.
+            version: Its version; None for the latest.
+            definition: Gives the labels anew, to be compared too. By default they are taken from the version's rows.
+
+        Raises:
+            UnknownFeatureError: If there is no such training set or version.
+            TrainingSetChangedError: If source files, features, times to live, on-demand code or labels have changed.
+        """
+        from feature_store.training_sets.rebuilding import Rebuilder
+
+        rebuilder = Rebuilder(self.refresh(), self.offline, self.engine, self.clock.now(), self._on_demand())
+        return rebuilder.rebuild(self.open_training_set(name, version), definition)
+
+    def verify_training_set(
+        self,
+        name: str,
+        version: int | None = None,
+        *,
+        rows: int = 1000,
+        seed: int = 0,
+        partitions: Collection[str] | None = None,
+    ) -> LeakReport:
+        """Compares sampled rows of a version with the rule of visibility, from the raw files and in plain Python.
+
+        Args:
+            name: The training set.
+            version: Its version; None for the latest.
+            rows: How many rows to sample.
+            seed: Chooses them.
+            partitions: Only rows of these partitions.
+
+        Raises:
+            UnknownFeatureError: If there is no such training set or version.
+            InvalidRequestError: If a partition is not built, or no row is asked for.
+        """
+        from feature_store.training_sets.verification import verify
+
+        found = self.open_training_set(name, version)
+        return verify(found, self.offline, rows=rows, seed=seed, partitions=partitions)
+
+    def compare_training_sets(self, before: str, after: str) -> TrainingSetDiff:
+        """Returns what differs between two versions, each written `name:vN`, or `name` for the latest.
+
+        Raises:
+            UnknownFeatureError: If there is no such training set or version.
+            InvalidRequestError: If a reference is malformed, or the rows cannot be told apart by the same columns.
+        """
+        from feature_store.training_sets.comparison import compare
+        from feature_store.training_sets.versions import parse_reference
+
+        one, other = (self.open_training_set(*parse_reference(text)) for text in (before, after))
+        return compare(one, other)
+
+    def _on_demand(self) -> Collection[OnDemandFeatures]:
+        return self.definitions.on_demand.values() if self._definitions else ()
+
+    def explain(self, entity_id: str, feature: str, at: datetime | None = None) -> Explanation:
+        """Tells why a feature has its value: the row, its file and run, the rows that lost, and what is online.
+
+        Args:
+            entity_id: The entity's id.
+            feature: One feature, `arr_delay_mean_7d` or `arr_delay_mean_7d:v1`.
+            at: The instant (aware, or naive in UTC); None for now. Only now can the online value be compared.
+
+        Raises:
+            UnknownFeatureError: If the feature is not registered.
+            InvalidRequestError: If a group is named, or the entity id is malformed.
+            CorruptFileError: If a file of the offline store is damaged.
+        """
+        from feature_store.explain import explain
+
+        return explain(
+            entity_id,
+            feature,
+            at,
+            catalog=self.catalog(),
+            offline=self.offline,
+            online=self.online,
+            clock=self.clock,
+        )
+
+    def push_online(self, group: FeatureGroup | str) -> WriteReport:
+        """Fills the online store from the offline store: the latest visible row of each entity, nothing computed.
+
+        For an online store that has lost keys, or a new one. Beside running writers it is harmless: the newest row
+        wins. Memory is bounded by one day of rows and the join keys of all visible entities.
+
+        Args:
+            group: A registered feature group, or its name.
+
+        Raises:
+            UnknownFeatureError: If the group is not registered.
+            OnlineStoreError: If the online store does not answer; pushing again completes what was cut off.
+        """
+        from feature_store.refill import push_online
+
+        self._publish_if_needed()
+        record = self.catalog().group(group) if isinstance(group, str) else self.registered(group)
+        return push_online(record, offline=self.offline, online=self.online, clock=self.clock)
+
+    def sample_online(self, group: FeatureGroup | str, *, turn: int = 0) -> OnlineSample:
+        """Looks up some entities online that must be visible now by the offline store; see `refill.sample_online`.
+
+        Args:
+            group: A registered feature group, or its name.
+            turn: Another number looks at other entities.
+
+        Raises:
+            UnknownFeatureError: If the group is not registered.
+            OnlineStoreError: If the online store does not answer.
+        """
+        from feature_store.refill import sample_online
+
+        record = self.catalog().group(group) if isinstance(group, str) else self.registered(group)
+        return sample_online(
+            record, catalog=self.catalog(), offline=self.offline, online=self.online, clock=self.clock, turn=turn
+        )
+
+
+def _one_each(request_data: Mapping[str, Any] | None) -> dict[str, list[Any]] | None:
+    return None if request_data is None else {name: [value] for name, value in request_data.items()}
+
+
+def _request_log(settings: Settings, clock: Clock) -> RequestLog | None:
+    if settings.request_log is None:
+        return None
+    from feature_store.monitoring.request_log import RequestLog
+
+    return RequestLog(
+        settings.request_log, clock, rate=settings.request_log_rate, most_bytes=settings.request_log_mb * 2**20
+    )

@@ -1,23 +1,64 @@
-"""The daily schedule: each day after midnight UTC, the day that has ended is materialized in all feature groups."""
+"""The daily schedule: each day after midnight UTC, the day that has ended is materialized in all feature groups.
+
+Days are computed as soon as the landing sensor has reported them. The schedule is the net below: it asks for what is
+not there yet, and for nothing whose events have not landed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from dagster._core.definitions.partitions.partitioned_schedule import (
-    UnresolvedPartitionedAssetScheduleDefinition,
-)
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from feature_store.coverage import has_landed
+from feature_store.definitions.group import FeatureGroup
+from feature_store.partitions import Partitioning
+from sensors.requests import REASON_TAG, busy_assets
 
 MINUTES_AFTER_MIDNIGHT = 15
 
 
-def daily_schedule(
-    job: UnresolvedAssetJobDefinition,
-) -> dg.ScheduleDefinition | UnresolvedPartitionedAssetScheduleDefinition:
+def daily_schedule(job: UnresolvedAssetJobDefinition, groups: Sequence[FeatureGroup]) -> dg.ScheduleDefinition:
     """Returns the schedule of the feature job, some minutes after midnight so that the last events have landed."""
-    return dg.build_schedule_from_partitioned_job(
-        job,
+
+    @dg.schedule(
         name="daily_features",
-        description="Materializes the UTC day that has ended, in all feature groups.",
-        hour_of_day=0,
-        minute_of_hour=MINUTES_AFTER_MIDNIGHT,
+        description="Materializes the UTC day that has ended, in the feature groups that do not have it yet.",
+        job=job,
+        cron_schedule=f"{MINUTES_AFTER_MIDNIGHT} 0 * * *",
+        execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+    def ask(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        tick = context.scheduled_execution_time.astimezone(UTC)
+        midnight = datetime(tick.year, tick.month, tick.day, tzinfo=UTC)
+        window = Partitioning.DAILY.window(Partitioning.DAILY.key(midnight - timedelta(days=1)))
+        key = Partitioning.DAILY.key(window.start)
+        due = [group for group in groups if group.start <= window.start and (not group.end or window.end <= group.end)]
+        busy = busy_assets(context.instance, {job.name})
+        open_groups = [] if busy is None else [group for group in due if group.name not in busy]
+        wanted = [group for group in open_groups if not _is_materialized(context.instance, group, key)]
+        ready = [group.name for group in wanted if has_landed(group, window)]
+        if ready:
+            return dg.RunRequest(
+                run_key=key,
+                partition_key=key,
+                asset_selection=[dg.AssetKey(name) for name in ready],
+                tags={REASON_TAG: "schedule: the day that has ended"},
+            )
+        if wanted:
+            late = ", ".join(group.source.name for group in wanted)
+            return dg.SkipReason(f"{key} has not landed in {late}: it is computed once it has.")
+        return dg.SkipReason(f"{key} is there already, or being worked on, in all feature groups.")
+
+    return ask
+
+
+def _is_materialized(instance: dg.DagsterInstance, group: FeatureGroup, key: str) -> bool:
+    return bool(
+        instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=dg.AssetKey(group.name), asset_partitions=[key]), limit=1
+        ).records
     )

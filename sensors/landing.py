@@ -2,8 +2,14 @@
 
 What it compares with is Dagster's own record of each day, not a cursor: after a restart, or a day without a daemon, it
 reports what is new and nothing twice. The automation conditions of the feature groups do the rest.
+
+Files seldom change alone. Days are reported together once nothing more has changed for one tick, so that a storm of
+late files makes one backfill; the cursor holds what is being waited for, and losing it costs one tick.
 """
 
+from __future__ import annotations
+
+import json
 from collections.abc import Iterator, Sequence
 from datetime import date
 
@@ -12,9 +18,14 @@ from dagster import AssetMaterialization, DagsterEventType, DagsterInstance
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from feature_store.definitions.source import Source
+from sensors.requests import digest
 
-INTERVAL_SECONDS = 60
+INTERVAL_SECONDS = 30
 MOST_EVENTS_A_TICK = 2000
+MOST_TICKS_WAITED = 10
+"""A source whose files never come to rest is reported after this many ticks."""
+
+_AT_REST = json.dumps(["", 0])
 
 
 def landed_events(instance: DagsterInstance, source: Source, days: Sequence[date]) -> Iterator[AssetMaterialization]:
@@ -36,21 +47,30 @@ def landed_events(instance: DagsterInstance, source: Source, days: Sequence[date
             yield AssetMaterialization(asset_key=key, partition=partition, tags={DATA_VERSION_TAG: fingerprint})
 
 
-def landing_sensor(sources: Sequence[Source]) -> dg.SensorDefinition:
+def landing_sensor(sources: Sequence[Source], *, interval_seconds: int = INTERVAL_SECONDS) -> dg.SensorDefinition:
     """Returns the sensor over all sources."""
 
     @dg.sensor(
         name="landing_sensor",
-        description="Reports source days that have landed or changed; what reads them is then recomputed.",
-        minimum_interval_seconds=INTERVAL_SECONDS,
+        description=(
+            "Reports source days that have landed or changed, together, once no more of them do; what reads them is "
+            "then recomputed as one backfill."
+        ),
+        minimum_interval_seconds=interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         events = [
             event for source in sources for event in landed_events(context.instance, source, list(source.landed_days()))
-        ][:MOST_EVENTS_A_TICK]
+        ]
         if not events:
+            context.update_cursor(_AT_REST)
             return dg.SkipReason("No source day has landed or changed.")
-        return dg.SensorResult(asset_events=events)
+        seen = digest([[event.asset_key.to_user_string(), event.partition, event.tags] for event in events])
+        before, ticks = json.loads(context.cursor or _AT_REST)
+        if before != seen and ticks < MOST_TICKS_WAITED:
+            context.update_cursor(json.dumps([seen, ticks + 1]))
+            return dg.SkipReason(f"{len(events)} source day(s) have landed or changed; waiting whether more do.")
+        return dg.SensorResult(asset_events=events[:MOST_EVENTS_A_TICK], cursor=_AT_REST)
 
     return sense

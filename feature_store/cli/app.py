@@ -9,9 +9,13 @@ import click
 from feature_store.cli.catalog import apply, list_registered, retire, show
 from feature_store.cli.conformance import test
 from feature_store.cli.doctor import doctor
+from feature_store.cli.explain import explain
+from feature_store.cli.monitoring import monitor
 from feature_store.cli.reading import get, history
 from feature_store.cli.server import redis
-from feature_store.cli.writing import materialize, training_set
+from feature_store.cli.serving import serve
+from feature_store.cli.training_sets import training_set
+from feature_store.cli.writing import materialize
 from feature_store.errors import FeatureStoreError
 
 
@@ -48,8 +52,11 @@ for _command in (
     retire,
     get,
     history,
+    explain,
     materialize,
     training_set,
+    serve,
+    monitor,
     test,
     doctor,
     redis,

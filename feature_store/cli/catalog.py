@@ -208,7 +208,7 @@ def retire(reference: str, *, yes: bool) -> None:
     if not yes:
         click.confirm(f"Retire {reference} for good?", abort=True, err=True)
     with open_store() as store:
-        store.registry.retire(FeatureRef(name, version))
+        store.retire(FeatureRef(name, version))
     click.echo(f"{reference} is retired.")
 
 

@@ -1,4 +1,4 @@
-"""Commands that write: materialize, training-set."""
+"""The command that computes features: materialize."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from feature_store.cli.context import definitions_option, load, open_store
-from feature_store.cli.output import examples, hint, print_properties, print_table, progress_bar
+from feature_store.cli.output import examples, hint, print_table, progress_bar
 from feature_store.cli.ranges import chosen_span, range_options
 
 if TYPE_CHECKING:
@@ -101,32 +101,3 @@ def _materialize(store: FeatureStore, group: FeatureGroup, span: Window) -> _Sum
             if bar.disable:
                 hint(f"{group.name}: {summary.partitions} of {total} partitions, through {summary.last}")
     return summary
-
-
-@click.command(name="training-set", epilog=examples("feature-store training-set departure_delays"))
-@click.argument("name")
-@definitions_option
-def training_set(name: str, definitions: str | None) -> None:
-    """Build a training set as a new version.
-
-    Each label sees what was visible at its time. Equal inputs give the version that exists.
-    """
-    definition = load(definitions).training_set(name)
-    with open_store() as store:
-        written = store.write_training_set(definition)
-    print_properties(
-        "training set",
-        [
-            ("name", written.name),
-            ("version", written.version),
-            ("outcome", "created" if written.created else "exists: equal inputs"),
-            ("path", str(written.path)),
-            ("rows", written.rows),
-            ("columns", len(written.columns)),
-            ("features", ", ".join(str(feature) for feature in written.features)),
-        ],
-    )
-    preview = written.scan().head(5).collect()
-    # One line per column: a training set has more columns than a terminal is wide.
-    columns = [f"row {number}" for number in range(1, preview.height + 1)]
-    print_table(["column", *columns], [(series.name, *series.to_list()) for series in preview], title="First rows")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from feature_store.clock import to_utc
@@ -16,7 +16,7 @@ from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT, RESERV
 from feature_store.definitions.schema import DEFAULT_TTL, FeatureSchema, FeatureSpec
 from feature_store.definitions.source import Source
 from feature_store.errors import DefinitionError
-from feature_store.partitions import Partitioning
+from feature_store.partitions import Partitioning, Window
 
 if TYPE_CHECKING:
     import polars as pl
@@ -45,6 +45,10 @@ class FeatureGroup:
         default_ttl: Time to live of features that declare none.
         online_layout: `feature` (one key per feature) or `row` (one value per entity and group).
         min_rows: Rows below which a partition fails its row-count check.
+        freshness: How old the newest event of the group may be before it counts as stale: the time that a partition
+            covers, and what its source and its computation may take. None where nothing is promised.
+        snapshot_every: Keep a snapshot of the latest row per entity at each multiple of this span, counted from
+            `start`, in whole days; None for no snapshots.
         tags: Free key-value pairs for the catalog.
     """
 
@@ -62,6 +66,8 @@ class FeatureGroup:
     default_ttl: timedelta = DEFAULT_TTL
     online_layout: OnlineLayout = "feature"
     min_rows: int = 1
+    freshness: timedelta | None = None
+    snapshot_every: timedelta | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -70,6 +76,14 @@ class FeatureGroup:
             raise DefinitionError(f"{self.name!r} is a name of the store itself and cannot name a feature group.")
         if self.lookback < timedelta(0):
             raise DefinitionError(f"Feature group {self.name!r}: lookback must not be negative, got {self.lookback}.")
+        if self.freshness is not None and self.freshness < timedelta(seconds=1):
+            raise DefinitionError(f"Feature group {self.name!r}: freshness is at least a second, got {self.freshness}.")
+        if self.snapshot_every is not None and (
+            self.snapshot_every < timedelta(days=1) or self.snapshot_every % timedelta(days=1)
+        ):
+            raise DefinitionError(
+                f"Feature group {self.name!r}: snapshot_every is whole days, at least one, got {self.snapshot_every}."
+            )
         if not self.owner:
             raise DefinitionError(f"Feature group {self.name!r} has no owner: name a team or an e-mail address.")
         names = [spec.ref.name for spec in self.features]
@@ -89,6 +103,22 @@ class FeatureGroup:
     def columns(self) -> list[str]:
         """Columns of a feature row, in the order of the offline store's files."""
         return [*self.entity.join_keys, EVENT_TIMESTAMP, *(spec.ref.column for spec in self.features), INGESTED_AT]
+
+    def snapshot_days(self, materialized: Sequence[Window]) -> list[date]:
+        """Returns the UTC days at whose start a snapshot is due, given the partitions that are materialized.
+
+        Raises:
+            DefinitionError: If the group declares no snapshots.
+        """
+        if self.snapshot_every is None:
+            raise DefinitionError(
+                f"Feature group {self.name!r} keeps no snapshots: declare snapshot_every=timedelta(days=7), say."
+            )
+        if not materialized:
+            return []
+        last = materialized[-1].end
+        due = int((last - self.start) / self.snapshot_every)
+        return [(self.start + number * self.snapshot_every).date() for number in range(1, due + 1)]
 
     @property
     def code_version(self) -> str:
@@ -116,6 +146,8 @@ def feature_group(
     ttl: timedelta = DEFAULT_TTL,
     online_layout: OnlineLayout = "feature",
     min_rows: int = 1,
+    freshness: timedelta | None = None,
+    snapshot_every: timedelta | None = None,
     tags: Mapping[str, str] | None = None,
     name: str | None = None,
 ) -> Callable[[Transform], FeatureGroup]:
@@ -141,6 +173,8 @@ def feature_group(
             default_ttl=ttl,
             online_layout=online_layout,
             min_rows=min_rows,
+            freshness=freshness,
+            snapshot_every=snapshot_every,
             tags=dict(tags or {}),
         )
 

@@ -6,18 +6,25 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
+from typing import TypeVar
 
+from feature_store.definitions.feature_service import FeatureService
 from feature_store.definitions.group import FeatureGroup
+from feature_store.definitions.on_demand import OnDemandFeatures
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.errors import DefinitionError, SettingsError, UnknownFeatureError, did_you_mean
+
+_Definition = TypeVar("_Definition", FeatureGroup, TrainingSet, OnDemandFeatures, FeatureService)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedDefinitions:
-    """The feature groups and training sets of a module, by name."""
+    """The feature groups, training sets, on-demand features and feature services of a module, by name."""
 
     groups: Mapping[str, FeatureGroup]
     training_sets: Mapping[str, TrainingSet]
+    on_demand: Mapping[str, OnDemandFeatures]
+    services: Mapping[str, FeatureService]
 
     def group(self, name: str) -> FeatureGroup:
         """Returns a feature group by name.
@@ -25,12 +32,7 @@ class LoadedDefinitions:
         Raises:
             UnknownFeatureError: If the module defines none of that name.
         """
-        try:
-            return self.groups[name]
-        except KeyError:
-            raise UnknownFeatureError(
-                f"No feature group {name!r} is defined. {did_you_mean(name, self.groups)}"
-            ) from None
+        return _named(self.groups, name, "feature group")
 
     def training_set(self, name: str) -> TrainingSet:
         """Returns a training set by name.
@@ -38,23 +40,26 @@ class LoadedDefinitions:
         Raises:
             UnknownFeatureError: If the module defines none of that name.
         """
-        try:
-            return self.training_sets[name]
-        except KeyError:
-            raise UnknownFeatureError(
-                f"No training set {name!r} is defined. {did_you_mean(name, self.training_sets)}"
-            ) from None
+        return _named(self.training_sets, name, "training set")
+
+    def service(self, name: str) -> FeatureService:
+        """Returns a feature service by name.
+
+        Raises:
+            UnknownFeatureError: If the module defines none of that name.
+        """
+        return _named(self.services, name, "feature service")
 
 
 def load_definitions(module: str | ModuleType | None) -> LoadedDefinitions:
-    """Returns all feature groups and training sets among a module's attributes, sorted by name.
+    """Returns all definitions among a module's attributes, sorted by name.
 
     Args:
         module: A module or its dotted name, for instance `feature_assets.flights`.
 
     Raises:
         SettingsError: If no module is named, or it cannot be imported.
-        DefinitionError: If it defines two groups or two training sets of one name.
+        DefinitionError: If it defines two things of one kind and name, or a feature both stored and on demand.
     """
     if not module:
         raise SettingsError(
@@ -69,12 +74,38 @@ def load_definitions(module: str | ModuleType | None) -> LoadedDefinitions:
                 f"The definitions module {module!r} cannot be imported: {error}. Run from the project's folder, or "
                 "correct FEATURE_STORE_DEFINITIONS."
             ) from error
-    groups: dict[str, FeatureGroup] = {}
-    training_sets: dict[str, TrainingSet] = {}
+    loaded = LoadedDefinitions(
+        groups=_of_kind(module, FeatureGroup, "feature groups"),
+        training_sets=_of_kind(module, TrainingSet, "training sets"),
+        on_demand=_of_kind(module, OnDemandFeatures, "groups of on-demand features"),
+        services=_of_kind(module, FeatureService, "feature services"),
+    )
+    _refuse_shared_names(module.__name__, loaded)
+    return loaded
+
+
+def _of_kind(module: ModuleType, kind: type[_Definition], plural: str) -> dict[str, _Definition]:
+    found: dict[str, _Definition] = {}
     for value in vars(module).values():
-        if isinstance(value, FeatureGroup):
-            if groups.setdefault(value.name, value) is not value:
-                raise DefinitionError(f"{module.__name__} defines two feature groups named {value.name!r}.")
-        elif isinstance(value, TrainingSet) and training_sets.setdefault(value.name, value) is not value:
-            raise DefinitionError(f"{module.__name__} defines two training sets named {value.name!r}.")
-    return LoadedDefinitions(dict(sorted(groups.items())), dict(sorted(training_sets.items())))
+        if isinstance(value, kind) and found.setdefault(value.name, value) is not value:
+            raise DefinitionError(f"{module.__name__} defines two {plural} named {value.name!r}.")
+    return dict(sorted(found.items()))
+
+
+def _refuse_shared_names(module: str, loaded: LoadedDefinitions) -> None:
+    stored = {name for group in loaded.groups.values() for name in (group.name, *(s.ref.name for s in group.features))}
+    taken: dict[str, str] = {}
+    for functions in loaded.on_demand.values():
+        for name in {functions.name, *(spec.ref.name for spec in functions.features)}:
+            if name in stored or taken.setdefault(name, functions.name) != functions.name:
+                raise DefinitionError(
+                    f"{module}: {name!r} of the on-demand features {functions.name!r} is the name of something else "
+                    "that can be asked for. Rename one of them."
+                )
+
+
+def _named(known: Mapping[str, _Definition], name: str, what: str) -> _Definition:
+    try:
+        return known[name]
+    except KeyError:
+        raise UnknownFeatureError(f"No {what} {name!r} is defined. {did_you_mean(name, known)}") from None

@@ -20,8 +20,8 @@ ENTITY_ID = "entity_id"
 RESERVED_COLUMNS = frozenset({EVENT_TIMESTAMP, INGESTED_AT, ENTITY_ID, "date"})
 
 
-RESERVED_GROUPS = frozenset({"feature_value", "training_sets"})
-"""The view over all values, and the folder of training sets, lie where a group of these names would."""
+RESERVED_GROUPS = frozenset({"feature_value", "snapshots", "training_sets"})
+"""The view over all values, and the folders of snapshots and training sets, lie where groups so named would."""
 
 
 def check_name(name: str, what: str) -> str:

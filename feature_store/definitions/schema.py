@@ -17,6 +17,7 @@ import polars as pl
 from pandera.polars import DataFrameModel
 
 from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, TIMESTAMP, Dtype, embedding
+from feature_store.definitions.monitor import Monitor
 from feature_store.definitions.names import FeatureRef
 from feature_store.errors import DefinitionError
 
@@ -44,6 +45,7 @@ class FeatureSpec:
         ttl: Time to live: how long after its event a value may be used.
         tags: Free key-value pairs for the catalog.
         max_null_rate: Share of nulls in a partition above which the null-rate check fails, 0 to 1.
+        monitor: Thresholds of its checks.
     """
 
     ref: FeatureRef
@@ -52,6 +54,7 @@ class FeatureSpec:
     ttl: timedelta
     tags: Mapping[str, str] = field(default_factory=dict)
     max_null_rate: float = 1.0
+    monitor: Monitor = field(default_factory=Monitor)
 
 
 def feature(
@@ -67,6 +70,7 @@ def feature(
     isin: Sequence[Any] | None = None,
     tags: Mapping[str, str] | None = None,
     max_null_rate: float | None = None,
+    monitor: Monitor | None = None,
 ) -> Any:
     """Declares one feature in a `FeatureSchema`.
 
@@ -85,6 +89,7 @@ def feature(
         tags: Free key-value pairs for the catalog.
         max_null_rate: Share of nulls in a partition above which the null-rate check fails, 0 to 1. By default
             1 for nullable features and 0 for others.
+        monitor: Thresholds of the checks that compare partitions; `Monitor()` where it is None.
     """
     return pa.Field(
         nullable=nullable,
@@ -101,6 +106,7 @@ def feature(
                 "ttl": ttl,
                 "tags": dict(tags or {}),
                 "max_null_rate": max_null_rate if max_null_rate is not None else float(nullable),
+                "monitor": monitor or Monitor(),
             }
         },
     )
@@ -139,6 +145,7 @@ class FeatureSchema(DataFrameModel):
                     ttl=ttl,
                     tags=declared["tags"],
                     max_null_rate=declared["max_null_rate"],
+                    monitor=declared["monitor"],
                 )
             )
         return tuple(specs)

@@ -1,58 +1,245 @@
-"""Checks of a partition: pure judgements of a profile, named as they appear in the Dagster UI."""
+"""The checks of a group's partitions: pure judgements of profiles, named as they appear in the Dagster UI.
+
+What is compared with what is decided in `watchers`; reading profiles and baselines does not belong here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from math import exp, log, log1p, sqrt
 
 from feature_store.definitions.group import FeatureGroup
+from feature_store.definitions.schema import FeatureSpec
+from feature_store.monitoring.expectation import Series
+from feature_store.monitoring.findings import CheckResult, Finding
+from feature_store.monitoring.histogram import histogram
 from feature_store.monitoring.profile import PartitionProfile
+from feature_store.monitoring.reference import FIRST_SEASONS, Baseline, first_weeks
+from feature_store.monitoring.watchers import LEAST_VALUES, SCALE_FACTOR, NullWatcher, Seen, Watcher, watcher
+from feature_store.partitions import Window
 
 SCHEMA = "schema"
 NULL_RATE = "null_rate"
 ROW_COUNT = "row_count"
+DRIFT = "drift"
 
 DESCRIPTIONS: Mapping[str, str] = {
     SCHEMA: "Every row has the declared columns, dtypes, keys and ranges. Rows that break it are never written.",
-    NULL_RATE: "No feature has a greater share of nulls than its schema allows (max_null_rate).",
-    ROW_COUNT: "The partition has rows.",
+    NULL_RATE: "No feature has more nulls than its schema allows, or a spike of them against baseline and forecast.",
+    ROW_COUNT: "The partition has the rows that its group declares, and about as many as those before foretell.",
+    DRIFT: "No feature is stuck, or has another scale, mean or distribution than the partitions before foretell.",
 }
 
+ROWS_Z = 6.0
+"""Forecast errors by which a number of rows must be off to be a finding."""
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """The outcome of one check on one partition.
+_MOST_PLOTTED = 1000.0
 
-    Attributes:
-        name: The check's name.
-        passed: Whether it passed.
-        summary: One sentence with the numbers.
-        numbers: Numbers to plot, by name.
+MOST_REMEMBERED = 56
+"""Partitions before a run that are read back, so that its first partition has a forecast."""
+
+
+class PartitionMonitor:
+    """Judges a group's partitions in order of time.
+
+    Args:
+        group: The feature group.
+        baselines: Baseline by feature column, of training sets. Features without one are compared with the group's
+            own first weeks.
+        first: Profiles of the group's first partitions after its first look-back, for those; as many as exist of the
+            first `FIRST_SEASONS` seasons.
     """
 
-    name: str
-    passed: bool
-    summary: str
-    numbers: Mapping[str, float] = field(default_factory=dict)
+    def __init__(
+        self, group: FeatureGroup, baselines: Mapping[str, Baseline], first: Sequence[PartitionProfile] = ()
+    ) -> None:
+        self._group = group
+        self._season = season_of(group)
+        self._trained = baselines
+        self._first = list(first)
+        # Until the look-back is full, rows lack a part of their past: such partitions are like no other.
+        self._warm = group.start + group.lookback
+        self._next: datetime | None = None
+        self._rows = Series(self._season)
+        self._features: dict[str, _Feature] = {}
+        self._waiting: deque[PartitionProfile] = deque(maxlen=MOST_REMEMBERED)
+
+    def learn(self, history: Sequence[tuple[Window, PartitionProfile]]) -> None:
+        """Takes in the partitions before the first one to judge, in order of time."""
+        for window, profile in history:
+            self._judge(window, profile)
+
+    def judge(self, partitions: Sequence[tuple[Window, PartitionProfile]]) -> list[list[CheckResult]]:
+        """Judges the next partitions, whose rows have passed validation, and learns from each what is sound.
+
+        Args:
+            partitions: In order of time, later than those before. A group without a baseline of its own takes as many
+                of them into it as its first weeks have.
+
+        Returns:
+            For each partition one result per check, in the order of `DESCRIPTIONS`.
+        """
+        wanted = FIRST_SEASONS * self._season - len(self._first)
+        warm = [profile for window, profile in partitions if window.start >= self._warm and profile.rows]
+        self._first += warm[: max(wanted, 0)]
+        return [self._judge(window, profile) for window, profile in partitions]
+
+    def _judge(self, window: Window, profile: PartitionProfile) -> list[CheckResult]:
+        warm = window.start >= self._warm
+        if warm:
+            self._pass_over_gaps(window)
+            self._establish(profile)
+        seen = {spec.ref.column: self._see(spec, profile) for spec in self._group.features} if warm else {}
+        return [
+            CheckResult(SCHEMA, passed=True, summary=f"{profile.rows:,} rows satisfy {self._group.schema.__name__}."),
+            self._null_rate(profile, seen),
+            self._row_count(profile, warm=warm),
+            self._drift(profile, seen, warm=warm),
+        ]
+
+    def _pass_over_gaps(self, window: Window) -> None:
+        length = self._group.partitioning.length
+        missing = 0 if self._next is None else min((window.start - self._next) // length, MOST_REMEMBERED)
+        for _ in range(missing):
+            self._rows.push(None)
+            for feature in self._features.values():
+                feature.skip()
+        self._next = window.end
+
+    def _establish(self, profile: PartitionProfile) -> None:
+        """Gives every feature a baseline as soon as there is one, and shows it the partitions that came before."""
+        if len(self._features) == len(self._group.features):
+            return
+        own = first_weeks(self._first, self._season)
+        for spec in self._group.features:
+            column = spec.ref.column
+            baseline = self._trained.get(column) or own.get(column)
+            if column not in self._features and baseline is not None:
+                feature = self._features[column] = _Feature(spec, baseline, self._season)
+                for past in self._waiting:
+                    feature.see(past)
+        self._waiting.append(profile)
+
+    def _see(self, spec: FeatureSpec, profile: PartitionProfile) -> tuple[Finding | None, Seen]:
+        feature = self._features.get(spec.ref.column)
+        return (None, Seen()) if feature is None else feature.see(profile)
+
+    def _null_rate(self, profile: PartitionProfile, seen: Mapping[str, tuple[Finding | None, Seen]]) -> CheckResult:
+        rates = {column: feature.null_rate for column, feature in profile.features.items()}
+        findings = []
+        for spec in self._group.features:
+            column = spec.ref.column
+            if column not in rates:  # a partition from before the feature was added
+                continue
+            if rates[column] > spec.max_null_rate:
+                text = f"{column}: {rates[column]:.1%} are null, {spec.max_null_rate:.1%} allowed"
+                findings.append(Finding("nulls", "alert", text, column))
+            elif (spike := seen.get(column, (None, None))[0]) is not None:
+                findings.append(spike)
+        numbers = {f"null_rate/{column}": rate for column, rate in rates.items()}
+        calm = f"Greatest null rate {max(rates.values(), default=0.0):.1%}."
+        return _result(NULL_RATE, findings, calm, numbers)
+
+    def _row_count(self, profile: PartitionProfile, *, warm: bool) -> CheckResult:
+        group = self._group
+        numbers: dict[str, float] = {"rows": profile.rows, "entities": profile.entities}
+        calm = f"{profile.rows:,} rows of {profile.entities:,} entities; at least {group.min_rows:,} rows expected."
+        findings = []
+        if profile.rows < group.min_rows:
+            text = f"{profile.rows:,} rows, at least {group.min_rows:,} expected"
+            findings.append(Finding("rows", "alert", text))
+        forecast = self._rows.forecast() if warm else None
+        if forecast is not None and (expected := exp(forecast.value) - 1) >= LEAST_VALUES:
+            numbers["expected_rows"] = round(expected)
+            change = log1p(profile.rows) - forecast.value
+            z = change / sqrt(forecast.spread**2 + 1 / expected)
+            if abs(change) >= log(SCALE_FACTOR) and abs(z) > ROWS_Z and not findings:
+                text = f"{profile.rows:,} rows, about {expected:,.0f} expected (z = {z:.1f})"
+                findings.append(Finding("rows", "alert", text))
+            calm = f"{profile.rows:,} rows of {profile.entities:,} entities; about {expected:,.0f} rows expected."
+        if warm:
+            self._rows.push(log1p(profile.rows), failed=bool(findings))
+        return _result(ROW_COUNT, findings, calm, numbers)
+
+    def _drift(
+        self, profile: PartitionProfile, seen: Mapping[str, tuple[Finding | None, Seen]], *, warm: bool
+    ) -> CheckResult:
+        numbers = {
+            f"{name}/{column}": _plottable(value)
+            for column, (_, each) in seen.items()
+            for name, value in each.numbers.items()
+        }
+        findings = [each.finding for _, each in seen.values() if each.finding is not None]
+        findings.sort(key=lambda finding: finding.level)
+        if not warm:
+            calm = "Not judged: the group's first look-back is not full yet."
+        elif not profile.rows:
+            calm = "Not judged: no rows."
+        elif not self._features:
+            calm = "Not judged: there is no baseline yet."
+        else:
+            calm = "No feature has changed beyond what the partitions before foretell."
+        return _result(DRIFT, findings, calm, numbers, self._picture(findings, seen))
+
+    def _picture(self, findings: Sequence[Finding], seen: Mapping[str, tuple[Finding | None, Seen]]) -> str | None:
+        """Returns the histogram of the first finding's feature, else of the one that is farthest from its baseline."""
+        drawn = {column: each for column, (_, each) in seen.items() if each.current}
+        chosen = next((finding.feature for finding in findings if finding.feature in drawn), None)
+        if chosen is None:
+            chosen = max(drawn, key=lambda column: drawn[column].numbers["psi"], default=None)
+        if chosen is None:
+            return None
+        return histogram(drawn[chosen].current, self._features[chosen].bins)
 
 
-def check_null_rate(group: FeatureGroup, profile: PartitionProfile) -> CheckResult:
-    """Compares each feature's share of nulls with the `max_null_rate` of its schema."""
-    rates = {column: feature.null_rate for column, feature in profile.features.items()}
-    limits = {spec.ref.column: spec.max_null_rate for spec in group.features}
-    over = [f"{column} {rates[column]:.1%} > {limit:.1%}" for column, limit in limits.items() if rates[column] > limit]
-    summary = f"Too many nulls: {'; '.join(over)}." if over else f"Greatest null rate {max(rates.values()):.1%}."
-    return CheckResult(NULL_RATE, not over, summary, {f"null_rate/{column}": rate for column, rate in rates.items()})
+def season_of(group: FeatureGroup) -> int:
+    """Returns after how many partitions a group's series repeat: a week of days, a day of hours."""
+    return 7 if group.partitioning.length.days else 24
 
 
-def check_row_count(group: FeatureGroup, profile: PartitionProfile) -> CheckResult:
-    """Passes when the partition has at least the rows that its group expects."""
-    passed = profile.rows >= group.min_rows
-    summary = f"{profile.rows:,} rows of {profile.entities:,} entities; at least {group.min_rows:,} rows expected."
-    return CheckResult(ROW_COUNT, passed, summary, {"rows": profile.rows, "entities": profile.entities})
+class _Feature:
+    """One feature's watchers.
+
+    Attributes:
+        bins: The baseline's counts, for pictures.
+    """
+
+    def __init__(self, spec: FeatureSpec, baseline: Baseline, season: int) -> None:
+        column, profile = spec.ref.column, baseline.profile
+        self._column = column
+        counted = profile["categories"].values() if "categories" in profile else ()
+        self.bins: list[float] = list(profile.get("counts") or [*counted, profile.get("other", 0)])
+        self._nulls = NullWatcher(column, spec.monitor, profile, season) if profile["n"] else None
+        self._values: Watcher | None = watcher(column, spec.dtype, spec.monitor, profile, season)
+
+    def see(self, profile: PartitionProfile) -> tuple[Finding | None, Seen]:
+        own = profile.features.get(self._column)
+        if own is None or not own.rows:
+            self.skip()
+            return None, Seen()
+        spike = self._nulls.see(own, profile.entities) if self._nulls else None
+        seen = self._values.see(own, profile.entities, profile.followers) if self._values else Seen()
+        return spike, seen
+
+    def skip(self) -> None:
+        if self._nulls:
+            self._nulls.skip()
+        if self._values:
+            self._values.skip()
 
 
-def check_partition(group: FeatureGroup, profile: PartitionProfile) -> list[CheckResult]:
-    """Judges one partition whose rows have passed validation: one result per check, in the order of `DESCRIPTIONS`."""
-    valid = CheckResult(SCHEMA, passed=True, summary=f"{profile.rows:,} rows satisfy {group.schema.__name__}.")
-    return [valid, check_null_rate(group, profile), check_row_count(group, profile)]
+def _result(
+    name: str,
+    findings: Sequence[Finding],
+    calm: str,
+    numbers: Mapping[str, float],
+    picture: str | None = None,
+) -> CheckResult:
+    summary = f"{'; '.join(finding.text for finding in findings)}." if findings else calm
+    return CheckResult(name, not findings, summary, numbers, tuple(findings), picture)
+
+
+def _plottable(value: float) -> float:
+    return max(-_MOST_PLOTTED, min(value, _MOST_PLOTTED))

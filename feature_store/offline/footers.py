@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from feature_store.catalog import Group
 from feature_store.clock import to_utc
@@ -21,6 +24,7 @@ from feature_store.offline.layout import PartitionFile
 from feature_store.offline.rows import row_schema
 
 _FOOTERS_KEPT = 16_384
+_SCHEMAS_KEPT = 1_024
 
 
 def file_metadata(path: Path) -> dict[str, str]:
@@ -63,14 +67,28 @@ def present_columns(group: Group, files: Sequence[PartitionFile]) -> list[frozen
     optional = {feature.ref.column for feature in group.features}
     present = []
     for file in files:
-        found = _schema(group, file)
+        found = _footer(group, file).schema
         for column, dtype in expected.items():
             if column not in found and column not in optional:
-                raise _corrupt(group, file, f"it has no column {column!r}")
+                raise corrupt_file(group, file, f"it has no column {column!r}")
             if column in found and found[column] != dtype:
-                raise _corrupt(group, file, f"column {column!r} holds {found[column]}, not {dtype}")
+                raise corrupt_file(group, file, f"column {column!r} holds {found[column]}, not {dtype}")
         present.append(frozenset(expected).intersection(found))
     return present
+
+
+def row_counts(group: Group, files: Sequence[PartitionFile]) -> list[int]:
+    """Returns how many rows each file has.
+
+    Raises:
+        CorruptFileError: If a file is no whole Parquet file.
+    """
+    return [_footer(group, file).rows for file in files]
+
+
+def corrupt_file(group: Group, file: PartitionFile, reason: str) -> CorruptFileError:
+    """Returns the error of a file that is not what its place says, with the remedy."""
+    return CorruptFileError(f"{file.path} is not a file of feature group {group.name!r}: {reason}. {file.remedy()}")
 
 
 @contextmanager
@@ -90,30 +108,38 @@ def naming_corrupt_files(group: Group, files: Sequence[PartitionFile]) -> Iterat
                 for _ in pl.scan_parquet(file.path, glob=False, hive_partitioning=False).collect_batches():
                     pass
             except (OSError, pl.exceptions.PolarsError) as error:
-                raise _corrupt(group, file, _first_line(error)) from error
+                raise corrupt_file(group, file, _first_line(error)) from error
         raise
 
 
-def _schema(group: Group, file: PartitionFile) -> Mapping[str, pl.DataType]:
+@dataclass(frozen=True, slots=True)
+class _Footer:
+    schema: Mapping[str, pl.DataType]
+    rows: int
+
+
+def _footer(group: Group, file: PartitionFile) -> _Footer:
     try:
         stat = file.path.stat()
-        return _cached_schema(file.path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        return _cached_footer(file.path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
     except FileNotFoundError:
         raise
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, pl.exceptions.PolarsError, pa.ArrowInvalid) as error:
         reason = "it is empty" if file.size == 0 else _first_line(error)
-        raise _corrupt(group, file, reason) from error
+        raise corrupt_file(group, file, reason) from error
 
 
 @lru_cache(maxsize=_FOOTERS_KEPT)
-def _cached_schema(path: Path, inode: int, modified_ns: int, size: int) -> Mapping[str, pl.DataType]:
+def _cached_footer(path: Path, inode: int, modified_ns: int, size: int) -> _Footer:
     # A replaced file has another inode: what identifies its content is in the arguments, and so in the cache's key.
     del inode, modified_ns, size
-    return pl.scan_parquet(path, glob=False, hive_partitioning=False).collect_schema()
+    metadata = pq.read_metadata(path)
+    return _Footer(_polars_schema(metadata.schema.to_arrow_schema().remove_metadata()), metadata.num_rows)
 
 
-def _corrupt(group: Group, file: PartitionFile, reason: str) -> CorruptFileError:
-    return CorruptFileError(f"{file.path} is not a file of feature group {group.name!r}: {reason}. {file.remedy()}")
+@lru_cache(maxsize=_SCHEMAS_KEPT)
+def _polars_schema(schema: pa.Schema) -> Mapping[str, pl.DataType]:
+    return pl.Schema(schema)
 
 
 def _first_line(error: Exception) -> str:

@@ -30,12 +30,14 @@ class PartitionFile:
         name: File name: the writer's name and `.parquet`.
         path: Where it lies.
         size: Bytes.
+        modified_ns: When it was put in place, nanoseconds since 1970 by the file system.
     """
 
     date: date
     name: str
     path: Path
     size: int
+    modified_ns: int
 
     @property
     def writer(self) -> str:
@@ -132,16 +134,16 @@ def list_files(root: Path, group: str, window: Window | None = None) -> Iterator
         for path in folder.iterdir():
             if path.name.startswith(".") or path.suffix != SUFFIX:
                 continue
-            file = PartitionFile(day, path.name, path, path.stat().st_size)
+            file = file_at(path)
             if window is None or _overlap(file.window, window):
                 yield file
 
 
 def file_at(path: Path) -> PartitionFile:
     """Returns the record of a file that lies in a date folder."""
-    return PartitionFile(
-        date.fromisoformat(path.parent.name.removeprefix(_DATE_PREFIX)), path.name, path, path.stat().st_size
-    )
+    stat = path.stat()
+    day = date.fromisoformat(path.parent.name.removeprefix(_DATE_PREFIX))
+    return PartitionFile(day, path.name, path, stat.st_size, stat.st_mtime_ns)
 
 
 def _partitioning(batch: re.Match[str]) -> Partitioning:

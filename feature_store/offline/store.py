@@ -142,8 +142,13 @@ class OfflineStore:
             rows = rows.filter(pl.col(EVENT_TIMESTAMP).is_between(window.start, window.end, closed="left"))
         return rows.select(row_schema(group).names())
 
-    def history(self, group: Group, entity_id: str) -> pl.DataFrame:
-        """Returns all rows of one entity, newest first, the row that wins among equal times before the others.
+    def history(self, group: Group, entity_id: str, window: Window | None = None) -> pl.DataFrame:
+        """Returns the rows of one entity, newest first, the row that wins among equal times before the others.
+
+        Args:
+            group: The group.
+            entity_id: The entity.
+            window: Only rows whose event lies in it, and only their files are opened; None for all of time.
 
         Returns:
             The group's columns, and `_file`: path of the row's file below the root.
@@ -153,11 +158,14 @@ class OfflineStore:
             CorruptFileError: If a file is damaged or not the group's.
         """
         keys = group.entity.keys_of(entity_id)
-        files = self.files(group.name)
+        files = self.files(group.name, window)
+        conditions = [pl.col(column) == value for column, value in keys.items()]
+        if window is not None:
+            conditions.append(pl.col(EVENT_TIMESTAMP).is_between(window.start, window.end, closed="left"))
         with naming_corrupt_files(group, files):
             rows = (
                 self._scan(group, files)
-                .filter(*(pl.col(column) == value for column, value in keys.items()))
+                .filter(*conditions)
                 .with_row_index("_row")
                 .sort(EVENT_TIMESTAMP, INGESTED_AT, "_row", descending=True)
                 .drop("_row")

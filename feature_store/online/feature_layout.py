@@ -1,7 +1,8 @@
 """The feature layout: one key per feature and entity, and one stamp per group and entity.
 
-The stamp tells the event time of the values beside it. All keys of a row are set by one script call, so that one
-`MGET` sees a row entirely or not at all. Which rows are written is the writer's business.
+The stamp tells the times of the values beside it, and which features its row has: a key that an older definition of
+the group left behind is not served under a newer row's stamp. All keys of a row are set by one script call, so that
+one `MGET` sees a row entirely or not at all. Which rows are written is the writer's business.
 """
 
 from __future__ import annotations
@@ -17,25 +18,24 @@ import msgspec
 from feature_store.catalog import Feature, Group
 from feature_store.clock import to_micros
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.errors import OnlineStoreError
 from feature_store.online.keys import KeySpace
-from feature_store.online.layout import DecodedRow, EncodedRows, GroupRead, GroupWrite, Status
-from feature_store.online.stamps import parse_stamp, stamp_expression, ttl_micros
-from feature_store.online.values import decode_out_of_range, decoder, json_expression
+from feature_store.online.layout import DecodedRow, EncodedRows, GroupRead, GroupWrite, Status, foreign
+from feature_store.online.schemas import RowSchema, Schemas
+from feature_store.online.stamps import EARLIEST, STAMP_WIDTH, WIDTH, parse_stamp, stamp_expression, ttl_micros
+from feature_store.online.values import column_decoder, decode_out_of_range, decoder, json_expression, row_decoder
 
 if TYPE_CHECKING:
     import polars as pl
 
-_NEVER = "0"
 _OVER = "-1"
 
 
 class FeatureLayout:
     """One key per feature and entity."""
 
-    def reading(self, keys: KeySpace, group: Group, features: Sequence[Feature]) -> GroupRead:
+    def reading(self, keys: KeySpace, group: Group, features: Sequence[Feature], schemas: Schemas) -> GroupRead:
         """Returns what reads some features of a group."""
-        return _FeatureRead(keys, group, features)
+        return _FeatureRead(keys, group, features, schemas)
 
     def writing(self, keys: KeySpace, group: Group) -> GroupWrite:
         """Returns what writes rows of a group."""
@@ -43,57 +43,122 @@ class FeatureLayout:
 
 
 class _FeatureRead:
-    def __init__(self, keys: KeySpace, group: Group, features: Sequence[Feature]) -> None:
+    def __init__(self, keys: KeySpace, group: Group, features: Sequence[Feature], schemas: Schemas) -> None:
+        self.width = 1 + len(features)
         self._group = group.name
+        self._schemas = schemas
         self._shapes = [keys.stamp(group.name), *(keys.feature(feature.ref) for feature in features)]
-        self._features = [(ttl_micros(feature), decoder(feature.dtype)) for feature in features]
-        self._dtypes = [feature.dtype for feature in features]
+        self._features = features
+        self._ttls = [ttl_micros(feature) for feature in features]
+        self._shortest = min(self._ttls)
+        self._decoders = [decoder(feature.dtype) for feature in features]
+        self._nothing = [None] * len(features)
+        self._all_at_once = row_decoder(tuple(feature.dtype for feature in features))
+        # By fingerprint: which of the requested features rows of that schema have. Most rows are of the catalog's.
+        own = RowSchema.of(group.features).fingerprint
+        self._present = {own: [True] * len(features)}
+        self._own = f":{own.hex()}".encode()
 
     def keys(self, entity_id: str) -> list[str]:
         return [prefix + entity_id + suffix for prefix, suffix in self._shapes]
 
-    def decode(self, entity_id: str, replies: Sequence[bytes | None], now: int) -> DecodedRow:
+    def values(self, entity_id: str, replies: Sequence[bytes | None], now: int) -> Sequence[Any]:
+        stamp = replies[0]
+        if stamp is None:
+            return self._nothing
+        # The common case, where microseconds count: a row of the catalog's schema, with all keys, all alive.
+        if len(stamp) == STAMP_WIDTH and stamp.endswith(self._own):
+            try:
+                event = int(stamp[:WIDTH]) + EARLIEST
+                if event <= now < event + self._shortest:
+                    return self._all_at_once(b"[" + b",".join(replies[1:]) + b"]")  # type: ignore[arg-type]
+            except (TypeError, ValueError, msgspec.MsgspecError):
+                # A key is missing, or holds infinity or what others wrote.
+                pass
+        return self.row(entity_id, replies, now).values
+
+    def row(self, entity_id: str, replies: Sequence[bytes | None], now: int) -> DecodedRow:
         stamp = replies[0]
         if stamp is None:
             # A value whose event time is unknown is never served.
-            return DecodedRow([None] * len(self._features), ["missing"] * len(self._features), None, None)
-        try:
-            event, ingested = parse_stamp(stamp)
-        except ValueError:
-            raise self._foreign(self._shapes[0].of(entity_id), "a stamp") from None
+            return DecodedRow(self._nothing, ["missing"] * len(self._features), None, None)
+        event, ingested, fingerprint = self._stamp(entity_id, stamp)
         values: list[Any] = []
         statuses: list[Status] = []
-        for position, (ttl, decode) in enumerate(self._features, 1):
-            raw = replies[position]
+        for position, (present, ttl) in enumerate(zip(self._has(fingerprint), self._ttls, strict=True)):
+            raw = replies[position + 1]
             value = None
             status: Status = "missing"
-            if event + ttl <= now:
+            if present and event + ttl <= now:
                 status = "expired"
-            elif raw is not None and event <= now:
-                try:
-                    value = decode(raw)
-                except (ValueError, msgspec.MsgspecError):
-                    value = self._unusual(entity_id, position, raw)
+            elif present and raw is not None and event <= now:
+                value = self._value(entity_id, position, raw)
                 status = "null" if value is None else "present"
             values.append(value)
             statuses.append(status)
         return DecodedRow(values, statuses, event, ingested)
 
-    def _unusual(self, entity_id: str, position: int, raw: bytes) -> Any:
-        dtype = self._dtypes[position - 1]
+    def columns(self, entity_ids: Sequence[str], replies: Sequence[bytes | None], now: int) -> list[pl.Series]:
+        import polars as pl
+
+        from feature_store.frames import polars_type
+
+        stamps = [
+            None if stamp is None else self._stamp(entity_id, stamp)
+            for entity_id, stamp in zip(entity_ids, replies[:: self.width], strict=True)
+        ]
+        columns = []
+        for position, (feature, ttl) in enumerate(zip(self._features, self._ttls, strict=True)):
+            texts = [
+                raw
+                if raw is not None
+                and stamp is not None
+                and stamp[0] <= now < stamp[0] + ttl
+                and self._has(stamp[2])[position]
+                else b"null"
+                for stamp, raw in zip(stamps, replies[position + 1 :: self.width], strict=True)
+            ]
+            try:
+                values = column_decoder(feature.dtype)(b"[" + b",".join(texts) + b"]")
+            except (ValueError, msgspec.MsgspecError):
+                values = []
+            if len(values) != len(texts):
+                # One at a time: infinities, or the one that is to be named.
+                pairs = zip(entity_ids, texts, strict=True)
+                values = [self._value(entity_id, position, text) for entity_id, text in pairs]
+            columns.append(pl.Series(feature.ref.column, values, dtype=polars_type(feature.dtype)))
+        return columns
+
+    def _has(self, fingerprint: bytes) -> list[bool]:
+        present = self._present.get(fingerprint)
+        if present is None:
+            stored = self._schemas.get(self._group, fingerprint).positions
+            present = self._present[fingerprint] = [feature.ref in stored for feature in self._features]
+        return present
+
+    def _stamp(self, entity_id: str, stamp: bytes) -> tuple[int, int, bytes]:
+        try:
+            return parse_stamp(stamp)
+        except ValueError:
+            raise foreign(self._shapes[0].of(entity_id), "a stamp", self._group) from None
+
+    def _value(self, entity_id: str, position: int, raw: bytes) -> Any:
+        dtype = self._features[position].dtype
+        try:
+            return self._decoders[position](raw)
+        except (ValueError, msgspec.MsgspecError):
+            pass
         try:
             return decode_out_of_range(raw, dtype)
         except ValueError:
-            raise self._foreign(self._shapes[position].of(entity_id), f"the JSON of a {dtype}") from None
-
-    def _foreign(self, key: str, expected: str) -> OnlineStoreError:
-        return OnlineStoreError(
-            f"Key {key!r} of the online store does not hold {expected}: something else wrote it. "
-            f"Delete the key and materialize feature group {self._group!r} again."
-        )
+            key = self._shapes[position + 1].of(entity_id)
+            raise foreign(key, f"the JSON of a {dtype}", self._group) from None
 
 
 class _FeatureWrite:
+    rows_per_call = 8
+    rows_per_chunk = 2048
+
     def __init__(self, keys: KeySpace, group: Group) -> None:
         # Features that share a time to live share an expiry: it is made, sent and read once per row. The longest
         # comes first, for the stamp lives as long.
@@ -103,6 +168,7 @@ class _FeatureWrite:
         self._features = ordered
         self._shapes = [keys.stamp(group.name), *(keys.feature(feature.ref) for feature in ordered)]
         self.script = files("feature_store.online").joinpath("newest_wins.lua").read_text("utf-8")
+        self.schema = RowSchema.of(group.features)
         self.preamble = (str(len(classes)), *(str(len(members)) for members in classes))
         self.keys_per_row = len(self._shapes)
         self.arguments_per_row = 1 + len(classes) + len(ordered)
@@ -114,7 +180,7 @@ class _FeatureWrite:
 
         event, ingested = pl.col(EVENT_TIMESTAMP), pl.col(INGESTED_AT)
         arguments = [
-            stamp_expression(event, ingested),
+            stamp_expression(event, ingested, self.schema.fingerprint),
             *(_expiry(event + ttl, now, expire_after) for ttl in self._ttls),
             *(json_expression(feature.ref.column, feature.dtype) for feature in self._features),
         ]
@@ -128,8 +194,7 @@ class _FeatureWrite:
 def _expiry(instant: pl.Expr, now: datetime, expire_after: datetime | None) -> pl.Expr:
     import polars as pl
 
-    # Rounded up: the server may keep a key for a part of a millisecond too long, never too short.
-    text = (-(-instant // 1000)).cast(pl.String)
-    if expire_after is not None:
-        text = pl.when(instant > to_micros(expire_after)).then(text).otherwise(pl.lit(_NEVER))
+    from feature_store.online.expiry import expiry_expression
+
+    text = expiry_expression(instant, expire_after)
     return pl.when(instant > to_micros(now)).then(text).otherwise(pl.lit(_OVER))

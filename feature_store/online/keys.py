@@ -1,11 +1,12 @@
-"""Names of the keys in the online store. What the keys hold belongs to `values` and `stamps`.
+"""Names of the keys in the online store. What they hold belongs to `values`, `stamps`, `row_format` and `schemas`.
 
-Every key is a prefix, the entity id and a suffix, so that whole columns of keys are built by concatenation.
+Every key of an entity is a prefix, its id and a suffix, so that whole columns of keys are built by concatenation.
 On a cluster the entity id stands in braces, the hash tag that keeps all keys of one entity in one slot.
 """
 
 from __future__ import annotations
 
+from binascii import crc_hqx
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -30,6 +31,13 @@ class KeyShape(NamedTuple):
         return f"{self.prefix}{entity_id}{self.suffix}"
 
 
+SLOTS = 16384
+"""Slots of a cluster."""
+
+CATALOG = "feature_catalog"
+"""The key that holds the catalog, for readers without a registry."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeySpace:
     """How keys are spelled.
@@ -47,6 +55,20 @@ class KeySpace:
     def stamp(self, group: str) -> KeyShape:
         """Returns the keys that hold the stamps of a group's rows: `feature_stamp:user_activity:user_42`."""
         return self._shape(f"feature_stamp:{group}:")
+
+    def row(self, group: str) -> KeyShape:
+        """Returns the keys that hold a group's whole rows: `feature_row:user_activity:user_42`."""
+        return self._shape(f"feature_row:{group}:")
+
+    @staticmethod
+    def schema(group: str, fingerprint: bytes) -> str:
+        """Returns the key that says which features a group's rows of one fingerprint hold."""
+        return f"feature_schema:{group}:{fingerprint.hex()}"
+
+    @staticmethod
+    def slot(entity_id: str) -> int:
+        """Returns the cluster slot of an entity's keys: that of the text in braces, up to the first closing one."""
+        return crc_hqx(entity_id.partition("}")[0].encode(), 0) % SLOTS
 
     def check(self, entity_ids: Iterable[str]) -> None:
         """Refuses entity ids that cannot be keys.

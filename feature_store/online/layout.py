@@ -12,7 +12,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from feature_store.catalog import Feature, Group
+from feature_store.errors import OnlineStoreError
 from feature_store.online.keys import KeySpace
+from feature_store.online.schemas import RowSchema, Schemas
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,8 +32,8 @@ class DecodedRow(NamedTuple):
         ingested: When that row was ingested, likewise.
     """
 
-    values: list[Any]
-    statuses: list[Status]
+    values: Sequence[Any]
+    statuses: Sequence[Status]
     event: int | None
     ingested: int | None
 
@@ -50,18 +52,32 @@ class EncodedRows:
 
 
 class GroupRead(Protocol):
-    """Reads some features of one group."""
+    """Reads some features of one group.
+
+    What decodes takes the values of `width` keys per entity, and `now`, microseconds since 1970, at which it applies
+    the visibility rule. It raises `OnlineStoreError` if a key holds what this store did not write, and
+    `UnknownSchemaError` if a row was written with features that are still to be looked up.
+
+    Attributes:
+        width: Number of keys per entity.
+    """
+
+    width: int
 
     def keys(self, entity_id: str) -> list[str]:
-        """Returns the keys to fetch for one entity, always the same number."""
+        """Returns the keys to fetch for one entity."""
         ...
 
-    def decode(self, entity_id: str, replies: Sequence[bytes | None], now: int) -> DecodedRow:
-        """Applies the visibility rule to the values of one entity's keys, at `now` in microseconds since 1970.
+    def values(self, entity_id: str, replies: Sequence[bytes | None], now: int) -> Sequence[Any]:
+        """Returns one entity's visible values, None where there is none."""
+        ...
 
-        Raises:
-            OnlineStoreError: If a key holds what this store did not write.
-        """
+    def row(self, entity_id: str, replies: Sequence[bytes | None], now: int) -> DecodedRow:
+        """Returns one entity's values with their statuses and times."""
+        ...
+
+    def columns(self, entity_ids: Sequence[str], replies: Sequence[bytes | None], now: int) -> list[pl.Series]:
+        """Returns the visible values of many entities: one series per feature, one element per entity, in order."""
         ...
 
 
@@ -73,15 +89,22 @@ class GroupWrite(Protocol):
 
     Attributes:
         script: Lua source.
+        schema: What the rows hold.
         preamble: Arguments that stand once before those of the rows.
         keys_per_row: Number of keys of each row.
         arguments_per_row: Number of arguments of each row.
+        rows_per_call: Rows in one call of the script. While it runs the server answers no reader: as few as do not
+            cost throughput.
+        rows_per_chunk: Rows encoded and sent at once; the next chunk is encoded while the server works on this one.
     """
 
     script: str
+    schema: RowSchema
     preamble: tuple[str, ...]
     keys_per_row: int
     arguments_per_row: int
+    rows_per_call: int
+    rows_per_chunk: int
 
     def encode(self, rows: pl.DataFrame, now: datetime, expire_after: datetime | None) -> EncodedRows:
         """Encodes rows.
@@ -99,10 +122,18 @@ class GroupWrite(Protocol):
 class Layout(Protocol):
     """A way to store groups."""
 
-    def reading(self, keys: KeySpace, group: Group, features: Sequence[Feature]) -> GroupRead:
+    def reading(self, keys: KeySpace, group: Group, features: Sequence[Feature], schemas: Schemas) -> GroupRead:
         """Returns what reads some features of a group."""
         ...
 
     def writing(self, keys: KeySpace, group: Group) -> GroupWrite:
         """Returns what writes rows of a group."""
         ...
+
+
+def foreign(key: str, expected: str, group: str) -> OnlineStoreError:
+    """Returns the error for a key that holds what this store did not write."""
+    return OnlineStoreError(
+        f"Key {key!r} of the online store does not hold {expected}: something else wrote it. "
+        f"Delete the key and materialize feature group {group!r} again."
+    )

@@ -8,8 +8,9 @@ from feature_store.catalog import Group
 from feature_store.errors import OnlineStoreError
 from feature_store.online.feature_layout import FeatureLayout
 from feature_store.online.layout import Layout
+from feature_store.online.row_layout import RowLayout
 
-_LAYOUTS: Mapping[str, Layout] = {"feature": FeatureLayout()}
+_LAYOUTS: Mapping[str, Layout] = {"feature": FeatureLayout(), "row": RowLayout()}
 
 
 def layout_of(group: Group) -> Layout:

@@ -8,9 +8,10 @@
 -- does not expire, "-1" for values that are over already: what stands there is older still and goes. The first
 -- class lives longest and is never over, and the stamp lives as long.
 --
--- Stamps are text of one width, so that comparing text compares (event_timestamp, ingested_at). The same stamp
--- writes again: a repeated write changes nothing. The stamp is set first, so that a server without memory
--- refuses the row before any of its values changed. Returns the number of rows written.
+-- The first 37 characters of a stamp are digits of one width, so that comparing them as text compares
+-- (event_timestamp, ingested_at). Equal times write again: a repeated write changes nothing. The stamp is set first,
+-- so that a server without memory refuses the row before any of its values changed. Returns the number of rows
+-- written.
 local classes = tonumber(ARGV[1])
 local sizes = {}
 local argument = 1
@@ -36,7 +37,7 @@ local written = 0
 for first = 1, #KEYS, features + 1 do
   local stamp = ARGV[argument + 1]
   local stored = redis.call('GET', KEYS[first])
-  if not stored or stored <= stamp then
+  if not stored or string.sub(stored, 1, 37) <= string.sub(stamp, 1, 37) then
     put(KEYS[first], stamp, ARGV[argument + 2])
     local key = first
     local value = argument + 1 + classes

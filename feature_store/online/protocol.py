@@ -6,12 +6,12 @@ Packing value by value in Python costs more than the server needs to store them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 
 import polars as pl
 
 from feature_store.online.keys import KeyShape
 from feature_store.online.layout import EncodedRows, GroupWrite
+from feature_store.online.script_session import ScriptCall
 
 _END = pl.lit("\r\n")
 
@@ -35,19 +35,30 @@ def bulk_strings_of_keys(entity_ids: pl.Expr, shapes: Sequence[KeyShape]) -> pl.
     return pl.concat_str(pieces)
 
 
-def script_calls(write: GroupWrite, digest: str, rows: EncodedRows, rows_per_call: int) -> list[bytes]:
-    """Returns the EVALSHA commands that write rows, `rows_per_call` in each, in order."""
+def script_calls(write: GroupWrite, digest: str, rows: EncodedRows) -> list[ScriptCall]:
+    """Returns the EVALSHA commands that write rows to a single server, in order."""
     preamble = b"".join(_bulk(text) for text in write.preamble)
-    keys, arguments = iter(rows.keys), iter(rows.arguments)
     calls = []
-    for start in range(0, len(rows.keys), rows_per_call):
-        count = min(rows_per_call, len(rows.keys) - start)
-        number_of_keys = count * write.keys_per_row
-        number_of_arguments = len(write.preamble) + count * write.arguments_per_row
-        header = b"*%d\r\n" % (3 + number_of_keys + number_of_arguments)
-        head = [header, _bulk("EVALSHA"), _bulk(digest), _bulk(str(number_of_keys))]
-        calls.append(b"".join([*head, *islice(keys, count), preamble, *islice(arguments, count)]))
+    for start in range(0, len(rows.keys), write.rows_per_call):
+        part = slice(start, start + write.rows_per_call)
+        calls.append(ScriptCall(0, _call(write, digest, preamble, rows.keys[part], rows.arguments[part])))
     return calls
+
+
+def script_calls_by_row(write: GroupWrite, digest: str, rows: EncodedRows, slots: Sequence[int]) -> list[ScriptCall]:
+    """Returns the same for a cluster: one call per row, for the rows of a call must share a slot, and few do."""
+    preamble = b"".join(_bulk(text) for text in write.preamble)
+    return [
+        ScriptCall(slot, _call(write, digest, preamble, [keys], [arguments]))
+        for slot, keys, arguments in zip(slots, rows.keys, rows.arguments, strict=True)
+    ]
+
+
+def _call(write: GroupWrite, digest: str, preamble: bytes, keys: list[bytes], arguments: list[bytes]) -> bytes:
+    number_of_keys = len(keys) * write.keys_per_row
+    number_of_arguments = len(write.preamble) + len(keys) * write.arguments_per_row
+    head = b"*%d\r\n" % (3 + number_of_keys + number_of_arguments)
+    return b"".join([head, _bulk("EVALSHA"), _bulk(digest), _bulk(str(number_of_keys)), *keys, preamble, *arguments])
 
 
 def _bulk(text: str) -> bytes:

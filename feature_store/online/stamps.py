@@ -1,9 +1,10 @@
-"""Stamps: the event time and ingestion time of the row that an entity's values come from.
+"""Stamps: the times of the row that an entity's values come from, and which features that row has.
 
-A stamp is text of 37 characters, `{event_timestamp}:{ingested_at}`, each the microseconds since
-0001-01-01T00:00:00Z in 18 digits. Counted from the year 1 they are never negative, so that stamps compare as
-text in the order of (event_timestamp, ingested_at), in any locale and without floating point: that comparison,
-made inside the server, is "newest wins". Also the arithmetic of times that both writer and reader need.
+A stamp is text of 54 characters, `{event_timestamp}:{ingested_at}:{fingerprint}`. The times are microseconds since
+0001-01-01T00:00:00Z in 18 digits. Counted from the year 1 they are never negative, so that the first 37 characters
+compare as text in the order of (event_timestamp, ingested_at), in any locale and without floating point: that
+comparison, made inside the server, is "newest wins". The fingerprint is that of the row's schema, in hexadecimal.
+Also the arithmetic of times that both writer and reader need.
 """
 
 from __future__ import annotations
@@ -13,34 +14,38 @@ from typing import TYPE_CHECKING
 
 from feature_store.catalog import Feature
 from feature_store.clock import EPOCH
+from feature_store.online.schemas import FINGERPRINT_BYTES
 
 if TYPE_CHECKING:
     import polars as pl
 
 WIDTH = 18
+TIMES_WIDTH = 2 * WIDTH + 1
+STAMP_WIDTH = TIMES_WIDTH + 1 + 2 * FINGERPRINT_BYTES
 YEAR_ONE = datetime(1, 1, 1, tzinfo=UTC)
 EARLIEST = (YEAR_ONE - EPOCH) // timedelta(microseconds=1)
 LATEST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
 """End of the span that stamps can hold, years 1 to 9999, in microseconds since 1970."""
 
 
-def stamp_expression(event: pl.Expr, ingested: pl.Expr) -> pl.Expr:
+def stamp_expression(event: pl.Expr, ingested: pl.Expr, fingerprint: bytes) -> pl.Expr:
     """Returns the stamps of two integer columns of microseconds since 1970."""
     import polars as pl
 
     digits = [(micros - EARLIEST).cast(pl.String).str.zfill(WIDTH) for micros in (event, ingested)]
-    return pl.concat_str(digits, separator=":")
+    return pl.concat_str(*digits, pl.lit(fingerprint.hex()), separator=":")
 
 
-def parse_stamp(raw: bytes) -> tuple[int, int]:
-    """Returns event time and ingestion time of a stamp, in microseconds since 1970.
+def parse_stamp(raw: bytes) -> tuple[int, int, bytes]:
+    """Returns event time and ingestion time of a stamp, in microseconds since 1970, and its schema's fingerprint.
 
     Raises:
         ValueError: If the bytes are no stamp.
     """
-    if len(raw) != 2 * WIDTH + 1:
-        raise ValueError(f"a stamp has {2 * WIDTH + 1} bytes, not {len(raw)}")
-    return int(raw[:WIDTH]) + EARLIEST, int(raw[WIDTH + 1 :]) + EARLIEST
+    if len(raw) != STAMP_WIDTH:
+        raise ValueError(f"a stamp has {STAMP_WIDTH} bytes, not {len(raw)}")
+    times = int(raw[:WIDTH]) + EARLIEST, int(raw[WIDTH + 1 : TIMES_WIDTH]) + EARLIEST
+    return *times, bytes.fromhex(raw[TIMES_WIDTH + 1 :].decode("ascii"))
 
 
 def to_datetime(micros: int) -> datetime:

@@ -1,4 +1,4 @@
-"""OnlineStore: the one way in to the online store. It holds a connection and a clock, and passes work on."""
+"""OnlineStore: the one way in to the online store. It holds connections and a clock, and passes work on."""
 
 from __future__ import annotations
 
@@ -6,17 +6,27 @@ import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakKeyDictionary
 
 from feature_store.catalog import Catalog, Group, Selection
 from feature_store.clock import Clock
-from feature_store.online.keys import KeySpace
-from feature_store.online.reader import FeatureState, Reader
+from feature_store.online.keys import CATALOG, KeySpace
+from feature_store.online.reader import Connections, FeatureState, PreparedRead
+from feature_store.online.schemas import Schemas
 
 if TYPE_CHECKING:
+    import asyncio
+
     import polars as pl
 
+    from feature_store.online.async_client import AsyncClient
     from feature_store.online.client import Client
+    from feature_store.online.locations import Location
+    from feature_store.online.published_catalog import PublishedCatalog
     from feature_store.online.writer import WriteReport
+
+MOST_PREPARED = 128
+"""Prepared reads remembered for repeated requests."""
 
 
 class OnlineStore:
@@ -27,28 +37,39 @@ class OnlineStore:
     Threads may share a store.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`; None for the embedded server, started when first needed.
+        url: `redis://`, `rediss://`, `unix://`, `redis+cluster://` or `redis+sentinel://`, see `locations`; None for
+            the embedded server, started when first needed.
         clock: Tells the store's present.
+        max_rows_per_second: Pace of all writes that ask for no other; None for full speed.
 
     Raises:
         SettingsError: If the URL is malformed.
     """
 
-    def __init__(self, url: str | None, clock: Clock) -> None:
+    def __init__(self, url: str | None, clock: Clock, *, max_rows_per_second: float | None = None) -> None:
         self._clock = clock
-        self._keys = KeySpace()
+        self._pace = max_rows_per_second
+        self._schemas = Schemas()
         self._connecting = threading.Lock()
+        self._location = None if url is None else _location(url)
+        self._keys = KeySpace(hash_tags=self._location is not None and self._location.kind == "cluster")
         self._connected: Client | None = None
-        self._planned: Reader | None = None
-        if url is not None:
-            self._connected = _client(url)
+        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClient] = WeakKeyDictionary()
+        self._prepared: dict[tuple[object, ...], tuple[PreparedRead, object]] = {}
 
     @classmethod
-    def connect(cls, url: str | None, clock: Clock) -> Self:
+    def connect(cls, url: str | None, clock: Clock, *, max_rows_per_second: float | None = None) -> Self:
         """Returns the store at a URL; see the class for the arguments. Nothing is sent before the first call."""
-        return cls(url, clock)
+        return cls(url, clock, max_rows_per_second=max_rows_per_second)
 
-    def write(self, group: Group, rows: pl.DataFrame, progress: Callable[[int], None] | None = None) -> WriteReport:
+    def write(
+        self,
+        group: Group,
+        rows: pl.DataFrame,
+        progress: Callable[[int], None] | None = None,
+        *,
+        max_rows_per_second: float | None = None,
+    ) -> WriteReport:
         """Writes rows so that each entity's newest visible one stands in the store.
 
         Newest is the greatest `(event_timestamp, ingested_at)`, whatever the order of rows, writes and writers;
@@ -60,6 +81,7 @@ class OnlineStore:
             rows: Join keys, `event_timestamp`, `ingested_at` (UTC) and one column per feature, in any order and
                 with any number of rows per entity.
             progress: Called with the number of rows settled since the call before; the numbers add up to all rows.
+            max_rows_per_second: Rows sent per second at most, in small portions; None for the store's own pace.
 
         Raises:
             InvalidRowsError: If columns are missing or of another dtype, or keys or times are null; nothing is
@@ -69,7 +91,13 @@ class OnlineStore:
         """
         from feature_store.online.writer import Writer
 
-        return Writer(self._client, self._keys, self._clock).write(group, rows, progress)
+        writer = Writer(self._client(), self._keys, self._clock)
+        return writer.write(group, rows, progress, max_rows_per_second or self._pace)
+
+    def prepare(self, selections: Sequence[Selection], catalog: Catalog) -> PreparedRead:
+        """Returns a read of some features, to be used many times."""
+        connections = Connections(self._client, self._async_client, self._keys, self._clock, self._schemas)
+        return PreparedRead(connections, selections, catalog)
 
     def read(
         self, entity_ids: Sequence[str], selections: Sequence[Selection], catalog: Catalog
@@ -80,10 +108,10 @@ class OnlineStore:
         of floats.
 
         Raises:
-            InvalidRequestError: If an entity id is not text.
+            InvalidRequestError: If an entity id is not text, or is no id of the features' entity.
             OnlineStoreError: If the server does not answer, or refuses; there are no partial answers.
         """
-        return self._reader.values(entity_ids, selections, catalog)
+        return self._prepare_once(selections, catalog).values(entity_ids)
 
     def read_states(
         self, entity_ids: Sequence[str], selections: Sequence[Selection], catalog: Catalog
@@ -91,10 +119,43 @@ class OnlineStore:
         """Returns values with the reason for each: present, null, missing or expired, and the row's times.
 
         Raises:
-            InvalidRequestError: If an entity id is not text.
+            InvalidRequestError: If an entity id is not text, or is no id of the features' entity.
             OnlineStoreError: If the server does not answer, or refuses; there are no partial answers.
         """
-        return self._reader.states(entity_ids, selections, catalog)
+        return self._prepare_once(selections, catalog).states(entity_ids)
+
+    def publish(self, catalog: Catalog) -> None:
+        """Puts the catalog into the store, for readers without a registry.
+
+        Raises:
+            OnlineStoreError: If the server refuses, or does not answer in several attempts.
+        """
+        from feature_store.online.published_catalog import encode_catalog
+
+        self._client().put(CATALOG, encode_catalog(catalog))
+
+    def published(self, known: PublishedCatalog | None = None) -> PublishedCatalog | None:
+        """Returns the catalog that was published last, None if there is none.
+
+        Args:
+            known: Returned itself if it is still what is published.
+
+        Raises:
+            OnlineStoreError: If the server does not answer, refuses, or holds something else at the catalog's key.
+        """
+        return _decoded(self._client().fetch([[CATALOG]])[0], known)
+
+    def has_catalog(self) -> bool:
+        """Returns whether a catalog is published.
+
+        Raises:
+            OnlineStoreError: If the server does not answer, or refuses.
+        """
+        return self._client().fetch([[CATALOG]])[0] is not None
+
+    async def apublished(self, known: PublishedCatalog | None = None) -> PublishedCatalog | None:
+        """Does what `published` does, without blocking the event loop."""
+        return _decoded((await self._async_client().fetch([[CATALOG]]))[0], known)
 
     def ping(self) -> None:
         """Asks the server for a sign of life.
@@ -102,12 +163,21 @@ class OnlineStore:
         Raises:
             OnlineStoreError: If it gives none.
         """
-        self._client.ping()
+        self._client().ping()
 
     def close(self) -> None:
-        """Closes all connections. An embedded server stays up for other processes."""
+        """Closes all connections but those of event loops, see `aclose`. An embedded server stays up for others."""
         if self._connected is not None:
             self._connected.close()
+
+    async def aclose(self) -> None:
+        """Closes all connections, those of the running event loop among them."""
+        import asyncio
+
+        client = self._by_loop.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.close()
+        self.close()
 
     def __enter__(self) -> Self:
         return self
@@ -117,26 +187,61 @@ class OnlineStore:
     ) -> None:
         self.close()
 
-    @property
     def _client(self) -> Client:
         if self._connected is None:
+            # redis-py takes a third of a second to import: only who connects pays for it.
+            from feature_store.online.client import Client
+
+            location = self._located()
+            with self._connecting:
+                if self._connected is None:
+                    self._connected = Client(location)
+        return self._connected
+
+    def _async_client(self) -> AsyncClient:
+        import asyncio
+
+        from feature_store.online.async_client import AsyncClient
+
+        loop = asyncio.get_running_loop()
+        client = self._by_loop.get(loop)
+        if client is None:
+            client = self._by_loop[loop] = AsyncClient(self._located())
+        return client
+
+    def _located(self) -> Location:
+        if self._location is None:
             from feature_store.online.embedded import EmbeddedRedis
 
             with self._connecting:
-                if self._connected is None:
-                    self._connected = _client(EmbeddedRedis().ensure())
-        return self._connected
+                if self._location is None:
+                    self._location = _location(EmbeddedRedis().ensure())
+        return self._location
 
-    @property
-    def _reader(self) -> Reader:
-        # One for all reads: it remembers how to answer the requests it has seen.
-        if self._planned is None:
-            self._planned = Reader(self._client, self._keys, self._clock)
-        return self._planned
+    def _prepare_once(self, selections: Sequence[Selection], catalog: Catalog) -> PreparedRead:
+        # Records of a catalog never change, so that their identity says enough; they are held beside the read, so
+        # that it stays theirs.
+        origin = (id(catalog), *((selection.label, id(selection.feature)) for selection in selections))
+        found = self._prepared.get(origin)
+        if found is None:
+            if len(self._prepared) >= MOST_PREPARED:
+                self._prepared.clear()
+            held = (catalog, [selection.feature for selection in selections])
+            found = self._prepared[origin] = (self.prepare(selections, catalog), held)
+        return found[0]
 
 
-def _client(url: str) -> Client:
-    # redis-py takes a third of a second to import: only who connects pays for it.
-    from feature_store.online.client import Client
+def _decoded(text: bytes | None, known: PublishedCatalog | None) -> PublishedCatalog | None:
+    from feature_store.online.published_catalog import PublishedCatalog, decode_catalog
 
-    return Client(url)
+    if text is None:
+        return None
+    if known is not None and known.text == text:
+        return known
+    return PublishedCatalog(text, decode_catalog(text))
+
+
+def _location(url: str) -> Location:
+    from feature_store.online.locations import Location
+
+    return Location.parse(url)

@@ -14,7 +14,7 @@ Columns become text inside Polars, which only `json_expression` imports. Keys an
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,21 @@ def decoder(dtype: Dtype) -> Callable[[bytes], Any]:
     `decode_out_of_range` then.
     """
     decode: Callable[[bytes], Any] = msgspec.json.Decoder(_PYTHON_TYPES[dtype.name]).decode
+    return decode
+
+
+def row_decoder(dtypes: tuple[Dtype, ...]) -> Callable[[bytes], Sequence[Any]]:
+    """Returns the function that reads a JSON array of one value per dtype; it raises what `decoder` raises."""
+    values: Any = tuple.__class_getitem__(tuple(_PYTHON_TYPES[dtype.name] for dtype in dtypes))
+    decode: Callable[[bytes], Sequence[Any]] = msgspec.json.Decoder(values).decode
+    return decode
+
+
+@cache
+def column_decoder(dtype: Dtype) -> Callable[[bytes], list[Any]]:
+    """Returns the function that reads a JSON array of values of a dtype; it raises what `decoder` raises."""
+    values: Any = list.__class_getitem__(_PYTHON_TYPES[dtype.name])
+    decode: Callable[[bytes], list[Any]] = msgspec.json.Decoder(values).decode
     return decode
 
 

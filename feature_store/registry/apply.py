@@ -26,7 +26,7 @@ Values = dict[str, Any]
 
 _SECOND = timedelta(seconds=1)
 _GROUP_FIXED = {"entity": "entity", "partitioning": "partitioning", "online_layout": "online layout"}
-_GROUP_FREE = ("features", "owner", "description", "tags", "lookback_seconds", "code_version")
+_GROUP_FREE = ("features", "owner", "description", "tags", "lookback_seconds", "code_version", "freshness_seconds")
 _FEATURE_FIXED = {"dtype": "dtype", "entity_type": "entity", "group_name": "group"}
 _FEATURE_FREE = ("description", "owner", "online_ttl_seconds", "tags")
 
@@ -279,6 +279,7 @@ def _group_values(group: FeatureGroup, specs: Sequence[FeatureSpec]) -> Values:
         # Rounded up: a look-back that is too short would lose events.
         "lookback_seconds": -(-group.lookback // _SECOND),
         "code_version": group.code_version,
+        "freshness_seconds": None if group.freshness is None else group.freshness // _SECOND,
     }
 
 

@@ -62,6 +62,21 @@ class TrainingSetRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingBaseline:
+    """What one feature looked like in a training set.
+
+    Attributes:
+        name: Name of the training set.
+        version: Its version.
+        profile: The feature's profile, see `monitoring.baseline.Profile`.
+    """
+
+    name: str
+    version: int
+    profile: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class MonitorRecord:
     """One measurement of a feature's distribution.
 
@@ -88,3 +103,32 @@ class MonitorRecord:
     maximum: float | None = None
     psi: float | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentRecord:
+    """Something that went wrong, from when it was found until it was well again. `feature_store.alerts` has the rules.
+
+    Attributes:
+        key: What it is about, such as `check/spending/null_rate`.
+        finding: What was last found. Plain JSON values.
+        partitions: What is known to fail, in order; the empty text for what has no partitions.
+        opened_at: When it was found. Instants are aware UTC.
+        changed_at: When it last changed.
+        resolved_at: When it was well again; None while it is open.
+        notified_at: When people were last told; None while nobody was.
+        pending: Which message is still to be delivered: `opened`, `reminder` or `recovered`; None for none.
+        deliveries: What became of the message by channel. Plain JSON values.
+        id: The registry's number of it; None before it is recorded.
+    """
+
+    key: str
+    finding: Mapping[str, Any]
+    partitions: tuple[str, ...]
+    opened_at: datetime
+    changed_at: datetime
+    resolved_at: datetime | None = None
+    notified_at: datetime | None = None
+    pending: str | None = None
+    deliveries: Mapping[str, Any] = field(default_factory=dict)
+    id: int | None = None

@@ -6,10 +6,11 @@ The only door to the SQL tables. Which changes are allowed is decided in `apply`
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from feature_store.catalog import Catalog, Feature, Group
 from feature_store.clock import Clock
@@ -20,7 +21,13 @@ from feature_store.errors import InvalidRequestError, RegistryConflictError, Unk
 from feature_store.registry import tables
 from feature_store.registry.apply import register
 from feature_store.registry.database import Database, plain_json
-from feature_store.registry.records import ApplyReport, MonitorRecord, TrainingSetRecord
+from feature_store.registry.records import (
+    ApplyReport,
+    IncidentRecord,
+    MonitorRecord,
+    TrainingBaseline,
+    TrainingSetRecord,
+)
 
 if TYPE_CHECKING:
     from feature_store.definitions.group import FeatureGroup
@@ -88,6 +95,7 @@ class Registry:
                 group.lookback_seconds,
                 group.code_version,
                 group.created_at,
+                group.freshness_seconds,
                 *(feature.id, feature.name, feature.version, feature.entity_type, feature.dtype, feature.description),
                 *(feature.owner, feature.online_ttl_seconds, feature.tags, feature.group_name, feature.created_at),
             )
@@ -101,10 +109,10 @@ class Registry:
         heads: dict[str, Sequence[Any]] = {}
         features: dict[str, list[Feature]] = {}
         for row in rows:
-            heads.setdefault(row[0], row[:11])
+            heads.setdefault(row[0], row[:12])
             of_group = features.setdefault(row[0], [])
-            if row[11] is not None:
-                of_group.append(_feature(row[11:]))
+            if row[12] is not None:
+                of_group.append(_feature(row[12:]))
         return Catalog.of(_group(head, features[name]) for name, head in sorted(heads.items()))
 
     def retire(self, ref: FeatureRef) -> None:
@@ -135,8 +143,12 @@ class Registry:
                 .values(features=[text for text in listed if text != str(ref)], updated_at=now)
             )
 
-    def record_training_set(self, record: TrainingSetRecord) -> None:
+    def record_training_set(self, record: TrainingSetRecord, *, is_open: bool = False) -> None:
         """Records a training set that was written. Recording the same again changes nothing.
+
+        Args:
+            record: The version.
+            is_open: Whether partitions may be added to the version: then it takes the place of what was recorded.
 
         Raises:
             DefinitionError: If its name is not one.
@@ -166,6 +178,9 @@ class Registry:
                     {"name": record.name, "version": record.version, **values, "created_at": record.created_at},
                 )
                 return
+            if is_open:
+                connection.execute(update(tables.training_set).where(same).values(values))
+                return
         different = [key for key, value in values.items() if found[key] != value]
         if different:
             raise RegistryConflictError(
@@ -193,6 +208,22 @@ class Registry:
             )
             for row in rows
         ]
+
+    def newest_baselines(self, refs: Iterable[FeatureRef]) -> dict[FeatureRef, TrainingBaseline]:
+        """Returns, per feature, its profile in the newest training set that holds it; features in none are left out."""
+        wanted = {str(ref): ref for ref in refs}
+        columns = tables.training_set.c
+        statement = select(columns.name, columns.version, columns.features, columns.baseline).order_by(
+            columns.created_at.desc(), columns.id.desc()
+        )
+        found: dict[FeatureRef, TrainingBaseline] = {}
+        with self._database.reading() as connection:
+            for name, version, features, baseline in connection.execute(statement):
+                for text in wanted.keys() & baseline.keys() & set(features):
+                    found.setdefault(wanted[text], TrainingBaseline(name, version, baseline[text]))
+                if len(found) == len(wanted):
+                    break
+        return found
 
     def record_monitor(self, rows: Sequence[MonitorRecord]) -> None:
         """Records measurements of features: all of them, or on any error none.
@@ -241,6 +272,57 @@ class Registry:
             rows = connection.execute(statement).mappings().all()
         return [MonitorRecord(**{key: value for key, value in row.items() if key != "id"}) for row in rows]
 
+    def incidents(self, keys: Sequence[str] | None = None) -> dict[str, IncidentRecord]:
+        """Returns the latest incident of each key, of all keys if None; keys that never had one are left out."""
+        columns = tables.incident.c
+        latest = select(func.max(columns.id)).group_by(columns.key)
+        if keys is not None:
+            latest = latest.where(columns.key.in_(list(keys)))
+        statement = select(tables.incident).where(columns.id.in_(latest)).order_by(columns.id)
+        with self._database.reading() as connection:
+            rows = connection.execute(statement).mappings().all()
+        return {row["key"]: _incident(dict(row)) for row in rows}
+
+    def change_incident(
+        self, key: str, change: Callable[[IncidentRecord | None], IncidentRecord | None]
+    ) -> IncidentRecord | None:
+        """Changes the latest incident of a key, or opens one, under the registry's write lock.
+
+        Args:
+            key: What it is about.
+            change: Takes the latest incident of the key, None if there never was one. Returns how it shall be, without
+                `id` to open another, or None to leave everything as it is.
+
+        Returns:
+            What `change` returned, with its number.
+
+        Raises:
+            InvalidRequestError: If the record is not plain JSON.
+        """
+        self._database.migrate()
+        columns = tables.incident.c
+        with self._database.writing() as connection:
+            statement = select(tables.incident).where(columns.key == key).order_by(columns.id.desc()).limit(1)
+            row = connection.execute(statement).mappings().one_or_none()
+            record = change(None if row is None else _incident(dict(row)))
+            if record is None:
+                return None
+            values = {
+                "key": key,
+                "finding": _json(record.finding, f"finding of incident {key!r}"),
+                "partitions": list(record.partitions),
+                "opened_at": record.opened_at,
+                "changed_at": record.changed_at,
+                "resolved_at": record.resolved_at,
+                "notified_at": record.notified_at,
+                "pending": record.pending,
+                "deliveries": _json(record.deliveries, f"deliveries of incident {key!r}"),
+            }
+            if record.id is not None:
+                connection.execute(update(tables.incident).where(columns.id == record.id).values(values))
+                return record
+            return replace(record, id=connection.scalar(insert(tables.incident).values(values).returning(columns.id)))
+
     def close(self) -> None:
         """Closes all connections. The registry may be used again; the next call opens new ones."""
         self._database.close()
@@ -263,7 +345,7 @@ def _feature(row: Sequence[Any]) -> Feature:
 
 
 def _group(row: Sequence[Any], features: Sequence[Feature]) -> Group:
-    name, entity, keys, about, owner, description, layout, partitioning, lookback, code_version, created_at = row
+    name, entity, keys, about, owner, description, layout, partitioning, lookback, code_version, created_at, fresh = row
     return Group(
         name=name,
         entity=Entity(entity, {column: _KEY_TYPES[dtype] for column, dtype in keys}, about),
@@ -275,7 +357,12 @@ def _group(row: Sequence[Any], features: Sequence[Feature]) -> Group:
         lookback_seconds=lookback,
         code_version=code_version,
         created_at=created_at,
+        freshness_seconds=fresh,
     )
+
+
+def _incident(row: Mapping[str, Any]) -> IncidentRecord:
+    return IncidentRecord(**{**row, "partitions": tuple(row["partitions"])})
 
 
 def _reference(text: str) -> FeatureRef:

@@ -31,7 +31,7 @@ from sqlalchemy import (
 
 from feature_store.clock import to_utc
 
-HEAD = "0001"
+HEAD = "0003"
 """Revision of the newest migration. Known here so that an up-to-date registry is recognized without Alembic."""
 
 VERSION_TABLE = "feature_store_version"
@@ -91,6 +91,7 @@ class FeatureGroupColumns(TypedColumns):
     partitioning: Named[str] = Column(String(16))
     lookback_seconds: Named[int] = Column(BigInteger)
     code_version: Named[str]
+    freshness_seconds: Named[int | None] = Column(BigInteger)
     created_at: Named[datetime] = Column(UtcTimestamp)
     updated_at: Named[datetime] = Column(UtcTimestamp)
 
@@ -144,6 +145,21 @@ class TrainingSetColumns(TypedColumns):
     created_at: Named[datetime] = Column(UtcTimestamp)
 
 
+class IncidentColumns(TypedColumns):
+    """Incidents, a log: one row from when something went wrong until it was well again. `key` says what it is about."""
+
+    id: Named[int] = Column(Integer, primary_key=True)
+    key: Named[str]
+    finding: Named[dict[str, Any]] = Column(JSON)
+    partitions: Named[list[str]] = Column(JSON)
+    opened_at: Named[datetime] = Column(UtcTimestamp)
+    changed_at: Named[datetime] = Column(UtcTimestamp)
+    resolved_at: Named[datetime | None] = Column(UtcTimestamp)
+    notified_at: Named[datetime | None] = Column(UtcTimestamp)
+    pending: Named[str | None] = Column(String(16))
+    deliveries: Named[dict[str, Any]] = Column(JSON)
+
+
 entity = Table("entity", metadata, EntityColumns)
 
 feature_group = Table("feature_group", metadata, FeatureGroupColumns)
@@ -171,3 +187,5 @@ training_set = Table(
     UniqueConstraint("name", "version"),
     CheckConstraint("version >= 1", name="version_from_one"),
 )
+
+incident = Table("incident", metadata, IncidentColumns, Index(None, "key"))

@@ -19,6 +19,7 @@ from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRowsError
 from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.monitoring.profile import PartitionProfile, profile_partitions
+from feature_store.monitoring.stored import PROFILE, encode_profile
 from feature_store.offline.store import OfflineStore, WrittenFile
 from feature_store.online.store import OnlineStore
 from feature_store.online.writer import WriteReport
@@ -36,11 +37,13 @@ class MaterializedPartition:
 
     Attributes:
         key: The partition's key.
+        window: The time that it covers.
         written: Its file, and whether a later pass had already replaced it.
         profile: Its numbers.
     """
 
     key: str
+    window: Window
     written: WrittenFile
     profile: PartitionProfile
 
@@ -134,11 +137,13 @@ def _materialize_pass(
     metadata = {**metadata, INGESTED_AT: ingested_at.isoformat()}
     parts = [stored[begin:end] for begin, end in pairwise(edges)]
     written = [
-        stores.offline.write_partition(stores.record, window, part, metadata=metadata)
-        for window, part in zip(windows, parts, strict=True)
+        stores.offline.write_partition(
+            stores.record, window, part, metadata={**metadata, PROFILE: encode_profile(profile)}
+        )
+        for window, part, profile in zip(windows, parts, profiles, strict=True)
     ]
     # What a later pass has replaced meanwhile must not be pushed: its own push is the newer one.
     current = [part for part, file in zip(parts, written, strict=True) if not file.superseded]
     report = stores.online.write(stores.record, pl.concat([stored.clear(), *current]))
-    partitions = tuple(map(MaterializedPartition, keys, written, profiles))
+    partitions = tuple(map(MaterializedPartition, keys, windows, written, profiles))
     return MaterializedPass(partitions, report, time.perf_counter() - started)

@@ -72,10 +72,14 @@ def _canonical(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame:
     if failures:
         raise InvalidRowsError(group.name, failures, "Cast the columns in the group's function.")
     try:
-        return rows.select(expressions).unique(maintain_order=True)
+        canonical = rows.select(expressions)
     except (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidRowsError(group.name, [reason], "Cast the columns in the group's function.") from None
+    keys = [*group.entity.join_keys, EVENT_TIMESTAMP]
+    # Comparing whole rows costs five times as much as comparing keys, and is seldom needed.
+    has_repeated_keys = canonical.select(keys).n_unique() < canonical.height
+    return canonical.unique(maintain_order=True) if has_repeated_keys else canonical
 
 
 def _conversion(  # noqa: PLR0911 - one line per dtype
@@ -111,8 +115,8 @@ def _key_failures(group: FeatureGroup, rows: pl.DataFrame) -> list[str]:
             failures.append(f"{column!r} is null in {count:,} of {rows.height:,} rows, for example {shown}")
     if failures:
         return failures
-    repeated = rows.filter(pl.struct(keys).is_duplicated())
-    if repeated.height:
+    if rows.select(keys).n_unique() < rows.height:
+        repeated = rows.filter(pl.struct(keys).is_duplicated())
         shared = repeated.select(keys).unique(maintain_order=True).head(_EXAMPLES).rows()
         failures.append(
             f"{repeated.height:,} rows share entity and event time with another but differ in values: "

@@ -13,6 +13,7 @@ from tests.cli.conftest import properties, run_command, table
 from tests.servers.redis import RedisServer
 
 COMMANDS = ["apply", "list", "show", "retire", "get", "history", "materialize", "training-set", "test", "doctor"]
+COMMANDS += [f"training-set {command}" for command in ("build", "show", "diff", "verify")]
 
 
 def parts(result):

@@ -129,14 +129,17 @@ def test_materialize_a_group_that_was_not_applied(run):
 
 
 def test_a_training_set_is_built_once(filled):
-    first = filled("training-set", "churn")
+    first = filled("training-set", "build", "churn")
     assert "outcome\tcreated" in first.stdout
     assert "rows\t3" in first.stdout
     assert "\ncustomer\tc1\tc2\tnobody\n" in first.stdout
     assert "\namount_3d\t" in first.stdout
-    second = filled("training-set", "churn")
+    second = filled("training-set", "build", "churn")
     assert "outcome\texists: equal inputs" in second.stdout
-    assert "No training set 'chrun' is defined. Did you mean churn?" in filled("training-set", "chrun", code=1).stderr
+    assert (
+        "No training set 'chrun' is defined. Did you mean churn?"
+        in filled("training-set", "build", "chrun", code=1).stderr
+    )
 
 
 def test_a_group_that_keeps_the_contract(run):

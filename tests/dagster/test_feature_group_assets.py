@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import dagster as dg
 import polars as pl
 import pytest
 
-from tests.orders import orders
+from feature_assets.definitions import build_defs
+from tests.orders import orders, spending
 
 RANGE = {"dagster/asset_partition_range_start": "2024-03-01", "dagster/asset_partition_range_end": "2024-03-09"}
 GROUP = dg.AssetKey("spending")
@@ -32,7 +35,7 @@ def test_a_range_runs_as_one_run_with_metadata_and_checks_per_partition(defs, in
     assert "mean/amount_3d" in found["2024-03-05"].metadata
     evaluations = [check for check in result.get_asset_check_evaluations() if check.asset_key == GROUP]
     assert {(check.partition, check.check_name) for check in evaluations} == {
-        (key, name) for key in found for name in ("schema", "null_rate", "row_count")
+        (key, name) for key in found for name in ("schema", "null_rate", "row_count", "drift")
     }
     assert all(check.passed and check.target_materialization_data for check in evaluations)
     for check in evaluations:
@@ -89,3 +92,16 @@ def test_a_partition_depends_on_the_days_that_its_lookback_reaches(defs, name):
         "activity": ["2024-03-05", "2024-03-06"],
     }
     assert sorted(parents.partitions_subset.get_partition_keys()) == expected[name]
+
+
+def test_a_group_that_keeps_snapshots_has_an_asset_that_makes_what_is_missing(domain, resources, instance):
+    domain.spending = spending(domain.source, snapshot_every=timedelta(days=3))
+    defs = build_defs(domain=domain, resources=resources)
+    assert run(defs, instance, tags=RANGE).success
+    made = []
+    for _ in range(2):
+        result = run(defs, instance, job="__ASSET_JOB", asset_selection=[dg.AssetKey("spending_snapshots")])
+        assert result.success
+        (event,) = result.get_asset_materialization_events()
+        made.append(event.step_materialization_data.materialization.metadata["made"].value)
+    assert made == [3, 0]

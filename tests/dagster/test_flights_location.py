@@ -35,5 +35,19 @@ def test_the_location_loads_with_its_jobs_sensors_and_schedule() -> None:
     dg.Definitions.validate_loadable(defs)
     repository = defs.get_repository_def()
     assert {job.name for job in repository.get_all_jobs()} >= {"features", "flight_delay_training_set"}
-    assert {sensor.name for sensor in repository.sensor_defs} == {"landing_sensor", "automation"}
-    assert [schedule.name for schedule in repository.schedule_defs] == ["daily_features"]
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        "automation",
+        "landing_sensor",
+        "definition_sensor",
+        "gap_sensor",
+        "cold_store_sensor",
+        "stale_training_set_sensor",
+        "alerts_of_successful_runs",
+        "alerts_of_failed_runs",
+    }
+    assert {sensor.default_status for sensor in repository.sensor_defs} == {dg.DefaultSensorStatus.RUNNING}
+    assert {schedule.name for schedule in repository.schedule_defs} == {
+        "daily_features",
+        "hourly_freshness",
+        "nightly_monitor",
+    }

@@ -27,12 +27,16 @@ class WrittenRow:
     position: int
 
 
-def visible(history: list[WrittenRow], keys: dict[str, Any], at: datetime, column: str, ttl: timedelta) -> Any:
-    """Returns the value of a feature that is visible for an entity at an instant."""
+def visible(
+    history: list[WrittenRow], keys: dict[str, Any], at: datetime, column: str, ttl: timedelta, strict: bool = False
+) -> Any:
+    """Returns the value of a feature that is visible for an entity at an instant, perhaps of what was known then."""
     known = [
         row
         for row in history
-        if all(row.values[key] == value for key, value in keys.items()) and row.values["event_timestamp"] <= at
+        if all(row.values[key] == value for key, value in keys.items())
+        and row.values["event_timestamp"] <= at
+        and (not strict or row.values["ingested_at"] <= at)
     ]
     if not known:
         return None

@@ -63,8 +63,8 @@ def foreign(column: str, dtype: pl.DataType):
     ("spoil", "what"),
     [
         (lambda path: path.write_bytes(b""), "it is empty"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-9]), "PAR1"),
-        (lambda path: path.write_bytes(b"name,clicks\nu1,3\n"), "PAR1"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-9]), "not a parquet file"),
+        (lambda path: path.write_bytes(b"name,clicks\nu1,3\n"), "not a parquet file"),
         (lambda path: pl.read_parquet(path).drop("ingested_at").write_parquet(path), "it has no column 'ingested_at'"),
         (foreign("clicks", pl.String()), "column 'clicks' holds String, not Float64"),
     ],

@@ -32,7 +32,7 @@ class RecordingEngine(DuckDBEngine):
         self.histories = []
         self.after = after
 
-    def latest(self, labels, history):
+    def latest(self, labels, history, progress=None):
         self.histories.append(history)
         found = super().latest(labels, history)
         self.after()

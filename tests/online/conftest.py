@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
+from tests.online.groups import LAYOUTS, LayoutName
 from tests.servers.redis import RedisServer, find_binaries
 
 
@@ -14,6 +15,11 @@ from tests.servers.redis import RedisServer, find_binaries
 def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     with RedisServer(request.param) as running:
         yield running
+
+
+@pytest.fixture(params=LAYOUTS)
+def layout(request: pytest.FixtureRequest) -> LayoutName:
+    return request.param
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -17,6 +17,9 @@ from feature_store.frames import polars_type
 
 NOON = datetime(2013, 7, 1, 12, tzinfo=UTC)
 """A moment of the past, as replays of history see it."""
+
+LayoutName = Literal["feature", "row"]
+LAYOUTS: tuple[LayoutName, ...] = ("feature", "row")
 
 USER = Entity("user", {"user_id": str})
 DAY = 86_400
@@ -34,7 +37,11 @@ def at(seconds: float = 0, micros: int = 0) -> datetime:
 
 
 def group(
-    features: Mapping[str, tuple[Dtype, int]] | None = None, *, name: str = "activity", entity: Entity = USER
+    features: Mapping[str, tuple[Dtype, int]] | None = None,
+    *,
+    name: str = "activity",
+    entity: Entity = USER,
+    layout: LayoutName = "feature",
 ) -> Group:
     """Returns a group of features given as column -> (dtype, time to live in seconds)."""
     declared = features if features is not None else {"clicks": (FLOAT, DAY)}
@@ -53,7 +60,7 @@ def group(
         )
         for number, (column, (dtype, ttl)) in enumerate(declared.items(), 1)
     )
-    return Group(name, entity, records, "team", "", "feature", "daily", 0, "0", NOON)
+    return Group(name, entity, records, "team", "", layout, "daily", 0, "0", NOON)
 
 
 def frame(of: Group, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:

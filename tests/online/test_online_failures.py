@@ -10,14 +10,16 @@ from contextlib import contextmanager
 import pytest
 from redis import Redis
 
+from feature_store.catalog import Group
 from feature_store.clock import FixedClock
 from feature_store.definitions.dtypes import FLOAT, INT
 from feature_store.errors import OnlineStoreError, SettingsError
 from feature_store.online.store import OnlineStore
-from tests.online.groups import DAY, at, catalog, frame, group
+from tests.online.groups import DAY, LayoutName, at, catalog, frame, group
 from tests.servers.redis import RedisServer, free_port
 
-GROUP = group({"x": (INT, DAY), "y": (FLOAT, DAY)})
+FEATURES = {"x": (INT, DAY), "y": (FLOAT, DAY)}
+GROUP = group(FEATURES)
 CATALOG = catalog(GROUP)
 SELECTED = CATALOG.select(["activity"])
 MANY = [{"user_id": f"u{n}", "event_timestamp": at(n / 1000), "x": n, "y": n / 3} for n in range(9000)]
@@ -31,9 +33,11 @@ def within(seconds: float) -> Iterator[None]:
     assert time.monotonic() - started < seconds
 
 
-def assert_all_there(store: OnlineStore) -> None:
+def assert_all_there(store: OnlineStore, of: Group) -> None:
     ids = [str(row["user_id"]) for row in MANY]
-    assert store.read(ids, SELECTED, CATALOG) == [{"x": row["x"], "y": row["y"]} for row in MANY]
+    assert store.read(ids, catalog(of).select(["activity"]), catalog(of)) == [
+        {"x": row["x"], "y": row["y"]} for row in MANY
+    ]
 
 
 def test_a_dead_server_is_an_error_within_a_second() -> None:
@@ -82,19 +86,20 @@ def test_wrong_credentials_are_named_without_the_password() -> None:
                     assert "wrong-secret" not in str(caught.value)
 
 
-def test_users_with_the_least_rights() -> None:
+def test_users_with_the_least_rights(layout: LayoutName) -> None:
+    of = group(FEATURES, layout=layout)
     reading = ["~feature*", "+mget", "+ping"]
-    writing = ["~feature*", "+evalsha", "+script|load", "+get", "+set", "+del"]
+    writing = ["~feature*", "+evalsha", "+script|load", "+get", "+getrange", "+set", "+del"]
     with RedisServer(tcp=True) as server:
         with server.client() as plain:
             plain.execute_command("ACL", "SETUSER", "model", "on", ">pw", *reading)
             plain.execute_command("ACL", "SETUSER", "pipeline", "on", ">pw", *writing)
         with OnlineStore.connect(f"redis://pipeline:pw@{server.address}", CLOCK) as store:
-            assert store.write(GROUP, frame(GROUP, MANY[1:2])).written == 1
+            assert store.write(of, frame(of, MANY[1:2])).written == 1
         with OnlineStore.connect(f"redis://model:pw@{server.address}", CLOCK) as store:
-            assert store.read(["u"], SELECTED, CATALOG) == [{"x": None, "y": None}]
-            with pytest.raises(OnlineStoreError, match=r"refused the credentials.*evalsha"):
-                store.write(GROUP, frame(GROUP, MANY[:1]))
+            assert store.read(["u"], catalog(of).select(["activity"]), catalog(of)) == [{"x": None, "y": None}]
+            with pytest.raises(OnlineStoreError, match=r"refused the credentials.*no permissions"):
+                store.write(of, frame(of, MANY[:1]))
 
 
 def test_a_replica_refuses_rows() -> None:
@@ -106,17 +111,20 @@ def test_a_replica_refuses_rows() -> None:
         store.write(GROUP, frame(GROUP, MANY[:3]))
 
 
-def test_a_full_server_refuses_rows_and_keeps_none_in_part(server: RedisServer, redis: Redis) -> None:
+def test_a_full_server_refuses_rows_and_keeps_none_in_part(
+    server: RedisServer, redis: Redis, layout: LayoutName
+) -> None:
+    of = group(FEATURES, layout=layout)
     with OnlineStore.connect(server.url, CLOCK) as store:
-        store.write(GROUP, frame(GROUP, MANY[:10]))
+        store.write(of, frame(of, MANY[:10]))
         redis.config_set("maxmemory", "1")
         try:
             newer = [{**row, "event_timestamp": at(50), "x": -1} for row in MANY[:10]]
             with pytest.raises(OnlineStoreError, match="out of memory: raise its maxmemory"):
-                store.write(GROUP, frame(GROUP, newer))
+                store.write(of, frame(of, newer))
         finally:
             redis.config_set("maxmemory", "0")
-        answers = store.read([f"u{n}" for n in range(10)], SELECTED, CATALOG)
+        answers = store.read([f"u{n}" for n in range(10)], catalog(of).select(["activity"]), catalog(of))
     assert answers == [{"x": row["x"], "y": row["y"]} for row in MANY[:10]]
 
 
@@ -129,17 +137,22 @@ def test_a_connection_that_broke_while_idle_is_replaced(server: RedisServer, red
             store.write(GROUP, frame(GROUP, MANY[1:2]))
 
 
-def test_a_write_survives_lost_connections_and_a_forgotten_script(server: RedisServer, redis: Redis) -> None:
+def test_a_write_survives_lost_connections_and_a_forgotten_script(
+    server: RedisServer, redis: Redis, layout: LayoutName
+) -> None:
+    of = group(FEATURES, layout=layout)
+
     def disturb(_: int) -> None:
         redis.script_flush()
         redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
     with OnlineStore.connect(server.url, CLOCK) as store:
-        assert store.write(GROUP, frame(GROUP, MANY), progress=disturb).written == len(MANY)
-        assert_all_there(store)
+        assert store.write(of, frame(of, MANY), progress=disturb).written == len(MANY)
+        assert_all_there(store, of)
 
 
-def test_a_server_killed_in_the_middle_of_a_write() -> None:
+def test_a_server_killed_in_the_middle_of_a_write(layout: LayoutName) -> None:
+    of = group(FEATURES, layout=layout)
     with RedisServer() as server, OnlineStore.connect(server.url, CLOCK) as store:
         confirmed: list[int] = []
 
@@ -149,16 +162,17 @@ def test_a_server_killed_in_the_middle_of_a_write() -> None:
                 server.kill()
 
         with pytest.raises(OnlineStoreError, match="does not answer") as caught:
-            store.write(GROUP, frame(GROUP, MANY), progress=kill)
+            store.write(of, frame(of, MANY), progress=kill)
         assert f" {sum(confirmed)} rows are confirmed" in str(caught.value)
         with pytest.raises(OnlineStoreError, match="does not answer"):
-            store.read(["u0"], SELECTED, CATALOG)
+            store.read(["u0"], catalog(of).select(["activity"]), catalog(of))
         server.start()
-        store.write(GROUP, frame(GROUP, MANY))
-        assert_all_there(store)
+        store.write(of, frame(of, MANY))
+        assert_all_there(store, of)
 
 
-def test_a_server_that_comes_back_in_time_is_waited_for() -> None:
+def test_a_server_that_comes_back_in_time_is_waited_for(layout: LayoutName) -> None:
+    of = group(FEATURES, layout=layout)
     with RedisServer() as server, OnlineStore.connect(server.url, CLOCK) as store:
 
         def restart(rows: int) -> None:
@@ -166,7 +180,7 @@ def test_a_server_that_comes_back_in_time_is_waited_for() -> None:
                 server.kill()
                 server.start()
 
-        assert store.write(GROUP, frame(GROUP, MANY[:5000]), progress=restart).written == 5000
+        assert store.write(of, frame(of, MANY[:5000]), progress=restart).written == 5000
 
 
 @pytest.mark.parametrize(

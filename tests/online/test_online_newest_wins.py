@@ -10,19 +10,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
 from feature_store.clock import FixedClock, SystemClock
 from feature_store.definitions.dtypes import FLOAT, INT
 from feature_store.online.store import OnlineStore
-from tests.online.groups import DAY, LiveClock, at, catalog, frame, group
+from tests.online.groups import DAY, LAYOUTS, LayoutName, LiveClock, at, catalog, frame, group
 from tests.servers.redis import RedisServer
 
 TTLS = {"brief": 3, "long": 7, "equal_v2": 7}
-GROUP = group({column: (INT, ttl) for column, ttl in TTLS.items()})
-CATALOG = catalog(GROUP)
+GROUPS = {name: group({column: (INT, ttl) for column, ttl in TTLS.items()}, layout=name) for name in LAYOUTS}
 LABELS = {"brief": "brief", "long": "long", "equal_v2": "equal"}
 
 
@@ -68,11 +67,17 @@ def visible(writes: Sequence[Write], entity: str, column: str, now: timedelta) -
     return value, "null" if value is None else "present"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=HISTORIES, epoch=EPOCHS, live=st.booleans())
 def test_reads_follow_the_rule_after_any_history_of_writes(
-    server: RedisServer, history: tuple[list[tuple[timedelta, list[Row]]], timedelta], epoch: datetime, live: bool
+    server: RedisServer,
+    layout: LayoutName,
+    history: tuple[list[tuple[timedelta, list[Row]]], timedelta],
+    epoch: datetime,
+    live: bool,
 ) -> None:
+    of = GROUPS[layout]
+    known = catalog(of)
     batches, last = history
     moments = sorted([*(moment for moment, _ in batches), last])
     writes = [Write(moment, rows) for moment, (_, rows) in zip(moments, batches, strict=False)]
@@ -87,22 +92,25 @@ def test_reads_follow_the_rule_after_any_history_of_writes(
                 | {column: getattr(row, column) for column in TTLS}
                 for row in write.rows
             ]
-            report = store.write(GROUP, frame(GROUP, rows))
+            report = store.write(of, frame(of, rows))
             counts = (report.written, report.stale, report.superseded, report.expired, report.future)
             assert report.rows == len(rows) == sum(counts)
             assert report.future == sum(row.event > write.now for row in write.rows)
         clock.set(epoch + moments[-1])
-        states = store.read_states(["a", "b"], CATALOG.select(["activity"]), CATALOG)
-        values = store.read(["a", "b"], CATALOG.select(["activity"]), CATALOG)
+        prepared = store.prepare(known.select(["activity"]), known)
+        states = prepared.states(["a", "b"])
+        values = prepared.values(["a", "b"])
+        columns = prepared.frame(["b", "a", "a"])
     for entity, entity_states, entity_values in zip("ab", states, values, strict=True):
         for column, label in LABELS.items():
             expected = visible(writes, entity, column, moments[-1])
             assert (entity_states[label].value, entity_states[label].status) == expected
             assert entity_values[label] == expected[0]
+            assert columns.filter(columns["entity_id"] == entity)[label].unique().to_list() == [expected[0]]
 
 
-def test_of_equal_event_times_the_later_ingested_wins(server: RedisServer, redis: Redis) -> None:
-    of = group()
+def test_of_equal_event_times_the_later_ingested_wins(server: RedisServer, redis: Redis, layout: LayoutName) -> None:
+    of = group(layout=layout)
     rows = [
         {"user_id": "u", "event_timestamp": at(0), "ingested_at": at(second), "clicks": float(second)}
         for second in (2, 3, 1)
@@ -112,6 +120,32 @@ def test_of_equal_event_times_the_later_ingested_wins(server: RedisServer, redis
             store.write(of, frame(of, [row]))
         state = store.read_states(["u"], catalog(of).select(["clicks"]), catalog(of))[0]["clicks"]
     assert (state.value, state.event_timestamp, state.ingested_at) == (3.0, at(0), at(3))
+
+
+MICROS = st.integers(-(62 * 10**15), 25 * 10**16)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(times=st.lists(st.tuples(MICROS | st.integers(-3, 3), MICROS | st.integers(-3, 3)), min_size=2, max_size=4))
+@example(times=[(2**32 - 1, 0), (2**32, 0)])
+@example(times=[(2**53, 1), (2**53 + 1, 0)])
+@example(times=[(-1, 0), (0, -1)])
+@example(times=[(5, 2**32), (5, 2**32 - 1)])
+def test_times_are_compared_to_the_microsecond_over_ten_thousand_years(
+    server: RedisServer, layout: LayoutName, times: list[tuple[int, int]]
+) -> None:
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    of = group({"x": (INT, 10**12)}, layout=layout)
+    instants = [tuple(epoch + timedelta(microseconds=micros) for micros in pair) for pair in times]
+    with (
+        server.client() as plain,
+        OnlineStore.connect(server.url, FixedClock(datetime.max.replace(tzinfo=UTC))) as store,
+    ):
+        plain.flushall()
+        for n, (event, ingested) in enumerate(instants):
+            store.write(of, frame(of, [{"user_id": "u", "event_timestamp": event, "ingested_at": ingested, "x": n}]))
+        [answer] = store.read(["u"], catalog(of).select(["x"]), catalog(of))
+    assert answer == {"x": max(range(len(times)), key=lambda n: (times[n], n))}
 
 
 def test_a_row_stays_away_until_its_time_and_is_written_then(server: RedisServer, redis: Redis) -> None:
@@ -150,8 +184,10 @@ def test_writing_again_changes_nothing(server: RedisServer, redis: Redis) -> Non
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_racing_writers_never_leave_an_older_value(server: RedisServer, redis: Redis, seed: int) -> None:
-    of = group({"clicks": (INT, DAY), "twin": (INT, DAY)})
+def test_racing_writers_never_leave_an_older_value(
+    server: RedisServer, redis: Redis, seed: int, layout: LayoutName
+) -> None:
+    of = group({"clicks": (INT, DAY), "twin": (INT, DAY)}, layout=layout)
     entities, versions = [f"u{n}" for n in range(60)], 30
     rows = [
         {"user_id": entity, "event_timestamp": at(second), "clicks": second, "twin": second}
@@ -173,8 +209,8 @@ def test_racing_writers_never_leave_an_older_value(server: RedisServer, redis: R
     assert answers == [{"clicks": versions - 1, "twin": versions - 1}] * len(entities)
 
 
-def test_a_reader_never_sees_a_mixture_of_two_rows(server: RedisServer, redis: Redis) -> None:
-    of = group({f"f{n}": (INT, DAY + n % 3) for n in range(12)})
+def test_a_reader_never_sees_a_mixture_of_two_rows(server: RedisServer, redis: Redis, layout: LayoutName) -> None:
+    of = group({f"f{n}": (INT, DAY + n % 3) for n in range(12)}, layout=layout)
     selected = catalog(of).select(["activity"])
     done = threading.Event()
 
@@ -221,12 +257,12 @@ def test_a_replay_keeps_what_the_wall_clock_would_drop(server: RedisServer, redi
     assert 0 < redis.ttl("feature:ahead:v1:u") <= 480
 
 
-def test_progress_adds_up_to_all_rows(server: RedisServer, redis: Redis) -> None:
-    of = group()
-    rows = [{"user_id": f"u{n % 5000}", "event_timestamp": at(n), "clicks": 1.0} for n in range(6000)]
+def test_progress_adds_up_to_all_rows(server: RedisServer, redis: Redis, layout: LayoutName) -> None:
+    of = group(layout=layout)
+    rows = [{"user_id": f"u{n % 5000}", "event_timestamp": at(n), "clicks": 1.0} for n in range(9000)]
     heard: list[int] = []
     with OnlineStore.connect(server.url, FixedClock(at(5500))) as store:
         report = store.write(of, frame(of, rows), progress=heard.append)
-    assert sum(heard) == report.rows == 6000
+    assert sum(heard) == report.rows == 9000
     assert len(heard) > 2
-    assert (report.written, report.superseded, report.future) == (5000, 501, 499)
+    assert (report.written, report.superseded, report.future) == (5000, 501, 3499)

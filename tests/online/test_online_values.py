@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 from redis.crc import key_slot
@@ -19,9 +19,10 @@ from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, TIMESTAMP
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import FeatureRef
 from feature_store.errors import InvalidRequestError, InvalidRowsError, OnlineStoreError
+from feature_store.frames import polars_type
 from feature_store.online.keys import KeySpace
 from feature_store.online.store import OnlineStore
-from tests.online.groups import DAY, at, catalog, frame, group
+from tests.online.groups import DAY, LayoutName, at, catalog, frame, group
 from tests.servers.redis import RedisServer
 
 ANY_BITS = st.integers(0, 2**64 - 1).map(lambda bits: struct.unpack("d", struct.pack("Q", bits))[0])
@@ -52,21 +53,36 @@ def exact(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", VALUES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_values_survive_bit_for_bit(server: RedisServer, kind: str, data: st.DataObject) -> None:
+def test_values_survive_bit_for_bit(server: RedisServer, layout: LayoutName, kind: str, data: st.DataObject) -> None:
     dtype, strategy = VALUES[kind]
     values = data.draw(st.lists(st.none() | strategy, min_size=1, max_size=40))
-    of = group({"x": (dtype, DAY)})
-    rows = [{"user_id": str(n), "event_timestamp": at(0), "x": value} for n, value in enumerate(values)]
+    of = group({"before": (STRING, DAY), "x": (dtype, DAY), "after": (STRING, DAY)}, layout=layout)
+    rows = [
+        {"user_id": str(n), "event_timestamp": at(0), "before": "é" * n, "x": value, "after": None}
+        for n, value in enumerate(values)
+    ]
     ids = [row["user_id"] for row in rows]
     with server.client() as plain, OnlineStore.connect(server.url, FixedClock(at(1))) as store:
         plain.flushall()
         store.write(of, frame(of, rows))
-        answers = store.read(ids, catalog(of).select(["x"]), catalog(of))
+        prepared = store.prepare(catalog(of).select(["x", "before"]), catalog(of))
+        answers = prepared.values(ids)
+        states = prepared.states(ids)
+        columns = prepared.frame(ids)
         texts = plain.mget([f"feature:x:v1:{entity_id}" for entity_id in ids])
     expected = [without_nan(value) for value in values]
-    assert [exact(answer["x"]) for answer in answers] == [exact(value) for value in expected]
+    for given_back in (
+        [answer["x"] for answer in answers],
+        [state["x"].value for state in states],
+        [value if kind != "embedding" or value is None else list(value) for value in columns["x"].to_list()],
+    ):
+        assert [exact(value) for value in given_back] == [exact(value) for value in expected]
+    assert columns["before"].to_list() == ["é" * n for n in range(len(values))]
+    assert columns.schema["x"] == polars_type(dtype)
+    if layout == "row":
+        return
     # Any client: the JSON says the same to a parser that is not ours.
     parsed = [json.loads(text) for text in texts]
     if kind == "timestamp":
@@ -74,37 +90,45 @@ def test_values_survive_bit_for_bit(server: RedisServer, kind: str, data: st.Dat
     assert [exact(value) for value in parsed] == [exact(value) for value in expected]
 
 
+EVERY_BYTE = "".join(map(chr, range(0x80))) + "".join(map(chr, range(0x80, 0x10FFFF, 0x2F40))).replace("\ud8c0", "")
+"""All bytes that occur in UTF-8: all ASCII, and leading and continuing bytes of every kind."""
+
 IDS = TEXTS | st.sampled_from(
-    ["", " ", "a b", "a:b", "{a}", "}{", "a|b\\", "feature:x:v1:u", "\r\n", "é" * 127, "u" * 255]
+    ["", " ", "a b", "a:b", "{a}", "}{", "a|b\\", "feature:x:v1:u", "\r\n", "é" * 127, "u" * 255, EVERY_BYTE]
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ids=st.lists(IDS, min_size=1, max_size=12, unique=True))
-def test_any_text_is_an_entity_id(server: RedisServer, ids: list[str]) -> None:
-    of = group({"x": (INT, DAY), "y": (FLOAT, DAY)})
+def test_any_text_is_an_entity_id(server: RedisServer, layout: LayoutName, ids: list[str]) -> None:
+    of = group({"x": (INT, DAY), "y": (FLOAT, DAY)}, layout=layout)
     rows = [{"user_id": entity, "event_timestamp": at(0), "x": n, "y": n / 3} for n, entity in enumerate(ids)]
     with server.client() as plain, OnlineStore.connect(server.url, FixedClock(at(1))) as store:
         plain.flushall()
         store.write(of, frame(of, rows))
         answers = store.read(ids[::-1], catalog(of).select(["activity"]), catalog(of))
         assert answers == [{"x": row["x"], "y": row["y"]} for row in rows[::-1]]
-        assert plain.get(f"feature:x:v1:{ids[0]}") == b"0"
+        if layout == "feature":
+            assert plain.get(f"feature:x:v1:{ids[0]}") == b"0"
+        else:
+            assert plain.exists(f"feature_row:activity:{ids[0]}")
 
 
-def test_int_keys_and_composite_keys(server: RedisServer, redis: Redis) -> None:
+def test_int_keys_and_composite_keys(server: RedisServer, redis: Redis, layout: LayoutName) -> None:
     flight = Entity("flight", {"number": int, "origin": str})
-    of = group({"x": (INT, DAY)}, entity=flight)
+    of = group({"x": (INT, DAY)}, entity=flight, layout=layout)
     keys: list[tuple[int, str]] = [(-(2**63), "a|b"), (7, "\\"), (7, "|"), (2**63 - 1, "é")]
     rows = [{"number": n, "origin": o, "event_timestamp": at(0), "x": i} for i, (n, o) in enumerate(keys)]
     ids = [flight.entity_id(number=n, origin=o) for n, o in keys]
     with OnlineStore.connect(server.url, FixedClock(at(1))) as store:
         store.write(of, frame(of, rows))
         assert store.read(ids, catalog(of).select(["x"]), catalog(of)) == [{"x": i} for i in range(4)]
+        with pytest.raises(InvalidRequestError, match="entity 'flight' has 2"):
+            store.read(["7"], catalog(of).select(["x"]), catalog(of))
 
 
-def test_large_reads_keep_order_and_duplicates(server: RedisServer, redis: Redis) -> None:
-    first = group({f"f{n}": (INT, DAY) for n in range(30)}, name="first")
+def test_large_reads_keep_order_and_duplicates(server: RedisServer, redis: Redis, layout: LayoutName) -> None:
+    first = group({f"f{n}": (INT, DAY) for n in range(30)}, name="first", layout=layout)
     second = group({"g": (INT, DAY), "g_v2": (INT, DAY)}, name="second")
     both = catalog(first, second)
     users = [f"u{n}" for n in range(60)]
@@ -119,13 +143,30 @@ def test_large_reads_keep_order_and_duplicates(server: RedisServer, redis: Redis
         ids = [*users[::-1], "unknown", *users[:5]]
         answers = store.read(ids, both.select(asked), both)
         assert store.read([], both.select(asked), both) == []
+        columns = store.prepare(both.select(asked), both).frame(ids)
+        assert columns.drop("entity_id").to_dicts() == answers
+        assert columns["entity_id"].to_list() == ids
+        assert store.prepare(both.select(asked), both).frame([]).schema == columns.schema
     assert [list(answer) for answer in answers] == [asked] * len(ids)
     numbers: Sequence[int | None] = [*range(59, -1, -1), None, *range(5)]
     assert [set(answer.values()) for answer in answers] == [{number} for number in numbers]
 
 
-def test_missing_null_and_expired_are_told_apart(server: RedisServer, redis: Redis) -> None:
-    of = group({"brief": (FLOAT, 10), "long": (FLOAT, 100), "void": (FLOAT, 100)})
+def test_ten_thousand_features_in_one_request(server: RedisServer, redis: Redis, layout: LayoutName) -> None:
+    groups = [group({f"g{g}_f{n}": (INT, DAY) for n in range(2500)}, name=f"wide{g}", layout=layout) for g in range(4)]
+    known = catalog(*groups)
+    names = [feature.ref.name for of in groups for feature in of.features][::-1]
+    with OnlineStore.connect(server.url, FixedClock(at(1))) as store:
+        for of in groups:
+            columns = {feature.ref.column: number for number, feature in enumerate(of.features)}
+            store.write(of, frame(of, [{"user_id": "u", "event_timestamp": at(0), **columns}]))
+        answers = store.read(["u", "w"], known.select(names), known)
+    assert answers == [{name: int(name.partition("_f")[2]) for name in names}, dict.fromkeys(names)]
+    assert list(answers[0]) == names
+
+
+def test_missing_null_and_expired_are_told_apart(server: RedisServer, redis: Redis, layout: LayoutName) -> None:
+    of = group({"brief": (FLOAT, 10), "long": (FLOAT, 100), "void": (FLOAT, 100)}, layout=layout)
     row = {"user_id": "u", "event_timestamp": at(0), "ingested_at": at(3), "brief": 1.0, "long": 2.0, "void": None}
     with OnlineStore.connect(server.url, FixedClock(at(9))) as store:
         store.write(of, frame(of, [row]))
@@ -138,6 +179,8 @@ def test_missing_null_and_expired_are_told_apart(server: RedisServer, redis: Red
         }
         assert {(state.event_timestamp, state.ingested_at) for state in known.values()} == {(at(0), at(3))}
         assert {(state.status, state.event_timestamp) for state in unknown.values()} == {("missing", None)}
+        if layout == "row":
+            return
         redis.delete("feature:long:v1:u")
         assert store.read_states(["u"], catalog(of).select(["long"]), catalog(of))[0]["long"].status == "missing"
         redis.set("feature:long:v1:w", "1.0")

@@ -75,6 +75,7 @@ class DepartureProfile(FeatureSchema):
     owner="meteorology@example.com",
     end=END,
     ttl=timedelta(hours=3),
+    freshness=timedelta(days=3),  # the file of observations ends a day before the flights do
     min_rows=0,  # the last partition has no weather: the file ends a day before the flights do
     tags={"domain": "flights", "topic": "weather"},
 )
@@ -103,6 +104,7 @@ def origin_weather(events: pl.LazyFrame) -> pl.LazyFrame:
     end=END,
     lookback=timedelta(days=28),
     ttl=timedelta(days=2),
+    freshness=timedelta(hours=36),
     tags={"domain": "flights", "topic": "traffic"},
 )
 def departure_profile(events: pl.LazyFrame) -> pl.LazyFrame:

@@ -80,6 +80,7 @@ class PlaneProfile(FeatureSchema):
     end=END,
     lookback=timedelta(days=7),
     ttl=timedelta(days=7),
+    freshness=timedelta(hours=36),
     tags={"domain": "flights", "topic": "punctuality"},
 )
 def plane_punctuality(events: pl.LazyFrame) -> pl.LazyFrame:
@@ -124,6 +125,8 @@ def plane_punctuality(events: pl.LazyFrame) -> pl.LazyFrame:
     owner="fleet-records@example.com",
     end=END,
     ttl=timedelta(days=400),
+    freshness=timedelta(days=400),
+    snapshot_every=timedelta(days=28),  # its look-backs are long, its changes few
     min_rows=0,  # an extract a year
     tags={"domain": "flights", "topic": "fleet"},
 )

@@ -51,6 +51,7 @@ class RoutePunctuality(FeatureSchema):
     end=END,
     lookback=timedelta(days=28),
     ttl=timedelta(days=28),
+    freshness=timedelta(hours=36),
     tags={"domain": "flights", "topic": "punctuality"},
 )
 def route_punctuality(events: pl.LazyFrame) -> pl.LazyFrame:

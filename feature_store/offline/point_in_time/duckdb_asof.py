@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -12,12 +13,16 @@ import polars as pl
 
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import FeatureStoreError
-from feature_store.offline.point_in_time.engine import GroupHistory
-from feature_store.offline.point_in_time.labels import AS_OF
+from feature_store.frames import TIMESTAMP_TYPE
+from feature_store.offline.point_in_time.engine import GroupHistory, Progress, VisibleRows
+from feature_store.offline.point_in_time.labels import EntityLabels
 from feature_store.offline.sql import exact_path, identifier, literal
 
+# No join key and no feature can have a leading underscore.
+AS_OF = "_as_of"
 ROW = "_row"
 LABELS = "_labels"
+COUNTS_FROM = "_counts_from"
 
 
 class DuckDBEngine:
@@ -40,13 +45,13 @@ class DuckDBEngine:
         self._connect = connect or _in_memory
         self._memory_limit = memory_limit
 
-    def latest(self, labels: pl.DataFrame, history: GroupHistory) -> pl.DataFrame:
+    def latest(self, labels: EntityLabels, history: GroupHistory, progress: Progress | None = None) -> SelectedRows:
         """Returns the latest row of each label's entity; see `PointInTimeEngine.latest`.
 
         Raises:
             FeatureStoreError: If DuckDB ran out of memory.
         """
-        numbered = labels.with_row_index(ROW)
+        numbered = labels.keys.with_columns(labels.as_of.alias(AS_OF)).with_row_index(ROW)
         # A cursor has settings and registered tables of its own: the caller's connection stays as it was.
         with self._connect() as connection, closing(connection.cursor()) as cursor:
             cursor.execute("SET TimeZone = 'UTC'")
@@ -55,7 +60,12 @@ class DuckDBEngine:
             cursor.register(LABELS, numbered.to_arrow())
             try:
                 found = cursor.sql(
-                    latest_rows_sql(tuple(history.group.entity.join_keys), history.columns, complete=history.complete),
+                    latest_rows_sql(
+                        tuple(history.group.entity.join_keys),
+                        history.columns,
+                        complete=history.complete,
+                        strict=history.strict,
+                    ),
                     params={
                         "files": [exact_path(file.path) for file in history.files],
                         "span_start": history.span.start,
@@ -64,50 +74,89 @@ class DuckDBEngine:
                 ).to_arrow_table()
             except duckdb.OutOfMemoryException as error:
                 raise FeatureStoreError(
-                    f"DuckDB ran out of memory reading group {history.group.name!r} for {labels.height} labels: "
+                    f"DuckDB ran out of memory reading group {history.group.name!r} for {numbered.height} labels: "
                     f"raise memory_limit, or read fewer labels at a time. {error}"
                 ) from error
             finally:
                 cursor.unregister(LABELS)
         rows = pl.DataFrame(found)
-        return numbered.select(ROW).join(rows, on=ROW, how="left", maintain_order="left").drop(ROW)
+        if progress is not None:
+            progress(history.group.name, 1.0)
+        return SelectedRows(numbered.select(ROW).join(rows, on=ROW, how="left", maintain_order="left").drop(ROW))
 
 
-def latest_rows_sql(keys: tuple[str, ...], columns: tuple[str, ...], *, complete: bool) -> str:
+@dataclass(frozen=True, slots=True)
+class SelectedRows:
+    """Latest rows, one per label, that the statement has returned with all their columns."""
+
+    rows: pl.DataFrame
+
+    @property
+    def event_timestamp(self) -> pl.Series:
+        """Event time of each label's latest row."""
+        return self.rows[EVENT_TIMESTAMP].cast(TIMESTAMP_TYPE)
+
+    def values(self, visible: Sequence[VisibleRows]) -> Mapping[str, pl.Series]:
+        """Returns the columns, null where the row is not visible."""
+        return {
+            column: self.rows[column].zip_with(part.mask, pl.Series([None], dtype=self.rows.schema[column]))
+            for part in visible
+            for column in part.columns
+        }
+
+
+def latest_rows_sql(keys: tuple[str, ...], columns: tuple[str, ...], *, complete: bool, strict: bool) -> str:
     """Returns the statement that finds latest rows; parameters `$files`, `$span_start`, `$span_end`.
 
     An AS OF join picks any row among those of equal time. So it runs on keys and times alone, and the rows that have
     the time found are fetched after it, the winner among them chosen by the whole rule: nothing is left to chance,
     and features are read for matched rows only.
 
+    A strict read asks for the latest of the rows that had been ingested. Rows count from their event or their
+    ingestion on, whichever is later; the AS OF join is on that time, and finds the latest row that counted by then.
+
     Args:
         keys: Join keys, validated names.
         columns: Feature columns, validated names.
         complete: Whether every file has every column.
+        strict: Whether rows count only once they were ingested.
     """
     key_list = ", ".join(f"h.{identifier(key)}" for key in keys)
     same_label = _equal("h", "l", keys)
-    same_row = _equal("h", "m", (*keys, EVENT_TIMESTAMP))
+    found = (*keys, EVENT_TIMESTAMP, INGESTED_AT) if strict else (*keys, EVENT_TIMESTAMP)
+    found_list = ", ".join(f"h.{identifier(column)}" for column in found)
+    same_row = _equal("h", "m", found)
     features = ", ".join(f"h.{identifier(column)}" for column in columns)
     source = f"read_parquet($files, hive_partitioning = false, union_by_name = {'false' if complete else 'true'})"
-    return f"""
-        WITH observed AS (
-            SELECT {key_list}, h.{EVENT_TIMESTAMP}
-            FROM {source} h
+    relevant = f"""FROM {source} h
             SEMI JOIN {LABELS} l ON {same_label}
-            WHERE h.{EVENT_TIMESTAMP} >= $span_start AND h.{EVENT_TIMESTAMP} < $span_end
+            WHERE h.{EVENT_TIMESTAMP} >= $span_start AND h.{EVENT_TIMESTAMP} < $span_end"""
+    if strict:
+        observed = f"""
+            SELECT {key_list}, greatest(h.{EVENT_TIMESTAMP}, h.{INGESTED_AT}) AS {COUNTS_FROM}, unnest(
+                max({{'{EVENT_TIMESTAMP}': h.{EVENT_TIMESTAMP}, '{INGESTED_AT}': h.{INGESTED_AT}}}) OVER (
+                    PARTITION BY {key_list} ORDER BY greatest(h.{EVENT_TIMESTAMP}, h.{INGESTED_AT})
+                )
+            )
+            {relevant} AND h.{INGESTED_AT} IS NOT NULL"""
+    else:
+        observed = f"""
+            SELECT {key_list}, h.{EVENT_TIMESTAMP}
+            {relevant}"""
+    return f"""
+        WITH observed AS ({observed}
         ),
         matched AS MATERIALIZED (
-            SELECT l.{ROW}, {key_list}, h.{EVENT_TIMESTAMP}
+            SELECT l.{ROW}, {found_list}
             FROM {LABELS} l
-            ASOF JOIN observed h ON {same_label} AND l.{AS_OF} >= h.{EVENT_TIMESTAMP}
+            ASOF JOIN observed h ON {same_label} AND l.{AS_OF} >= h.{COUNTS_FROM if strict else EVENT_TIMESTAMP}
         ),
         winner AS (
-            SELECT {key_list}, h.{EVENT_TIMESTAMP}, {features}
+            SELECT {found_list}, {features}
             FROM {source} h
             SEMI JOIN matched m ON {same_row}
             QUALIFY row_number() OVER (
-                PARTITION BY {key_list}, h.{EVENT_TIMESTAMP}
+                PARTITION BY {found_list}
                 ORDER BY h.{INGESTED_AT} DESC NULLS LAST, h.file_index DESC, h.file_row_number DESC
             ) = 1
         )

@@ -6,6 +6,7 @@ and the shape of the answer are shared, in `join`, so that engines cannot differ
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +14,12 @@ import polars as pl
 
 from feature_store.catalog import Group, Selection
 from feature_store.offline.layout import PartitionFile
+from feature_store.offline.point_in_time.labels import EntityLabels
 from feature_store.partitions import Window
+
+Progress = Callable[[str, float], None]
+"""Called now and then with a group's name and the share of it that is done, 0 to 1; one call at a time, from any
+thread. What it raises ends the read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +32,10 @@ class GroupHistory:
         columns: Feature columns to return: each has at least one selection, and at least one file has it.
         complete: Whether every file has every one of `columns`; where a file lacks one, its rows are null there.
         files: The files, sorted by date and name; never empty.
+        snapshot: The first of the files if it holds, instead of a partition, the latest rows of all dates before its
+            own; no label is earlier than that date.
         span: No row outside of it can be visible to any label.
+        strict: Whether a row counts for a label only if it was ingested at or before the label's time.
     """
 
     group: Group
@@ -34,7 +43,42 @@ class GroupHistory:
     columns: tuple[str, ...]
     complete: bool
     files: tuple[PartitionFile, ...]
+    snapshot: PartitionFile | None
     span: Window
+    strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleRows:
+    """For which labels the latest row is visible, for columns of one time to live.
+
+    Attributes:
+        columns: The columns.
+        mask: One boolean per label.
+    """
+
+    columns: tuple[str, ...]
+    mask: pl.Series
+
+
+class LatestRows(Protocol):
+    """The latest rows of a label frame's entities, found, and perhaps not read yet."""
+
+    @property
+    def event_timestamp(self) -> pl.Series:
+        """Event time of each label's latest row (UTC, microseconds), null if there is none in the span."""
+        ...
+
+    def values(self, visible: Sequence[VisibleRows]) -> Mapping[str, pl.Series]:
+        """Returns values of the latest rows, as they are stored; asked for once.
+
+        Args:
+            visible: Every column of the history once. A label whose latest row is not visible is null.
+
+        Returns:
+            By column, one value per label, in order.
+        """
+        ...
 
 
 class PointInTimeEngine(Protocol):
@@ -49,19 +93,16 @@ class PointInTimeEngine(Protocol):
         """What settings call it."""
         ...
 
-    def latest(self, labels: pl.DataFrame, history: GroupHistory) -> pl.DataFrame:
+    def latest(self, labels: EntityLabels, history: GroupHistory, progress: Progress | None = None) -> LatestRows:
         """Returns the latest row of each label's entity, as of the label's time, whether or not it has expired.
 
-        The latest row is the one with the greatest `event_timestamp <= _as_of`; among equals the greatest
-        `ingested_at`, then the last file in the order of `history.files`, then the last row in the file.
+        The latest row is the one with the greatest `event_timestamp` at or before the label's time; among equals the
+        greatest `ingested_at`, then the last file in the order of `history.files`, then the last row in the file. In
+        a strict read, rows with an `ingested_at` after the label's time do not exist.
 
         Args:
-            labels: The group's join keys in their declared dtypes and `_as_of` (UTC, microseconds), no nulls, at
-                least one row.
+            labels: Entities and times, at least one.
             history: Where to look.
-
-        Returns:
-            One row per label row, in order: `event_timestamp` of the row found (UTC, microseconds), null if there is
-            none in the span, and `history.columns` as they are stored.
+            progress: Told how far the read is.
         """
         ...

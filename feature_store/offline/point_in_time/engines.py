@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 import duckdb
 
 from feature_store.errors import SettingsError
+from feature_store.offline.point_in_time.choice import AutomaticEngine
+from feature_store.offline.point_in_time.date_sweep import SweepEngine
 from feature_store.offline.point_in_time.duckdb_asof import DuckDBEngine
 from feature_store.offline.point_in_time.engine import PointInTimeEngine
 
@@ -18,12 +20,18 @@ def engine_named(
     """Returns an engine by name.
 
     Args:
-        name: `duckdb`.
+        name: `sweep`, `duckdb`, or `auto` for the cheaper of the two, read by read.
         connect: Opens the DuckDB connections that a SQL engine works on; in memory if None.
 
     Raises:
         SettingsError: If there is no engine of this name.
     """
-    if name == DuckDBEngine.name:
-        return DuckDBEngine(connect)
-    raise SettingsError(f"FEATURE_STORE_ENGINE={name!r} is no engine of point-in-time reads. Use duckdb.")
+    sweep, sql = SweepEngine(), DuckDBEngine(connect)
+    engines: list[PointInTimeEngine] = [sweep, sql, AutomaticEngine(sweep, sql)]
+    for engine in engines:
+        if engine.name == name:
+            return engine
+    raise SettingsError(
+        f"FEATURE_STORE_ENGINE={name!r} is no engine of point-in-time reads. Use sweep or duckdb, or unset it for the "
+        "cheaper of the two, read by read."
+    )

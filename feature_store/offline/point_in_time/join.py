@@ -5,7 +5,8 @@ All that is the same for every engine is here, and nothing that an engine could 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,13 +14,13 @@ import polars as pl
 
 from feature_store.catalog import Catalog, Group, Selection
 from feature_store.clock import EPOCH, to_micros
-from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.errors import FeatureStoreError
-from feature_store.frames import TIMESTAMP_TYPE, polars_type
+from feature_store.frames import polars_type
 from feature_store.offline.footers import naming_corrupt_files, present_columns
 from feature_store.offline.layout import PartitionFile
-from feature_store.offline.point_in_time.engine import GroupHistory, PointInTimeEngine
-from feature_store.offline.point_in_time.labels import AS_OF, prepare_labels
+from feature_store.offline.point_in_time.engine import GroupHistory, PointInTimeEngine, Progress, VisibleRows
+from feature_store.offline.point_in_time.labels import EntityLabels, prepare_labels
+from feature_store.offline.snapshots import usable_snapshot
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
 
@@ -30,13 +31,17 @@ _LONGEST_TTL = 2**63 - 1
 _ATTEMPTS = 5
 
 
-def point_in_time_join(  # noqa: PLR0917  # what, where, how: each is needed by every caller
+def point_in_time_join(  # what, where, how: each is needed by every caller
     store: OfflineStore,
     catalog: Catalog,
     labels: Any,
     as_of: str,
     selections: Sequence[Selection],
     engine: PointInTimeEngine,
+    *,
+    strict: bool = False,
+    now: datetime | None = None,
+    progress: Progress | None = None,
 ) -> pl.DataFrame:
     """Returns a label frame with the values that were visible at each row's time.
 
@@ -47,6 +52,9 @@ def point_in_time_join(  # noqa: PLR0917  # what, where, how: each is needed by 
         as_of: Name of the time column. Naive times are UTC; precision beyond microseconds is cut off.
         selections: The features, from `Catalog.select`.
         engine: Finds the latest rows.
+        strict: Leave out rows that were ingested after the label's time: what the store could have known then.
+        now: The store's present (UTC): later labels are refused. None lets labels lie in the future.
+        progress: Told how far each group is.
 
     Returns:
         One row per label row, in order: the label columns untouched, then one column per selection.
@@ -60,56 +68,108 @@ def point_in_time_join(  # noqa: PLR0917  # what, where, how: each is needed by 
     for selection in selections:
         by_group.setdefault(selection.feature.group, []).append(selection)
     groups = [catalog.group(name) for name in by_group]
-    prepared = prepare_labels(labels, as_of, groups, selections)
+    prepared = prepare_labels(labels, as_of, groups, selections, now=now)
     answers: dict[str, pl.Series] = {}
     for group in groups:
-        coded = prepared.coded(group.entity)
-        answers |= _read_group(store, group, tuple(by_group[group.name]), coded, engine)
+        request = _Request(group, tuple(by_group[group.name]), prepared.of_entity[group.entity.name], strict=strict)
+        answers |= _read_group(store, request, engine, progress)
     return prepared.frame.with_columns(answers[selection.label] for selection in selections)
 
 
+@dataclass(frozen=True)
+class _Request:
+    """What is asked of one group."""
+
+    group: Group
+    selections: tuple[Selection, ...]
+    labels: EntityLabels
+    strict: bool
+
+    def history(
+        self, files: Sequence[PartitionFile], snapshot: PartitionFile | None, span: Window
+    ) -> GroupHistory | None:
+        """Returns what an engine is given, None where no file has a column that was asked for."""
+        present = present_columns(self.group, files)
+        wanted = dict.fromkeys(selection.feature.ref.column for selection in self.selections)
+        columns = tuple(column for column in wanted if any(column in names for names in present))
+        if not columns:
+            return None
+        complete = all(names.issuperset(columns) for names in present)
+        return GroupHistory(self.group, self.selections, columns, complete, tuple(files), snapshot, span, self.strict)
+
+
 def _read_group(
-    store: OfflineStore,
-    group: Group,
-    selections: tuple[Selection, ...],
-    labels: pl.DataFrame,
-    engine: PointInTimeEngine,
+    store: OfflineStore, request: _Request, engine: PointInTimeEngine, progress: Progress | None
 ) -> dict[str, pl.Series]:
-    if labels.is_empty():
-        return _answer(labels, pl.DataFrame(), selections)
-    span = _visible_span(labels[AS_OF], selections)
+    if request.labels.as_of.is_empty():
+        return _answer(request, {})
+    group = request.group
+    span = _visible_span(request.labels.as_of, request.selections)
     # An engine may open a file twice, and a re-materialization may replace it in between: only a read during which
     # every file stayed what it was counts.
     for _ in range(_ATTEMPTS):
+        snapshot = _snapshot(store, request, span)
         files = store.files(group.name, span)
+        if snapshot is not None:
+            files = [snapshot, *(file for file in files if file.date >= snapshot.date)]
         before = _identities(files)
         try:
-            history = _history(group, selections, files, span)
+            history = request.history(files, snapshot, span)
             with naming_corrupt_files(group, files):
-                found = pl.DataFrame() if history is None else engine.latest(labels, history)
+                values = {} if history is None else _visible_values(request, history, engine, progress)
         except Exception:
             if _identities(files) == before:
                 raise
             continue
         if _identities(files) == before:
-            return _answer(labels, found, selections)
+            return _answer(request, values)
     raise FeatureStoreError(
         f"Files of feature group {group.name!r} were replaced during each of {_ATTEMPTS} reads: "
         "read again when the materialization has ended."
     )
 
 
-def _history(
-    group: Group, selections: tuple[Selection, ...], files: Sequence[PartitionFile], span: Window
-) -> GroupHistory | None:
-    """Returns what an engine is given, None where no file has a column that was asked for."""
-    present = present_columns(group, files)
-    wanted = dict.fromkeys(selection.feature.ref.column for selection in selections)
-    columns = tuple(column for column in wanted if any(column in names for names in present))
-    if not columns:
+def _visible_values(
+    request: _Request, history: GroupHistory, engine: PointInTimeEngine, progress: Progress | None
+) -> Mapping[str, pl.Series]:
+    """Returns, by column, the latest row's value where it is visible at the label's time."""
+    rows = engine.latest(request.labels, history, progress)
+    # A row is only found at or before its label, so the age is never negative.
+    age = request.labels.as_of.to_physical() - rows.event_timestamp.to_physical()
+    by_ttl: dict[int, dict[str, None]] = {}
+    for selection in request.selections:
+        feature = selection.feature
+        if feature.ref.column in history.columns:
+            by_ttl.setdefault(feature.online_ttl_seconds, {})[feature.ref.column] = None
+    visible = [
+        VisibleRows(tuple(columns), (age < min(ttl_seconds * _MICROS, _LONGEST_TTL)).fill_null(value=False))
+        for ttl_seconds, columns in by_ttl.items()
+    ]
+    del age
+    return rows.values(visible)
+
+
+def _answer(request: _Request, values: Mapping[str, pl.Series]) -> dict[str, pl.Series]:
+    """Returns one series per selection, NaN as null. A column that no file has is null throughout."""
+    answers = {}
+    for selection in request.selections:
+        dtype = polars_type(selection.feature.dtype)
+        column = values.get(selection.feature.ref.column)
+        if column is None:
+            column = pl.repeat(None, request.labels.as_of.len(), dtype=dtype, eager=True)
+        column = column.cast(dtype)
+        if dtype == pl.Float64() and column.is_nan().any():
+            column = column.fill_nan(None)
+        answers[selection.label] = column.alias(selection.label)
+    return answers
+
+
+def _snapshot(store: OfflineStore, request: _Request, span: Window) -> PartitionFile | None:
+    # A snapshot holds what is the latest row now: what could have been known earlier, it does not tell.
+    if request.strict:
         return None
-    complete = all(names.issuperset(columns) for names in present)
-    return GroupHistory(group, selections, columns, complete, tuple(files), span)
+    first_label = _moment(int(request.labels.as_of.to_physical().min()))  # type: ignore[arg-type]  # never empty
+    return usable_snapshot(store, request.group, span, first_label)
 
 
 def _visible_span(as_of: pl.Series, selections: Sequence[Selection]) -> Window:
@@ -133,27 +193,3 @@ def _identity(file: PartitionFile) -> tuple[int, int, int] | None:
     except FileNotFoundError:
         return None
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
-
-
-def _answer(labels: pl.DataFrame, found: pl.DataFrame, selections: Sequence[Selection]) -> dict[str, pl.Series]:
-    """Turns the latest rows into one series per selection: what has expired, or is NaN, is null.
-
-    A `found` without a selection's column means that no file has it.
-    """
-    if EVENT_TIMESTAMP in found.columns:
-        # A row is only found at or before its label, so the age is never negative.
-        age = labels[AS_OF].to_physical() - found[EVENT_TIMESTAMP].cast(TIMESTAMP_TYPE).to_physical()
-    answers = {}
-    for selection in selections:
-        feature = selection.feature
-        dtype = polars_type(feature.dtype)
-        if feature.ref.column not in found.columns:
-            answers[selection.label] = pl.repeat(None, labels.height, dtype=dtype, eager=True).alias(selection.label)
-            continue
-        values = found[feature.ref.column].cast(dtype)
-        if dtype == pl.Float64():
-            values = values.fill_nan(None)
-        is_alive = age < min(feature.online_ttl_seconds * _MICROS, _LONGEST_TTL)
-        nothing = pl.Series([None], dtype=dtype)
-        answers[selection.label] = values.zip_with(is_alive.fill_null(value=False), nothing).alias(selection.label)
-    return answers

@@ -1,26 +1,45 @@
 """Label frames: what a point-in-time read is asked for, checked before any work is done.
 
-Engines see labels only in their coded form: join keys in their declared dtypes and times in UTC microseconds.
+Engines see labels only as `EntityLabels`: join keys in their declared dtypes and times in UTC microseconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import polars as pl
 
 from feature_store.catalog import Group, Selection
+from feature_store.clock import to_utc
 from feature_store.definitions.dtypes import INT, Dtype
 from feature_store.definitions.entity import Entity
 from feature_store.errors import InvalidRequestError, did_you_mean
 from feature_store.frames import TIMESTAMP_TYPE, polars_type, to_polars, utc_micros
-
-AS_OF = "_as_of"
-"""Name of the time column of coded labels; no join key can have a leading underscore."""
+from feature_store.offline.point_in_time.entity_codes import EntityCodes
 
 _EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class EntityLabels:
+    """Labels as the engines see them: one entity and one time each. All groups of an entity share them.
+
+    Attributes:
+        keys: The entity's join keys in their declared dtypes, without nulls.
+        as_of: The times, UTC microseconds, without nulls.
+    """
+
+    keys: pl.DataFrame
+    as_of: pl.Series
+
+    @cached_property
+    def codes(self) -> EntityCodes:
+        """The distinct entities, numbered once for all groups."""
+        return EntityCodes(self.keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +48,16 @@ class PreparedLabels:
 
     Attributes:
         frame: As it was given, as a Polars frame.
-        as_of: Each row's time, UTC microseconds, without nulls.
-        keys: Per entity name, the join keys of each row in their declared dtypes, without nulls.
+        of_entity: Per entity name, the keys and time of each row.
     """
 
     frame: pl.DataFrame
-    as_of: pl.Series
-    keys: Mapping[str, pl.DataFrame]
-
-    def coded(self, entity: Entity) -> pl.DataFrame:
-        """Returns what engines read: the entity's join keys and `_as_of`, one row per label row, in order."""
-        return self.keys[entity.name].with_columns(self.as_of.alias(AS_OF))
+    of_entity: Mapping[str, EntityLabels]
 
 
-def prepare_labels(frame: Any, as_of: str, groups: Sequence[Group], selections: Sequence[Selection]) -> PreparedLabels:
+def prepare_labels(
+    frame: Any, as_of: str, groups: Sequence[Group], selections: Sequence[Selection], *, now: datetime | None = None
+) -> PreparedLabels:
     """Checks a label frame and codes its keys and times.
 
     Integer keys of any width and categorical or enum texts are cast to the declared dtype; naive times are UTC.
@@ -52,18 +67,22 @@ def prepare_labels(frame: Any, as_of: str, groups: Sequence[Group], selections: 
         as_of: Name of its time column.
         groups: The groups whose features are asked for.
         selections: The features that are asked for.
+        now: The store's present (UTC); None to let labels lie in the future.
 
     Raises:
-        InvalidRequestError: If a key or time column is missing, null anywhere or of the wrong dtype, if a column has
-            the name of a requested feature, or two columns have one name.
+        InvalidRequestError: If a key or time column is missing, null anywhere or of the wrong dtype, if a time lies
+            in the future, a column has the name of a requested feature, or two columns have one name.
     """
     table = _table(frame)
     _check_names(table, as_of, selections)
-    keys: dict[str, pl.DataFrame] = {}
+    times = _times(table, as_of)
+    if now is not None:
+        _refuse_future(table, as_of, times, now)
+    of_entity: dict[str, EntityLabels] = {}
     for entity in {group.entity.name: group.entity for group in groups}.values():
         columns = [_key(table, entity, column, dtype) for column, dtype in entity.key_dtypes.items()]
-        keys[entity.name] = pl.DataFrame(columns)
-    return PreparedLabels(table, _times(table, as_of), keys)
+        of_entity[entity.name] = EntityLabels(pl.DataFrame(columns), times)
+    return PreparedLabels(table, of_entity)
 
 
 def _table(frame: Any) -> pl.DataFrame:
@@ -116,6 +135,20 @@ def _key(table: pl.DataFrame, entity: Entity, column: str, dtype: Dtype) -> pl.S
     coded = series.cast(wanted, strict=False)
     _refuse_overflow(column, series, coded)
     return coded
+
+
+def _refuse_future(table: pl.DataFrame, as_of: str, times: pl.Series, now: datetime) -> None:
+    # The greatest time decides: only a frame that is refused is looked at row by row.
+    latest = times.max()
+    if latest is None or latest <= to_utc(now):  # type: ignore[operator]  # a datetime: the column holds timestamps
+        return
+    rows = (times > to_utc(now)).arg_true()
+    shown = ", ".join(f"row {row}: {table.row(row, named=True)}" for row in rows.head(_EXAMPLES))
+    raise InvalidRequestError(
+        f"Label column {as_of!r}, the time to read features as of, lies after the store's present, "
+        f"{to_utc(now).isoformat()}, in {rows.len()} of {table.height} rows ({shown}). What will be visible then is "
+        "not known yet: drop these rows, or ask as of the present."
+    )
 
 
 def _refuse_nulls(table: pl.DataFrame, column: str, what: str) -> None:

@@ -1,0 +1,42 @@
+"""Grows the snapshot asset of a feature group that keeps snapshots."""
+
+from typing import Any
+
+import dagster as dg
+
+from feature_store.definitions.group import FeatureGroup
+from resources.feature_store import FeatureStoreResource
+
+SNAPSHOTS = "snapshots"
+
+
+def snapshot_asset(group: FeatureGroup) -> dg.AssetsDefinition:
+    """Returns the asset of a group's snapshots, downstream of the group.
+
+    A run makes those that are missing, and those whose days have changed since; the others are left as they are.
+    """
+
+    @dg.asset(
+        name=f"{group.name}_snapshots",
+        description=f"The latest row per {group.entity.name} at regular days, from which long look-backs start.",
+        group_name=SNAPSHOTS,
+        owners=[group.owner],
+        kinds={"polars", "parquet"},
+        deps=[group.name],
+        automation_condition=dg.AutomationCondition.eager(),
+    )
+    def compute(context: dg.AssetExecutionContext, feature_store: FeatureStoreResource) -> dg.MaterializeResult[Any]:
+        with feature_store.open() as store:
+            written = list(store.write_snapshots(group))
+        made = sum(snapshot.created for snapshot in written)
+        context.log.info(f"{group.name}: {made} of {len(written)} snapshots made, the others are up to date")
+        return dg.MaterializeResult(
+            metadata={
+                "snapshots": len(written),
+                "made": made,
+                "dagster/row_count": sum(snapshot.rows for snapshot in written),
+                "size_kb": round(sum(snapshot.file.size for snapshot in written) / 1024, 1),
+            }
+        )
+
+    return compute

@@ -1,0 +1,332 @@
+"""Why a feature has the value that it has: the row that wins, the rows that lose, who wrote them, what is online.
+
+The rule itself is applied by the point-in-time engines and by the online reader; this is its slow, talkative twin for
+one entity and one feature, and a test holds it to the same answers. It writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from feature_store.catalog import Catalog, Feature, Group, Selection
+from feature_store.clock import Clock, to_utc
+from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.errors import InvalidRequestError, OnlineStoreError
+from feature_store.offline.digests import CONTENT
+from feature_store.offline.footers import file_metadata
+from feature_store.offline.layout import file_at
+from feature_store.offline.store import SOURCE_FILE, OfflineStore
+from feature_store.online.reader import FeatureState
+from feature_store.online.store import OnlineStore
+from feature_store.partitions import Window
+
+MARGIN = timedelta(days=1)
+"""How far around the time to live rows are looked up: what came just after the instant, and what just ran out."""
+
+ROWS_SHOWN = 20
+"""Rows in an explanation: the nearest to the instant."""
+
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+_LATEST = datetime.max.replace(tzinfo=UTC)
+_SHOWN_APART = {CONTENT, INGESTED_AT, "run_id", "code_version"}
+
+Outcome = Literal["wins", "expired", "later", "older", "tie"]
+Status = Literal["present", "null", "expired", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedRow:
+    """One stored row of the entity, and what became of it.
+
+    Attributes:
+        outcome: `wins` (the latest at or before the instant, and alive); `expired` (the latest, but its time to live
+            is over); `later` (its event comes after the instant); `older` (a newer row decides); `tie` (another row
+            has the same event time and was ingested later).
+        reason: The same as one sentence, with the times.
+        value: Its value of the feature; None for null.
+        event_timestamp: When it became knowable (UTC).
+        ingested_at: When the store wrote it (UTC).
+        file: Its file, below the offline store's root.
+        partition: Key of the partition that a batch wrote; None for rows of a stream or an ingestion.
+        writer: Who wrote the file: `batch`, or the stream writer's name, which tells topic and offsets.
+        run_id: The run that wrote it, empty where none is known.
+        code_version: Digest of the function that computed it, None where none is known.
+        written_with: All else that the file says of its making, such as offsets.
+    """
+
+    outcome: Outcome
+    reason: str
+    value: Any
+    event_timestamp: datetime
+    ingested_at: datetime
+    file: str
+    partition: str | None
+    writer: str
+    run_id: str
+    code_version: str | None
+    written_with: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineAnswer:
+    """What the online store says of the feature now.
+
+    Attributes:
+        status: `present`, `null`, `missing`, `expired`; or `unreachable` where the store does not answer.
+        value: The value that readers get.
+        event_timestamp: Event time of the stored row (UTC).
+        ingested_at: When that row was ingested (UTC).
+        agrees: Whether readers get what the offline store says; None where the two cannot be compared: the instant
+            is not now, or the store does not answer.
+        reason: Why, as one sentence.
+    """
+
+    status: str
+    value: Any
+    event_timestamp: datetime | None
+    ingested_at: datetime | None
+    agrees: bool | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a feature of an entity has its value at an instant.
+
+    Attributes:
+        entity_id: The entity.
+        feature: The feature with its version.
+        group: The group that computes it.
+        owner: Who answers for it.
+        at: The instant (UTC).
+        status: `present`, `null` (known to be null), `expired` (the latest row's time to live is over) or `missing`
+            (no row at or before the instant).
+        value: The visible value; None unless the status is `present`.
+        reason: Why, as one sentence.
+        winner: The row that decides, also where it has expired; None where there is none.
+        losers: Other rows around the instant, the newest first, at most `ROWS_SHOWN`.
+        ttl_seconds: The feature's time to live.
+        ttl_left_seconds: What is left of it at the instant; 0 where it is over, None where no row decides.
+        expires_at: When it is over (UTC), likewise.
+        code_is_current: Whether the row that decides was computed by the function as it was last applied; None where
+            that is unknown.
+        online: What the online store says now.
+    """
+
+    entity_id: str
+    feature: str
+    group: str
+    owner: str
+    at: datetime
+    status: Status
+    value: Any
+    reason: str
+    winner: ExplainedRow | None
+    losers: tuple[ExplainedRow, ...]
+    ttl_seconds: int
+    ttl_left_seconds: float | None
+    expires_at: datetime | None
+    code_is_current: bool | None
+    online: OnlineAnswer
+
+
+def explain(
+    entity_id: str,
+    feature: str,
+    at: datetime | None,
+    *,
+    catalog: Catalog,
+    offline: OfflineStore,
+    online: OnlineStore,
+    clock: Clock,
+) -> Explanation:
+    """Explains one feature of one entity at one instant; see `FeatureStore.explain`."""
+    selection = _selected(catalog, feature)
+    found = selection.feature
+    group = catalog.group(found.group)
+    now = clock.now()
+    instant = now if at is None else to_utc(at)
+    question = _Question(entity_id, found, group, instant, timedelta(seconds=found.online_ttl_seconds))
+    winner, losers = _judged(_rows_around(offline, question), question, offline)
+    status, value, reason = _answer(winner, question)
+    left = None if winner is None else max(timedelta(0), winner.event_timestamp + question.ttl - instant)
+    try:
+        [states] = online.read_states([entity_id], [selection], catalog)
+        state = states[selection.label]
+        agrees, why = (None, "It answers for now, the question is about another instant.")
+        if instant == now:
+            agrees, why = _comparison(state, value, winner)
+        answer = OnlineAnswer(state.status, state.value, state.event_timestamp, state.ingested_at, agrees, why)
+    except OnlineStoreError as error:
+        answer = OnlineAnswer("unreachable", None, None, None, None, str(error))
+    return Explanation(
+        entity_id=entity_id,
+        feature=str(found.ref),
+        group=group.name,
+        owner=found.owner,
+        at=instant,
+        status=status,
+        value=value,
+        reason=reason,
+        winner=winner,
+        losers=losers,
+        ttl_seconds=found.online_ttl_seconds,
+        ttl_left_seconds=None if left is None else left.total_seconds(),
+        expires_at=None if winner is None else winner.event_timestamp + question.ttl,
+        code_is_current=winner.code_version == group.code_version if winner and winner.code_version else None,
+        online=answer,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    entity_id: str
+    feature: Feature
+    group: Group
+    instant: datetime
+    ttl: timedelta
+
+
+def _selected(catalog: Catalog, feature: str) -> Selection:
+    selections = catalog.select([feature])
+    if len(selections) != 1:
+        raise InvalidRequestError(
+            f"{feature!r} is a feature group with {len(selections)} features, and each has its own story: name one of "
+            f"them, such as {selections[0].label}."
+        )
+    return selections[0]
+
+
+def _rows_around(offline: OfflineStore, question: _Question) -> list[dict[str, Any]]:
+    """Returns the entity's rows around the instant, newest first; if none is at or before it, back to the last one."""
+    group, entity_id, instant = question.group, question.entity_id, question.instant
+    near = Window(_before(instant, question.ttl + MARGIN), min(instant, _LATEST - MARGIN) + MARGIN)
+    rows = offline.history(group, entity_id, near).to_dicts()
+    if any(row[EVENT_TIMESTAMP] <= instant for row in rows):
+        return rows
+    for window in _windows_back(offline, group, near.start):
+        older = offline.history(group, entity_id, window).head(1).to_dicts()
+        if older:
+            return rows + older
+    return rows
+
+
+def _windows_back(offline: OfflineStore, group: Group, end: datetime) -> Iterator[Window]:
+    """Yields windows back to the group's first file, each twice as long as the one before."""
+    first = min((file.window.start for file in offline.files(group.name)), default=end)
+    length = timedelta(days=32)
+    while end > first:
+        start = max(first, _before(end, length))
+        yield Window(start, end)
+        end, length = start, 2 * length
+
+
+def _before(instant: datetime, span: timedelta) -> datetime:
+    return _EARLIEST if instant - _EARLIEST < span else instant - span
+
+
+def _judged(
+    rows: list[dict[str, Any]], question: _Question, offline: OfflineStore
+) -> tuple[ExplainedRow | None, tuple[ExplainedRow, ...]]:
+    """Returns the row that decides, and the others: those nearest to the instant, newest first."""
+    position = next((index for index, row in enumerate(rows) if row[EVENT_TIMESTAMP] <= question.instant), None)
+    deciding = None if position is None else rows[position]
+    # Rows are sorted by time: the nearest ones stand around the one that decides.
+    middle = len(rows) if position is None else position
+    first = max(0, min(middle - ROWS_SHOWN // 2, len(rows) - ROWS_SHOWN - 1))
+    made: dict[str, Mapping[str, str]] = {}
+    winner = None
+    losers = []
+    for index, row in enumerate(rows[first : first + ROWS_SHOWN + 1], start=first):
+        path = offline.root / row[SOURCE_FILE]
+        if row[SOURCE_FILE] not in made:
+            made[row[SOURCE_FILE]] = file_metadata(path)
+        metadata = made[row[SOURCE_FILE]]
+        file = file_at(path)
+        outcome, reason = _outcome(row, deciding, question)
+        explained = ExplainedRow(
+            outcome=outcome,
+            reason=reason,
+            value=row[question.feature.ref.column],
+            event_timestamp=row[EVENT_TIMESTAMP],
+            ingested_at=row[INGESTED_AT],
+            file=row[SOURCE_FILE],
+            partition=file.partition_key,
+            writer=file.writer,
+            run_id=metadata.get("run_id", ""),
+            code_version=metadata.get("code_version"),
+            written_with={key: text for key, text in metadata.items() if key not in _SHOWN_APART},
+        )
+        if index == position:
+            winner = explained
+        else:
+            losers.append(explained)
+    return winner, tuple(losers)
+
+
+def _outcome(row: Mapping[str, Any], deciding: Mapping[str, Any] | None, question: _Question) -> tuple[Outcome, str]:
+    event, instant, ttl = row[EVENT_TIMESTAMP], question.instant, question.ttl
+    if event > instant:
+        return "later", f"Its event is {_span(event - instant)} after the instant."
+    assert deciding is not None
+    if row is deciding:
+        if event + ttl <= instant:
+            return "expired", f"The latest row, but its time to live ended {_span(instant - event - ttl)} before."
+        return "wins", f"The latest row at or before the instant, {_span(instant - event)} old."
+    if event < deciding[EVENT_TIMESTAMP]:
+        over = " Its own time to live is over, too." if event + ttl <= instant else ""
+        return "older", f"Its event is {_span(deciding[EVENT_TIMESTAMP] - event)} before that of the latest row.{over}"
+    if row[INGESTED_AT] < deciding[INGESTED_AT]:
+        return "tie", f"Same event time, but ingested {_span(deciding[INGESTED_AT] - row[INGESTED_AT])} earlier."
+    return "tie", "Same event time, ingested at the same time: the row that was written last counts."
+
+
+def _answer(winner: ExplainedRow | None, question: _Question) -> tuple[Status, Any, str]:
+    instant, ttl = question.instant, question.ttl
+    if winner is None:
+        return "missing", None, f"The offline store has no row of this entity at or before {instant.isoformat()}."
+    age = instant - winner.event_timestamp
+    latest = f"The latest row, of {winner.event_timestamp.isoformat()},"
+    if winner.outcome == "expired":
+        ended = f"{latest} lived for {_span(ttl)}, until {_span(age - ttl)} before the instant."
+        return "expired", None, f"{ended} An older row never stands in."
+    late = ""
+    if winner.ingested_at > instant:
+        span = _span(winner.ingested_at - instant)
+        late = f" It was written {span} after the instant: who read online then saw what was known before."
+    if winner.value is None:
+        return "null", None, f"{latest} says null. An older value never stands in.{late}"
+    return "present", winner.value, f"{latest} is {_span(age)} old and lives for {_span(ttl)}.{late}"
+
+
+def _comparison(state: FeatureState, expected: Any, winner: ExplainedRow | None) -> tuple[bool, str]:
+    """Tells whether the online store answers what the offline store says, and if not, what may have happened."""
+    event = state.event_timestamp
+    if state.value == expected:
+        if expected is None or winner is None or event == winner.event_timestamp:
+            return True, "It answers what the offline store says."
+        reason = "The values are equal by chance: they are of different rows."
+    elif winner is None:
+        reason = "It holds a row that the offline store does not have."
+    elif event is None:
+        reason = "It holds nothing where the offline store has a row: the key was lost, or never pushed."
+    elif event < winner.event_timestamp:
+        reason = f"Its row, of {event.isoformat()}, is older than the latest one: a push was lost."
+    elif event > winner.event_timestamp:
+        reason = f"Its row, of {event.isoformat()}, is newer than all that the offline store has up to now."
+    else:
+        reason = "It holds another value in a row of the same event time: the offline row was replaced, not pushed."
+    return False, reason
+
+
+def _span(span: timedelta) -> str:
+    """Returns a span of time in its two greatest units: `3 d 4 h`, `2 h 5 min`, `0.25 s`."""
+    seconds = span // timedelta(seconds=1)
+    for length, unit, smaller, small_unit in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= length:
+            rest = seconds % length // smaller
+            return f"{seconds // length} {unit}" + (f" {rest} {small_unit}" if rest else "")
+    return f"{span / timedelta(seconds=1):g} s"

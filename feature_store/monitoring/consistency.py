@@ -1,0 +1,310 @@
+"""Whether the online store answers what the offline store says at the same instant, and making it so again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any, Literal
+
+import polars as pl
+
+from feature_store.catalog import Catalog, Group, Selection
+from feature_store.clock import Clock
+from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.frames import TIMESTAMP_TYPE, key_frame
+from feature_store.monitoring.latest import latest_rows, sampled_entities, visible_window
+from feature_store.offline.point_in_time.engine import PointInTimeEngine
+from feature_store.offline.point_in_time.join import point_in_time_join
+from feature_store.offline.store import OfflineStore
+from feature_store.online.reader import FeatureState
+from feature_store.online.repair import Remover
+from feature_store.online.store import OnlineStore
+from feature_store.online.writer import WriteReport
+
+SAMPLED_ENTITIES = 1000
+
+IN_FLIGHT = timedelta(minutes=15)
+"""Rows ingested less than this ago may be in one store and on their way to the other: they are not judged."""
+
+ENTITIES_PER_READ = 1000
+OFFENDERS_SHOWN = 5
+
+Fault = Literal["mismatch", "missing", "extra"]
+
+_AS_OF = "_now"
+
+
+@dataclass(frozen=True, slots=True)
+class Offender:
+    """One entity of which one feature is wrong online.
+
+    Attributes:
+        entity_id: The entity.
+        feature: Reference of the feature.
+        fault: `mismatch` (another value), `missing` (no value where there is one) or `extra` (a value where there is
+            none).
+        online: What the online store answers.
+        offline: What the offline store says.
+        online_event: Event time of the online row (UTC), None where there is none.
+    """
+
+    entity_id: str
+    feature: str
+    fault: Fault
+    online: Any
+    offline: Any
+    online_event: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureConsistency:
+    """One feature's answers.
+
+    Attributes:
+        feature: Reference of the feature.
+        compared: Entities that were compared.
+        mismatched: Of those, how many have another value online.
+        missing: How many have none online where there is one.
+        extra: How many have one online where there is none.
+    """
+
+    feature: str
+    compared: int
+    mismatched: int = 0
+    missing: int = 0
+    extra: int = 0
+
+    @property
+    def wrong(self) -> int:
+        """Entities with any fault."""
+        return self.mismatched + self.missing + self.extra
+
+
+@dataclass(frozen=True, slots=True)
+class ConsistencyReport:
+    """Whether a group's online answers are those of the offline store.
+
+    Attributes:
+        group: The group.
+        at: The instant of the comparison (UTC).
+        entities: Entities that were compared.
+        in_flight: Entities that were left out because they are being written.
+        features: Per feature, in the group's order.
+        offenders: The first of what is wrong.
+    """
+
+    group: str
+    at: datetime
+    entities: int
+    in_flight: int
+    features: tuple[FeatureConsistency, ...]
+    offenders: tuple[Offender, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return not any(feature.wrong for feature in self.features)
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What a repair did.
+
+    Attributes:
+        group: The group.
+        entities: Entities that were looked at.
+        removed: Rows removed from the online store: the offline store has none, or an older one.
+        in_flight: Rows left alone because they have just been ingested.
+        moved_on: Rows left alone because somebody wrote them meanwhile.
+        written: What became of the offline store's rows that were pushed.
+    """
+
+    group: str
+    entities: int
+    removed: int
+    in_flight: int
+    moved_on: int
+    written: WriteReport
+
+
+def check_consistency(
+    group: Group,
+    *,
+    catalog: Catalog,
+    offline: OfflineStore,
+    online: OnlineStore,
+    engine: PointInTimeEngine,
+    clock: Clock,
+    entities: int = SAMPLED_ENTITIES,
+    turn: int = 0,
+    entity_ids: Sequence[str] | None = None,
+) -> ConsistencyReport:
+    """Compares what is online now with the offline store's answer at the same instant.
+
+    What differs is asked again, so that a write between the two reads is no fault.
+
+    Args:
+        group: The group.
+        catalog: What is registered.
+        offline: Says what is right.
+        online: Is compared.
+        engine: Applies the rule of visibility to the offline store.
+        clock: Tells the instant.
+        entities: Entities to sample, by a hash of their keys.
+        turn: Another number draws another sample.
+        entity_ids: These entities instead of a sample.
+
+    Raises:
+        OnlineStoreError: If the online store does not answer.
+        InvalidRequestError: If an entity id is malformed.
+    """
+    now = clock.now()
+    ids = (
+        sampled_entities(offline, group, now, entities, turn=turn, spans=2) if entity_ids is None else list(entity_ids)
+    )
+    comparer = _Comparer(group, catalog, offline, online, engine, clock)
+    faults = comparer.faults(ids)
+    again = comparer.faults(list(dict.fromkeys(fault.entity_id for fault in faults))) if faults else []
+    suspects = list(dict.fromkeys(fault.entity_id for fault in again))
+    in_flight = comparer.in_flight(suspects) if suspects else set()
+    offenders = [fault for fault in again if fault.entity_id not in in_flight]
+    compared = len(ids) - len(in_flight)
+    features = []
+    for feature in group.features:
+        kinds = [offender.fault for offender in offenders if offender.feature == str(feature.ref)]
+        counted = (kinds.count("mismatch"), kinds.count("missing"), kinds.count("extra"))
+        features.append(FeatureConsistency(str(feature.ref), compared, *counted))
+    return ConsistencyReport(
+        group.name, now, compared, len(in_flight), tuple(features), tuple(offenders[:OFFENDERS_SHOWN])
+    )
+
+
+def repair_online(
+    group: Group, *, catalog: Catalog, offline: OfflineStore, online: OnlineStore, clock: Clock
+) -> RepairReport:
+    """Makes the online store answer what the offline store says now.
+
+    First, rows are removed that newest wins would protect: those that are newer than the offline store's, or of
+    entities that have none there. Each is removed only if it is still the row that was looked at. Then the offline
+    store's rows are pushed as always. Between the two steps an entity whose row was removed has no value; one that a
+    writer brings meanwhile is judged by newest wins. Rows that have just been ingested are left alone: a stream
+    reaches the online store first. To repair again changes nothing.
+
+    Args:
+        group: The group.
+        catalog: What is registered.
+        offline: Says what is right.
+        online: Is repaired. All keys of the server are looked through, without blocking it.
+        clock: Tells the instant.
+
+    Raises:
+        OnlineStoreError: If the online store does not answer; to repair again completes the work.
+    """
+    now = clock.now()
+    rows = latest_rows(offline, group, now)
+    times = {
+        entity_id: (event, ingested)
+        for entity_id, event, ingested in rows.select(ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT).iter_rows()
+    }
+    remover = Remover(online, group)
+    visible = visible_window(group, now)
+    selections = _selections(group)[:1]
+    looked = removed = flying = moved = 0
+    known = iter(dict.fromkeys([*times, *remover.entity_ids()]))
+    while batch := list(islice(known, ENTITIES_PER_READ)):
+        looked += len(batch)
+        # Looked at before their times are read: what is written in between is another row, and stays.
+        seen = remover.look(batch)
+        wrong: dict[str, bytes] = {}
+        present = list(seen)
+        for entity_id, state in zip(present, online.read_states(present, selections, catalog), strict=True):
+            [each] = state.values()
+            if each.event_timestamp is None or each.ingested_at is None:
+                continue
+            right = times.get(entity_id)
+            stands = (each.event_timestamp, each.ingested_at)
+            if right is None and each.event_timestamp < visible.start:
+                continue
+            if right is not None and stands <= right:
+                continue
+            if _is_flying(clock, now, each.ingested_at):
+                flying += 1
+                continue
+            wrong[entity_id] = seen[entity_id]
+        done = remover.remove(wrong)
+        removed += done
+        moved += len(wrong) - done
+    report = online.write(group, rows.drop(ENTITY_ID))
+    return RepairReport(group.name, looked, removed, flying, moved, report)
+
+
+class _Comparer:
+    """Reads both stores at one instant."""
+
+    def __init__(
+        self,
+        group: Group,
+        catalog: Catalog,
+        offline: OfflineStore,
+        online: OnlineStore,
+        engine: PointInTimeEngine,
+        clock: Clock,
+    ) -> None:
+        self._group = group
+        self._catalog = catalog
+        self._offline = offline
+        self._online = online
+        self._engine = engine
+        self._clock = clock
+        self._selections = _selections(group)
+        self._ingested: dict[str, datetime] = {}
+
+    def faults(self, entity_ids: Sequence[str]) -> list[Offender]:
+        now = self._clock.now()
+        states = list(self._states(entity_ids))
+        labels = key_frame(self._group.entity, entity_ids).with_columns(pl.lit(now, dtype=TIMESTAMP_TYPE).alias(_AS_OF))
+        expected = point_in_time_join(
+            self._offline, self._catalog, labels, _AS_OF, self._selections, self._engine
+        ).select(selection.label for selection in self._selections)
+        found = []
+        for entity_id, state, row in zip(entity_ids, states, expected.iter_rows(named=True), strict=True):
+            for label, right in row.items():
+                each = state[label]
+                fault = _fault(each.value, right)
+                if fault is not None:
+                    found.append(Offender(entity_id, label, fault, each.value, right, each.event_timestamp))
+                    if each.ingested_at is not None:
+                        self._ingested[entity_id] = each.ingested_at
+        return found
+
+    def in_flight(self, entity_ids: Sequence[str]) -> set[str]:
+        """Returns which entities have a row, in either store, that was ingested just now."""
+        now = self._clock.now()
+        rows = latest_rows(self._offline, self._group, now, entity_ids)
+        written = [*rows.select(ENTITY_ID, INGESTED_AT).iter_rows(), *self._ingested.items()]
+        return {entity_id for entity_id, ingested in written if _is_flying(self._clock, now, ingested)}
+
+    def _states(self, entity_ids: Sequence[str]) -> Iterator[Mapping[str, FeatureState]]:
+        for start in range(0, len(entity_ids), ENTITIES_PER_READ):
+            yield from self._online.read_states(
+                entity_ids[start : start + ENTITIES_PER_READ], self._selections, self._catalog
+            )
+
+
+def _selections(group: Group) -> list[Selection]:
+    return [Selection(str(feature.ref), feature) for feature in group.features]
+
+
+def _fault(online: Any, offline: Any) -> Fault | None:
+    if online == offline:
+        return None
+    if online is None:
+        return "missing"
+    return "extra" if offline is None else "mismatch"
+
+
+def _is_flying(clock: Clock, now: datetime, ingested: datetime) -> bool:
+    # Under a clock that stands still everything was ingested now.
+    return clock.is_live and now - ingested < IN_FLIGHT

@@ -1,0 +1,90 @@
+"""The offline store's answer at one instant, for entities that are sampled by a hash of their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+
+from feature_store.catalog import Group
+from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.frames import entity_id_expression
+from feature_store.offline.footers import row_counts
+from feature_store.offline.store import OfflineStore
+from feature_store.partitions import Window
+
+_ROWS_PER_ENTITY = 64
+"""So many rows are looked at for each entity that is wanted, at most, before the sample is drawn."""
+
+_MICROSECOND = timedelta(microseconds=1)
+_EARLIEST = datetime(1, 1, 3, tzinfo=UTC)
+_LONGEST_SECONDS = 86_400 * 365 * 8000
+
+
+def sampled_entities(
+    offline: OfflineStore, group: Group, now: datetime, most: int, *, turn: int = 0, spans: int = 1
+) -> list[str]:
+    """Returns ids of entities that had a row of late: those whose keys have the least hashes.
+
+    Args:
+        offline: Holds the rows.
+        group: The group.
+        now: Rows of later events are left out.
+        most: Entities at most.
+        turn: Another number draws another sample.
+        spans: How many times to live to look back: with 1 all have a visible row, with 2 there are some among them
+            whose values must be gone by now.
+    """
+    visible = visible_window(group, now)
+    start = visible.start
+    for _ in range(1, spans):
+        start = max(start - (visible.end - visible.start), _EARLIEST)
+    window = Window(start, visible.end)
+    files = offline.files(group.name, window)
+    rows = sum(row_counts(group, files))
+    share = min(1.0, most * _ROWS_PER_ENTITY / max(rows, 1))
+    hashed = pl.col(ENTITY_ID).hash(turn)
+    return (
+        offline.scan(group, window)
+        .select(entity_id_expression(group.entity))
+        .filter(hashed <= int(share * (2**64 - 1)))
+        .unique()
+        .bottom_k(most, by=hashed)
+        .collect(engine="streaming")
+        .to_series()
+        .sort()
+        .to_list()
+    )
+
+
+def latest_rows(
+    offline: OfflineStore, group: Group, now: datetime, entity_ids: Sequence[str] | None = None
+) -> pl.DataFrame:
+    """Returns the row of each entity that is visible at an instant: the newest one.
+
+    Args:
+        offline: Holds the rows.
+        group: The group.
+        now: The instant.
+        entity_ids: The entities; None for all.
+
+    Returns:
+        The group's columns and `entity_id`, one row per entity that has one within the longest time to live.
+    """
+    rows = offline.scan(group, visible_window(group, now)).with_columns(entity_id_expression(group.entity))
+    if entity_ids is not None:
+        rows = rows.filter(pl.col(ENTITY_ID).is_in(list(entity_ids)))
+    return (
+        rows.sort(EVENT_TIMESTAMP, INGESTED_AT, maintain_order=True)
+        .group_by(ENTITY_ID, maintain_order=True)
+        .last()
+        .collect()
+    )
+
+
+def visible_window(group: Group, now: datetime) -> Window:
+    """Returns the span outside of which no row of a group is visible at an instant."""
+    longest = max((feature.online_ttl_seconds for feature in group.features), default=0)
+    reach = min(timedelta(seconds=min(longest, _LONGEST_SECONDS)), (now - _EARLIEST) / 2)
+    return Window(now - reach + _MICROSECOND, now + _MICROSECOND)

@@ -1,0 +1,77 @@
+"""Profiles in the offline store: each partition's file carries its own, in the key-value metadata of its footer.
+
+So a profile is as old as its rows, is replaced with them, and later partitions are compared without reading a row.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import polars as pl
+
+from feature_store.catalog import Group
+from feature_store.monitoring.profile import PartitionProfile
+from feature_store.offline.footers import file_metadata
+from feature_store.offline.store import OfflineStore
+from feature_store.partitions import Partitioning, Window
+
+PROFILE = "profile"
+"""Key of the metadata that holds the profile, as JSON."""
+
+Partitions = list[tuple[Window, PartitionProfile]]
+
+_decoder = msgspec.json.Decoder(PartitionProfile)
+
+
+def encode_profile(profile: PartitionProfile) -> str:
+    """Returns a profile as JSON."""
+    return msgspec.json.encode(profile).decode()
+
+
+def profiles_before(offline: OfflineStore, group: Group, window: Window, most: int) -> Partitions:
+    """Returns the profiles of the newest partitions that end by the start of a window, in order of time.
+
+    Args:
+        offline: Holds the partitions.
+        group: The group.
+        window: What comes after them.
+        most: How many partitions, present or not, to look back on.
+    """
+    partitioning = Partitioning(group.partitioning)
+    return _read(offline, group, Window(window.start - most * partitioning.length, window.start))
+
+
+def first_profiles(offline: OfflineStore, group: Group, span: Window, most: int) -> Partitions:
+    """Returns the profiles of the first partitions that start within a span and have rows, in order of time."""
+    found: Partitions = []
+    if span.end <= span.start:
+        return found
+    for window, path in _batch_files(offline, group, span):
+        if span.start <= window.start < span.end:
+            profile = _profile(path)
+            if profile is not None and profile.rows:
+                found.append((window, profile))
+        if len(found) == most:
+            break
+    return found
+
+
+def _read(offline: OfflineStore, group: Group, span: Window) -> Partitions:
+    inside = [(window, path) for window, path in _batch_files(offline, group, span) if span.start <= window.start]
+    read = [(window, _profile(path)) for window, path in inside]
+    return [(window, profile) for window, profile in read if profile is not None]
+
+
+def _batch_files(offline: OfflineStore, group: Group, span: Window | None = None) -> list[tuple[Window, Path]]:
+    partitioning = Partitioning(group.partitioning)
+    files = [file for file in offline.files(group.name, span) if file.belongs_to(partitioning)]
+    return sorted((file.window, file.path) for file in files)
+
+
+def _profile(path: Path) -> PartitionProfile | None:
+    """Returns a file's profile, None where it carries none that this version can read: it is then no yardstick."""
+    try:
+        return _decoder.decode(file_metadata(path).get(PROFILE, "null"))
+    except (OSError, msgspec.MsgspecError, pl.exceptions.PolarsError):
+        return None

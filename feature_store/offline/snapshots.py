@@ -1,0 +1,193 @@
+"""Snapshots: the latest row per entity at the start of a UTC day, so that a read need not go through all history.
+
+A snapshot is one more history file, below `{root}/snapshots/{group}/date=YYYY-MM-DD/`: it stands for all files of the
+days before its own. It records what it was made of; one whose inputs have changed since is passed over by readers until
+it is made again. Deciding which reads may use one is done here; what is visible, and reading, is done elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from itertools import groupby
+from pathlib import Path
+from typing import BinaryIO
+
+import polars as pl
+
+from feature_store.catalog import Group
+from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.offline.files import replace_file
+from feature_store.offline.footers import file_metadata, naming_corrupt_files
+from feature_store.offline.layout import PartitionFile, date_folder, list_files
+from feature_store.offline.rows import row_schema
+from feature_store.offline.store import OfflineStore
+from feature_store.partitions import Window
+
+FOLDER = "snapshots"
+FILE_NAME = "snapshot.parquet"
+_INPUTS = "inputs"
+_TTL = "longest_ttl_seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenSnapshot:
+    """A snapshot that is in place.
+
+    Attributes:
+        day: It holds the latest rows of events before the start of this UTC day.
+        file: Its file.
+        rows: Number of entities in it.
+        created: False if it was in place already, made of the same inputs.
+    """
+
+    day: date
+    file: PartitionFile
+    rows: int
+    created: bool
+
+
+def write_snapshots(store: OfflineStore, group: Group, days: Sequence[date]) -> Iterator[WrittenSnapshot]:
+    """Makes the snapshots of some days that are missing or whose inputs have changed.
+
+    Each starts from the one before it, so that history is read once however many there are; memory is one day of
+    history plus one row per entity.
+
+    Args:
+        store: Holds the history.
+        group: The group.
+        days: UTC days, in any order.
+
+    Yields:
+        One report per day, in order of time.
+
+    Raises:
+        CorruptFileError: If a file of the history cannot be read.
+    """
+    carried = pl.DataFrame(schema=row_schema(group))
+    carried_to = date.min
+    for day in sorted(set(days)):
+        inputs = _inputs(store, group, day)
+        path = _path(store, group, day)
+        created = not _is_current(path, group, inputs)
+        if created:
+            for files_of_day in _by_day(inputs, carried_to):
+                carried = _fold(group, carried, files_of_day)
+            metadata = {_INPUTS: _fingerprint(inputs), _TTL: str(_longest_ttl(group))}
+            rows = _still_alive(group, carried, day)
+            replace_file(path, _content(rows, metadata), unless=lambda: False)
+        else:
+            rows = carried = _read(group, _file(path, day))
+        carried_to = day
+        yield WrittenSnapshot(day, _file(path, day), rows.height, created)
+
+
+def usable_snapshot(store: OfflineStore, group: Group, span: Window, first_label: datetime) -> PartitionFile | None:
+    """Returns the newest snapshot that stands for all history before its day, for labels from `first_label` on.
+
+    None where no snapshot lies inside the span, or each has inputs that changed, or was made for shorter times to live.
+    The rule of visibility must not depend on when rows were ingested: a snapshot knows the winner of today.
+
+    Args:
+        store: Holds the history.
+        group: The group.
+        span: The events that a read needs; a snapshot before its start would save nothing.
+        first_label: The earliest label time (aware UTC).
+    """
+    folder = store.root / FOLDER / group.name
+    days = sorted((_day_of(path) for path in folder.glob(f"date=*/{FILE_NAME}")), reverse=True)
+    for day in days:
+        start = datetime.combine(day, time(), UTC)
+        if span.start < start <= first_label:
+            path = _path(store, group, day)
+            if _is_current(path, group, _inputs(store, group, day)):
+                return _file(path, day)
+    return None
+
+
+def _path(store: OfflineStore, group: Group, day: date) -> Path:
+    return date_folder(store.root / FOLDER, group.name, day) / FILE_NAME
+
+
+def _day_of(path: Path) -> date:
+    return date.fromisoformat(path.parent.name.removeprefix("date="))
+
+
+def _file(path: Path, day: date) -> PartitionFile:
+    stat = path.stat()
+    return PartitionFile(day, path.name, path, stat.st_size, stat.st_mtime_ns)
+
+
+def _inputs(store: OfflineStore, group: Group, day: date) -> list[PartitionFile]:
+    return sorted(file for file in list_files(store.root, group.name) if file.date < day)
+
+
+def _fingerprint(inputs: Sequence[PartitionFile]) -> str:
+    # Names, sizes and times of files instead of their content: a reader checks thousands of them for each read.
+    described = [(file.date.isoformat(), file.name, file.size, file.modified_ns) for file in inputs]
+    return hashlib.sha256(repr(described).encode()).hexdigest()
+
+
+def _is_current(path: Path, group: Group, inputs: Sequence[PartitionFile]) -> bool:
+    try:
+        metadata = file_metadata(path)
+    except (OSError, pl.exceptions.PolarsError):
+        return False
+    long_enough = int(metadata.get(_TTL, 0)) >= _longest_ttl(group)
+    return long_enough and metadata.get(_INPUTS) == _fingerprint(inputs)
+
+
+def _longest_ttl(group: Group) -> int:
+    return max(feature.online_ttl_seconds for feature in group.features)
+
+
+def _by_day(files: Sequence[PartitionFile], since: date) -> Iterator[list[PartitionFile]]:
+    later = [file for file in files if file.date >= since]
+    for _, files_of_day in groupby(later, lambda file: file.date):
+        yield list(files_of_day)
+
+
+def _fold(group: Group, carried: pl.DataFrame, files: Sequence[PartitionFile]) -> pl.DataFrame:
+    """Returns the latest row per entity of what is carried and one more day."""
+    with naming_corrupt_files(group, files):
+        parts = [_read(group, file) for file in files]
+    keys = list(group.entity.join_keys)
+    return (
+        pl.concat([carried, *parts])
+        # Stable: among rows equal in both times, the last file in order and the last row in it win, as in every read.
+        .sort(EVENT_TIMESTAMP, INGESTED_AT, maintain_order=True)
+        .group_by(keys, maintain_order=True)
+        .last()
+        .select(carried.columns)
+    )
+
+
+def _read(group: Group, file: PartitionFile) -> pl.DataFrame:
+    schema = row_schema(group)
+    return (
+        pl.scan_parquet(
+            file.path,
+            schema=schema,
+            glob=False,
+            hive_partitioning=False,
+            missing_columns="insert",
+            extra_columns="ignore",
+        )
+        .select(schema.names())
+        .collect()
+    )
+
+
+def _still_alive(group: Group, rows: pl.DataFrame, day: date) -> pl.DataFrame:
+    start = datetime.combine(day, time(), UTC)
+    age = pl.lit(start) - pl.col(EVENT_TIMESTAMP)
+    return rows.filter(age.dt.total_seconds() < _longest_ttl(group)).sort(list(group.entity.join_keys))
+
+
+def _content(rows: pl.DataFrame, metadata: Mapping[str, str]) -> Callable[[BinaryIO], None]:
+    def write(handle: BinaryIO) -> None:
+        rows.write_parquet(handle, compression="zstd", metadata=dict(metadata))
+
+    return write

@@ -1,0 +1,39 @@
+"""Values on their way into JSON. Which values they are is decided by the store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+_INFINITIES = frozenset({math.inf, -math.inf})
+
+
+def encode(answer: Any) -> bytes:
+    """Returns the JSON of an answer."""
+    return _encoder.encode(answer)
+
+
+def spell_infinities(values: list[Any], positions: Iterable[int]) -> None:
+    """Replaces infinite floats by `1e999` and `-1e999`, the store's spelling, which JSON parsers read as infinite.
+
+    Args:
+        values: One entity's values; changed in place.
+        positions: Where floats and embeddings are.
+    """
+    for position in positions:
+        value = values[position]
+        if type(value) is list:
+            if not _INFINITIES.isdisjoint(value):
+                values[position] = [_spelled(item) if item in _INFINITIES else item for item in value]
+        elif value in _INFINITIES:
+            values[position] = _spelled(value)
+
+
+def _spelled(value: float) -> msgspec.Raw:
+    return msgspec.Raw(b"1e999" if value > 0 else b"-1e999")
+
+
+_encoder = msgspec.json.Encoder()

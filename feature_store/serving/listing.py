@@ -1,0 +1,132 @@
+"""`GET /v1/features`: what can be asked for, as far as the caller may read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from feature_store.serving.answers import encode
+from feature_store.serving.auth import Access
+from feature_store.serving.calls import Call, Reply
+from feature_store.serving.served import Served
+
+
+class FeatureRecord(msgspec.Struct):
+    """A registered feature.
+
+    Attributes:
+        reference: Name and version, `seats:v1`.
+        current: Whether the bare name means this version.
+        group: Its feature group.
+        entity: What it describes.
+        join_keys: The entity's join keys with their types, in the order of entity ids.
+        dtype: `float`, `int`, `string`, `bool`, `timestamp` or `embedding[N]`.
+        description: What it is, with the unit.
+        owner: Who answers for it.
+        online_ttl_seconds: How long after its event a value may be used.
+        tags: Free key-value pairs.
+    """
+
+    reference: str
+    current: bool
+    group: str
+    entity: str
+    join_keys: dict[str, str]
+    dtype: str
+    description: str
+    owner: str
+    online_ttl_seconds: int
+    tags: dict[str, str]
+
+
+class OnDemandRecord(msgspec.Struct):
+    """Features that are computed at the time of the request.
+
+    Attributes:
+        name: Stands for all of them.
+        features: Reference to dtype.
+        inputs: Stored features that are read.
+        request_data: Name to dtype of what a request must pass.
+        owner: Who answers for them.
+        description: What they are.
+    """
+
+    name: str
+    features: dict[str, str]
+    inputs: list[str]
+    request_data: dict[str, str]
+    owner: str
+    description: str
+
+
+class ServiceRecord(msgspec.Struct):
+    """A feature service: features under one name."""
+
+    name: str
+    features: list[str]
+    owner: str
+    description: str
+
+
+class Listing(msgspec.Struct):
+    """All that can be asked for."""
+
+    features: list[FeatureRecord]
+    on_demand: list[OnDemandRecord]
+    feature_services: list[ServiceRecord]
+
+
+class Features:
+    """Lists features.
+
+    Args:
+        served: What is served.
+    """
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+
+    async def __call__(self, call: Call) -> Reply:
+        """Answers `GET /v1/features`."""
+        return Reply(encode(self._listing(call.access)))
+
+    def _listing(self, access: Access) -> Listing:
+        catalog = self._served.catalog
+        features = [
+            FeatureRecord(
+                reference=str(feature.ref),
+                current=catalog.current(feature.ref.name) == feature,
+                group=group.name,
+                entity=group.entity.name,
+                join_keys={column: str(dtype) for column, dtype in group.entity.key_dtypes.items()},
+                dtype=str(feature.dtype),
+                description=feature.description,
+                owner=feature.owner,
+                online_ttl_seconds=feature.online_ttl_seconds,
+                tags=dict(feature.tags),
+            )
+            for group in catalog.groups.values()
+            if access.may_read(group.name)
+            for feature in group.features
+        ]
+        definitions = self._served.definitions
+        on_demand: list[Any] = [*definitions.on_demand.values()] if definitions else []
+        return Listing(
+            features,
+            [
+                OnDemandRecord(
+                    name=functions.name,
+                    features={str(spec.ref): str(spec.dtype) for spec in functions.features},
+                    inputs=[*functions.inputs.values()],
+                    request_data={name: str(dtype) for name, dtype in functions.request.items()},
+                    owner=functions.owner,
+                    description=functions.description,
+                )
+                for functions in on_demand
+            ],
+            [
+                ServiceRecord(service.name, [*service.features], service.owner, service.description)
+                for service in self._served.services.values()
+            ],
+        )

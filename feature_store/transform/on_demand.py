@@ -1,0 +1,321 @@
+"""Evaluates on-demand features: the same expressions, the same bits, for one request and for a million labels.
+
+Polars takes another road for a chunk of one row, or for a column of one repeated value, than for many rows, and the
+roads round differently: `x / 3.7` is a division on one of them and `x * (1 / 3.7)` on the other. So nothing is ever
+evaluated on a single row, and columns are laid out in full, in one chunk, before they are evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import polars as pl
+
+from feature_store.clock import EPOCH, to_utc
+from feature_store.definitions.dtypes import Dtype
+from feature_store.definitions.on_demand import OnDemandFeatures
+from feature_store.errors import DefinitionError, InvalidRequestError
+from feature_store.frames import polars_type, to_polars, utc_micros
+from feature_store.resolution import Computation, Resolution
+
+_LEAST_ROWS = 2
+_INT64 = range(-(2**63), 2**63)
+_SAMPLES: dict[str, list[Any]] = {
+    "float": [0.0, 1.5, -2.25, 1e9, 3.7, None],
+    "int": [0, 1, -3, 1_000_000, 7, None],
+    "string": ["", "a", "2013-01-31", "7", "Zürich", None],
+    "bool": [True, False, True, True, False, None],
+    "timestamp": [EPOCH.replace(year=1999 + 3 * step, month=1 + step, hour=4 * step) for step in range(5)] + [None],
+}
+
+
+def compute_online(
+    resolution: Resolution, rows: Sequence[Mapping[str, Any]], request_data: Mapping[str, Sequence[Any]] | None
+) -> list[dict[str, Any]]:
+    """Returns the answers to a request that has on-demand features.
+
+    Args:
+        resolution: What was asked for.
+        rows: Per entity, the stored values by label.
+        request_data: One value per entity for each item.
+
+    Returns:
+        Per entity, the values by label in the order of the request.
+
+    Raises:
+        InvalidRequestError: If request data are missing, unknown, of another length or type, or make an expression
+            fail.
+        DefinitionError: If an expression is not what its definition promises.
+    """
+    data = request_series(resolution, request_data or {}, len(rows))
+    computed: dict[str, list[Any]] = {}
+    for computation in resolution.computations:
+        inputs = {
+            column: pl.Series(
+                column, [row[selection.label] for row in rows], polars_type(selection.feature.dtype), strict=True
+            )
+            for column, selection in computation.inputs.items()
+        }
+        results = _evaluated(computation, inputs, data)
+        computed |= {label: results[column].to_list() for label, column in computation.outputs.items()}
+    return [
+        {label: computed[label][position] if label in computed else row[label] for label in resolution.labels}
+        for position, row in enumerate(rows)
+    ]
+
+
+def compute_offline(resolution: Resolution, labels: Any, joined: pl.DataFrame) -> pl.DataFrame:
+    """Returns a training set with on-demand features.
+
+    Args:
+        resolution: What was asked for.
+        labels: The label frame; its columns of the names of request data are the request data.
+        joined: The label frame joined with the stored features of the resolution.
+
+    Returns:
+        The label columns untouched, then one column per label of the request.
+
+    Raises:
+        InvalidRequestError: If a label column with request data is missing, of another type, makes an expression
+            fail, or has the name of a requested feature.
+        DefinitionError: If an expression is not what its definition promises.
+    """
+    frame = to_polars(labels)
+    taken = sorted(set(resolution.labels) & set(frame.columns))
+    if taken:
+        raise InvalidRequestError(
+            f"The label frame has columns with the names of requested features: {', '.join(taken)}. "
+            "Rename or drop them, labels are returned untouched."
+        )
+    missing = sorted(set(resolution.request) - set(frame.columns))
+    if missing:
+        raise InvalidRequestError(
+            f"The label frame has no column(s) {', '.join(missing)}: on-demand features take their request data from "
+            f"label columns of the same name, with the dtype that they declare ({_declared(resolution)})."
+        )
+    data = {column: _label_series(frame[column], dtype) for column, dtype in resolution.request.items()}
+    computed: dict[str, pl.Series] = {}
+    for computation in resolution.computations:
+        inputs = {column: joined[selection.label] for column, selection in computation.inputs.items()}
+        results = _evaluated(computation, inputs, data)
+        computed |= {label: results[column].alias(label) for label, column in computation.outputs.items()}
+    answers = [computed[label] if label in computed else joined[label] for label in resolution.labels]
+    return frame.with_columns(answers)
+
+
+def request_series(
+    resolution: Resolution, request_data: Mapping[str, Sequence[Any]], rows: int
+) -> dict[str, pl.Series]:
+    """Returns a request's data in the declared dtypes; arguments and errors as for `compute_online`."""
+    missing = [column for column in resolution.request if column not in request_data]
+    unknown = [column for column in request_data if column not in resolution.request]
+    if missing:
+        raise InvalidRequestError(
+            f"Request data {', '.join(missing)} are missing: the on-demand features that were asked for need "
+            f"{_declared(resolution)}."
+        )
+    if unknown:
+        needed = _declared(resolution) or "none"
+        raise InvalidRequestError(
+            f"Request data {', '.join(map(repr, unknown))} are of no use here: needed are {needed}."
+        )
+    series = {}
+    for column, dtype in resolution.request.items():
+        values = request_data[column]
+        if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != rows:
+            got = len(values) if isinstance(values, Sequence) and not isinstance(values, str) else repr(values)
+            raise InvalidRequestError(f"Request data {column!r} need one value per entity, {rows} in all, got {got}.")
+        series[column] = series_of(column, values, dtype)
+    return series
+
+
+def series_of(column: str, values: Sequence[Any], dtype: Dtype) -> pl.Series:
+    """Returns Python or JSON values as a series of a feature dtype.
+
+    Integers may stand for floats, ISO texts for timestamps (naive ones are UTC), lists of numbers for embeddings; None
+    and NaN are null.
+
+    Raises:
+        InvalidRequestError: If a value is of another type, or too great.
+    """
+    converted = [None if value is None else _converted(column, value, dtype) for value in values]
+    series = pl.Series(column, converted, polars_type(dtype), strict=True)
+    return series.fill_nan(None) if dtype.name == "float" else series
+
+
+def check_row_wise(functions: OnDemandFeatures, dtypes: Mapping[str, Dtype]) -> None:
+    """Checks on made-up rows that every row's values depend on that row alone.
+
+    Args:
+        functions: The on-demand features.
+        dtypes: Column to dtype of their inputs and request data.
+
+    Raises:
+        DefinitionError: If they depend on other rows, or cannot be computed from columns of these dtypes.
+    """
+    _check_row_wise(functions, tuple(dtypes.items()))
+
+
+@lru_cache(maxsize=256)
+def _check_row_wise(functions: OnDemandFeatures, dtypes: tuple[tuple[str, Dtype], ...]) -> None:
+    samples = {column: _samples(column, dtype, offset) for offset, (column, dtype) in enumerate(dtypes)}
+    rows = len(next(iter(samples.values())))
+    try:
+        whole = evaluate(functions, samples)
+        alone = [
+            evaluate(functions, {name: series[row : row + 1] for name, series in samples.items()})
+            for row in range(rows)
+        ]
+    except InvalidRequestError:
+        # Not every text is a number, and some expressions insist. Nulls must do for all.
+        try:
+            evaluate(functions, {name: series.clear(rows) for name, series in samples.items()})
+        except InvalidRequestError as error:
+            raise DefinitionError(f"{error} Inputs and request data are {dict(dtypes)}.") from None
+        return
+    for column, series in whole.items():
+        each = pl.concat([results[column] for results in alone])
+        if not series.equals(each, check_dtypes=True, null_equal=True):
+            raise DefinitionError(
+                f"On-demand feature {column!r} of {functions.name!r} depends on other rows: online, every request is "
+                "alone. Use expressions that work on each row by itself (no mean(), shift(), len(), over(), ...)."
+            )
+
+
+def evaluate(functions: OnDemandFeatures, columns: Mapping[str, pl.Series]) -> dict[str, pl.Series]:
+    """Computes on-demand features, one value per row.
+
+    Args:
+        functions: The features.
+        columns: Their inputs and request data by column, in the declared dtypes and of equal length.
+
+    Returns:
+        One series per feature by column, in the declared dtype; NaN is null.
+
+    Raises:
+        InvalidRequestError: If an expression fails on these values.
+        DefinitionError: If an expression gives another dtype or number of rows than declared.
+    """
+    rows = len(next(iter(columns.values())))
+    frame = pl.DataFrame([_laid_out(series.alias(column)) for column, series in columns.items()])
+    specs = {spec.ref.column: spec.dtype for spec in functions.features}
+    try:
+        frame = frame.with_columns(**functions.expressions)
+    except pl.exceptions.ShapeError:
+        raise DefinitionError(
+            f"On-demand features {functions.name!r} change the number of rows: "
+            "use expressions that give one value per row."
+        ) from None
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidRequestError(f"On-demand features {functions.name!r} cannot be computed: {reason}.") from None
+    return {column: _declared_dtype(functions, frame[column], dtype)[:rows] for column, dtype in specs.items()}
+
+
+def _evaluated(
+    computation: Computation, inputs: Mapping[str, pl.Series], data: Mapping[str, pl.Series]
+) -> dict[str, pl.Series]:
+    functions = computation.functions
+    dtypes = {column: selection.feature.dtype for column, selection in computation.inputs.items()}
+    check_row_wise(functions, {**dtypes, **functions.request})
+    return evaluate(functions, {**inputs, **{column: data[column] for column in functions.request}})
+
+
+def _laid_out(series: pl.Series) -> pl.Series:
+    """Returns a series in one chunk and of two rows at least: a single row comes twice, none as nulls."""
+    if len(series) < _LEAST_ROWS:
+        series = pl.concat([series] * _LEAST_ROWS) if len(series) else series.clear(_LEAST_ROWS)
+    return series.rechunk()
+
+
+def _declared_dtype(functions: OnDemandFeatures, series: pl.Series, dtype: Dtype) -> pl.Series:
+    target = polars_type(dtype)
+    fits = {
+        "float": series.dtype.is_float() or series.dtype.is_integer(),
+        "int": series.dtype.is_integer(),
+        "timestamp": isinstance(series.dtype, pl.Datetime) and series.dtype.time_zone is not None,
+        "embedding": isinstance(series.dtype, pl.List | pl.Array),
+    }
+    if series.dtype not in {target, pl.Null()} and not fits.get(dtype.name, False):
+        raise DefinitionError(
+            f"On-demand feature {series.name!r} of {functions.name!r} gives {series.dtype}, its schema declares "
+            f"{dtype}: add .cast(pl.{target}), or correct the schema."
+        )
+    try:
+        series = series.cast(target)
+    except pl.exceptions.PolarsError as error:
+        raise InvalidRequestError(
+            f"On-demand feature {series.name!r} of {functions.name!r} does not fit {dtype}: "
+            f"{str(error).splitlines()[0]}."
+        ) from None
+    return series.fill_nan(None) if dtype.name == "float" else series
+
+
+def _samples(column: str, dtype: Dtype, offset: int) -> pl.Series:
+    if dtype.name == "embedding":
+        values: list[Any] = [[float(row * 7 + step) for step in range(dtype.dimension)] for row in range(5)] + [None]
+    else:
+        values = _SAMPLES[dtype.name]
+    turned = values[offset % len(values) :] + values[: offset % len(values)]
+    return pl.Series(column, turned, polars_type(dtype))
+
+
+def _label_series(series: pl.Series, dtype: Dtype) -> pl.Series:
+    actual = series.dtype
+    fits = {
+        "float": actual.is_float() or actual.is_integer(),
+        "int": actual.is_integer(),
+        "string": isinstance(actual, pl.Categorical | pl.Enum),
+        "timestamp": isinstance(actual, pl.Datetime | pl.Date),
+        "embedding": isinstance(actual, pl.List | pl.Array),
+    }
+    target = polars_type(dtype)
+    if actual not in {target, pl.Null()} and not fits.get(dtype.name, False):
+        raise InvalidRequestError(
+            f"Label column {series.name!r} holds {actual}, on-demand features declare it as {dtype}: cast it first."
+        )
+    if dtype.name == "timestamp" and actual != pl.Null():
+        return series.to_frame().select(utc_micros(series.name, {series.name: actual})).to_series()
+    try:
+        series = series.cast(target)
+    except pl.exceptions.PolarsError as error:
+        raise InvalidRequestError(
+            f"Label column {series.name!r} cannot be read as {dtype}: {str(error).splitlines()[0]}."
+        ) from None
+    return series.fill_nan(None) if dtype.name == "float" else series
+
+
+def _converted(column: str, value: Any, dtype: Dtype) -> Any:
+    kind = type(value)
+    if dtype.name == "float" and kind in {float, int}:
+        return _float(column, value)
+    if dtype.name == "int" and kind is int and value in _INT64:
+        return value
+    if (dtype.name, kind) in {("string", str), ("bool", bool)}:
+        return value
+    if dtype.name == "timestamp" and isinstance(value, datetime):
+        return to_utc(value)
+    if dtype.name == "timestamp" and kind is str:
+        try:
+            return to_utc(datetime.fromisoformat(value))
+        except (ValueError, OverflowError):
+            pass
+    if dtype.name == "embedding" and isinstance(value, list | tuple) and len(value) == dtype.dimension:
+        return [None if item is None else _float(column, item) for item in value]
+    raise InvalidRequestError(f"{column!r} is declared as {dtype}, got {value!r}.")
+
+
+def _float(column: str, value: Any) -> float:
+    if type(value) not in {float, int}:
+        raise InvalidRequestError(f"{column!r} holds numbers, got {value!r}.")
+    try:
+        return float(value)
+    except OverflowError:
+        raise InvalidRequestError(f"{column!r} holds float64 numbers, got {value!r}: it is too great.") from None
+
+
+def _declared(resolution: Resolution) -> str:
+    return ", ".join(f"{column} ({dtype})" for column, dtype in resolution.request.items())

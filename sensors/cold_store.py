@@ -1,0 +1,120 @@
+"""The cold-store sensor: notices that the online store has lost keys, and has them pushed again.
+
+It looks up some entities of each group that the offline store says must be visible now. A server that was flushed or
+replaced is noticed at the first look, a loss of single keys after some turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import dagster as dg
+
+from feature_assets.refill import REFILL_JOB, refill_config
+from feature_store.alerts.findings import WHOLE, Finding
+from feature_store.clock import SystemClock
+from feature_store.definitions.group import FeatureGroup
+from feature_store.errors import OnlineStoreError, UnknownFeatureError
+from feature_store.refill import OnlineSample
+from feature_store.store import FeatureStore
+from resources.alerts import AlertsResource
+from resources.feature_store import FeatureStoreResource
+from sensors.requests import REASON_TAG, FeatureJobs, busy_assets
+
+INTERVAL_SECONDS = 60
+SLOT_MINUTES = 10
+"""A group is refilled at most once in this time: keys that are lost again at once need a person, not another push."""
+
+
+def cold_store_sensor(
+    groups: Sequence[FeatureGroup],
+    refill_job: dg.JobDefinition,
+    feature_jobs: FeatureJobs,
+    *,
+    interval_seconds: int = INTERVAL_SECONDS,
+) -> dg.SensorDefinition:
+    """Returns the sensor over all feature groups."""
+
+    @dg.sensor(
+        name="cold_store_sensor",
+        description=(
+            "Samples entities that must be visible online; where keys are lost, pushes the group again from the "
+            "offline store, without computing anything."
+        ),
+        job=refill_job,
+        minimum_interval_seconds=interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def sense(
+        context: dg.SensorEvaluationContext, feature_store: FeatureStoreResource, alerts: AlertsResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        turn = int(context.cursor or 0)
+        busy = busy_assets(context.instance, {*(job.name for job in feature_jobs.values()), REFILL_JOB})
+        # While a group is being written its files are ahead of its keys.
+        looked_at = [] if busy is None else [group for group in groups if group.name not in busy]
+        with feature_store.open() as store:
+            samples, answers = _samples(store, looked_at, turn)
+            alerts.open(store.registry).report([_answer(answers), *(map(_loss, samples, looked_at))])
+        cold = [sample for sample in samples if sample.lost]
+        if not cold:
+            context.update_cursor(str(turn + 1))
+            return dg.SkipReason(
+                answers or f"{sum(sample.entities for sample in samples)} sampled entities are all there."
+            )
+        lost = "; ".join(f"{sample.group}: {sample.lost} of {sample.entities} lost" for sample in cold)
+        names = [sample.group for sample in cold]
+        request = dg.RunRequest(
+            run_key=f"refill/{','.join(names)}/{_slot(SystemClock().now())}",
+            run_config=refill_config(names),
+            tags={REASON_TAG: "cold store: keys were lost online"},
+        )
+        context.log.info(lost)
+        return dg.SensorResult(run_requests=[request], cursor=str(turn + 1))
+
+    return sense
+
+
+def _samples(store: FeatureStore, groups: Sequence[FeatureGroup], turn: int) -> tuple[list[OnlineSample], str | None]:
+    samples = []
+    for group in groups:
+        try:
+            samples.append(store.sample_online(group, turn=turn))
+        except UnknownFeatureError:
+            # Not applied yet: nothing of it can be online.
+            samples.append(OnlineSample(group.name, 0, 0, ()))
+        except OnlineStoreError as error:
+            return [], str(error)
+    return samples, None
+
+
+def _answer(error: str | None) -> Finding:
+    return Finding(
+        key="online/store",
+        title="The online store does not answer",
+        failed=(WHOLE,) if error else (),
+        passed=() if error else (WHOLE,),
+        summary=error or "",
+        remedy="Start the server, or correct FEATURE_STORE_ONLINE. What it has lost is pushed again by itself.",
+        link="/automation",
+    )
+
+
+def _loss(sample: OnlineSample, group: FeatureGroup) -> Finding:
+    return Finding(
+        key=f"online/{group.name}",
+        title=f"Keys of {group.name} were lost online",
+        failed=(WHOLE,) if sample.lost else (),
+        passed=() if sample.lost or not sample.entities else (WHOLE,),
+        severity="warning",
+        summary=f"{sample.lost} of {sample.entities} sampled entities, such as {', '.join(sample.examples)}.",
+        numbers={"sampled": sample.entities, "lost": sample.lost},
+        group=group.name,
+        owner=group.owner,
+        remedy="Nothing: they are pushed again. If it repeats, look at the server's memory and eviction policy.",
+        link=f"/assets/{group.name}",
+    )
+
+
+def _slot(now: datetime) -> str:
+    return f"{now:%Y-%m-%dT%H}:{now.minute // SLOT_MINUTES * SLOT_MINUTES:02d}"

@@ -1,0 +1,147 @@
+"""The definition sensor: backfills new features, and reports what an edited function would change.
+
+A new version or a new column is missing in the files that exist: they are computed again, the newest first. An edited
+function of a live version is another matter. Its values stay as they are; the sensor runs the function on one stored
+partition, writes nothing, and reports a difference to the owner. A backfill that would change live values in passing
+is not requested either.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from feature_store.alerts.findings import WHOLE, Finding
+from feature_store.coverage import Coverage, changed_values, coverage, has_landed, spans
+from feature_store.definitions.group import FeatureGroup
+from feature_store.errors import FeatureStoreError
+from feature_store.offline.store import OfflineStore
+from feature_store.partitions import Window
+from feature_store.transform.materialization import PARTITIONS_PER_PASS
+from resources.alerts import AlertsResource
+from resources.feature_store import FeatureStoreResource
+from sensors.requests import FeatureJobs, busy_assets, digest, jobs_of, range_request
+
+INTERVAL_SECONDS = 60
+NEWEST_PARTITIONS = PARTITIONS_PER_PASS
+"""Partitions that are backfilled first, in a run of their own: what is served online and trained on next."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What a group's definition means for what is stored; `difference` is None where no live value would change."""
+
+    requests: tuple[dg.RunRequest, ...]
+    difference: str | None
+    is_settled: bool
+
+
+def backfill_requests(group: FeatureGroup, found: Coverage, job_name: str) -> Iterator[dg.RunRequest]:
+    """Yields requests for the partitions that lack a feature: the newest in one run, then the rest of each range.
+
+    Args:
+        group: As it is declared now.
+        found: What lies in the offline store.
+        job_name: The job that computes the group.
+    """
+    lacking = [window for window in found.lacking if has_landed(group, window)]
+    columns = sorted(spec.ref.column for spec in group.features)
+    cause = f"columns-{digest([columns, group.code_version])}"
+    reason = "definition: files that exist lack a feature"
+    newest, rest = lacking[-NEWEST_PARTITIONS:], lacking[:-NEWEST_PARTITIONS]
+    for priority, part in ((1, newest), (0, rest)):
+        for span in reversed(list(spans(part))):
+            yield range_request(group, span, job_name=job_name, cause=cause, reason=reason, priority=priority)
+
+
+def definition_sensor(
+    groups: Sequence[FeatureGroup], feature_jobs: FeatureJobs, *, interval_seconds: int = INTERVAL_SECONDS
+) -> dg.SensorDefinition:
+    """Returns the sensor over all feature groups."""
+
+    @dg.sensor(
+        name="definition_sensor",
+        description=(
+            "Backfills the partitions that exist with features that were added, the newest first; reports an edited "
+            "function whose live values would change, and computes nothing again."
+        ),
+        jobs=jobs_of(feature_jobs),
+        minimum_interval_seconds=interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def sense(
+        context: dg.SensorEvaluationContext, feature_store: FeatureStoreResource, alerts: AlertsResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        settled: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
+        changed = [group for group in groups if settled.get(group.name) != _signature(group)]
+        if not changed:
+            return dg.SkipReason("Every definition is the one that was looked at before.")
+        busy = busy_assets(context.instance, [job.name for job in feature_jobs.values()])
+        requests: list[dg.RunRequest] = []
+        findings: list[Finding] = []
+        with feature_store.open() as store:
+            for group in changed:
+                if busy is None or group.name in busy:
+                    continue
+                verdict = _judged(group, store.offline, feature_jobs[group.name].name)
+                requests += verdict.requests
+                findings.append(_finding(group, verdict.difference))
+                context.log.info("%s: %s", group.name, verdict.difference or "no live value changes")
+                if verdict.is_settled:
+                    settled[group.name] = _signature(group)
+            notices = alerts.open(store.registry).report(findings)
+        told = [notice.title for notice in notices]
+        cursor = json.dumps(settled)
+        if not requests:
+            context.update_cursor(cursor)
+            return dg.SkipReason("; ".join(told) or "Nothing that is stored lacks a feature.")
+        return dg.SensorResult(run_requests=requests, cursor=cursor)
+
+    return sense
+
+
+def _signature(group: FeatureGroup) -> str:
+    return digest([sorted(spec.ref.column for spec in group.features), group.code_version])
+
+
+def _judged(group: FeatureGroup, offline: OfflineStore, job_name: str) -> _Verdict:
+    found = coverage(group, offline)
+    former = [window for window in found.other_code if has_landed(group, window)]
+    difference = None if not former else _difference(group, offline, former[-1])
+    if difference is not None:
+        stored = f"{len(found.other_code)} of {len(found.present)} stored partitions come from the function as it was."
+        return _Verdict((), f"{difference} {stored}", is_settled=False)
+    requests = tuple(backfill_requests(group, found, job_name))
+    return _Verdict(requests, None, is_settled=not found.lacking)
+
+
+def _difference(group: FeatureGroup, offline: OfflineStore, window: Window) -> str | None:
+    partition = group.partitioning.key(window.start)
+    try:
+        text = changed_values(group, offline, window)
+    except FeatureStoreError as error:
+        return f"The function cannot be compared on partition {partition}: {error}"
+    except Exception as error:  # noqa: BLE001 - the function is the user's and may raise anything
+        return f"On partition {partition} the function raises {type(error).__name__}: {error}."
+    return None if text is None else f"On partition {partition}: {text}"
+
+
+def _finding(group: FeatureGroup, difference: str | None) -> Finding:
+    whole: dict[str, Any] = {"passed" if difference is None else "failed": (WHOLE,)}
+    return Finding(
+        key=f"definition/{group.name}",
+        title=f"The function of {group.name} was edited, and live values would change",
+        summary=f"{difference} Nothing was computed again." if difference else "",
+        group=group.name,
+        owner=group.owner,
+        remedy=(
+            "Give the features that change a new version (a column with the suffix _v2), or undo the edit. If the "
+            "stored values are what is wrong, materialize the partitions again by hand."
+        ),
+        link=f"/assets/{group.name}",
+        **whole,
+    )

@@ -1,0 +1,85 @@
+"""The gap sensor: requests partitions that are missing between the first and the last that are materialized.
+
+The files are what counts, not Dagster's record: a file that was lost or damaged is a gap as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+from dagster import DagsterInstance
+
+from feature_store.coverage import Coverage, coverage, has_landed, spans
+from feature_store.definitions.group import FeatureGroup
+from feature_store.partitions import Window
+from resources.feature_store import FeatureStoreResource
+from sensors.requests import FeatureJobs, busy_assets, digest, jobs_of, range_request
+
+INTERVAL_SECONDS = 300
+MOST_RUNS_A_TICK = 20
+BRIDGED_PARTITIONS = 7
+"""Gaps with so few partitions between them are one run: starting another costs more than computing those again."""
+
+
+def gap_requests(
+    group: FeatureGroup, instance: DagsterInstance, found: Coverage, job_name: str
+) -> Iterator[dg.RunRequest]:
+    """Yields requests for a group's missing partitions, the newest first, as few runs as is worth it.
+
+    A gap is requested once. It is requested again when its events or its function have changed, or when the group has
+    been materialized since: a run that failed is not repeated as it was.
+
+    Args:
+        group: The feature group.
+        instance: Tells when the group was last materialized.
+        found: What lies in the offline store.
+        job_name: The job that computes the group.
+    """
+    landed = list(_landed_parts(group, found.missing))
+    bridging = int(BRIDGED_PARTITIONS * group.partitioning.length.total_seconds())
+    latest = instance.get_latest_materialization_event(dg.AssetKey(group.name))
+    for span in reversed(list(spans(landed, bridging=bridging))):
+        days = Window(max(span.start - group.lookback, group.source.start), span.end).dates()
+        events = [group.source.fingerprint(day) for day in days]
+        cause = digest([events, group.code_version, latest.timestamp if latest else None])
+        reason = "gap: partitions between others were missing"
+        yield range_request(group, span, job_name=job_name, cause=f"gap-{cause}", reason=reason)
+
+
+def _landed_parts(group: FeatureGroup, missing: Sequence[Window]) -> Iterator[Window]:
+    for gap in missing:
+        windows = group.partitioning.windows(gap)
+        yield from spans(window for window in windows if has_landed(group, window))
+
+
+def gap_sensor(
+    groups: Sequence[FeatureGroup], feature_jobs: FeatureJobs, *, interval_seconds: int = INTERVAL_SECONDS
+) -> dg.SensorDefinition:
+    """Returns the sensor over all feature groups."""
+
+    @dg.sensor(
+        name="gap_sensor",
+        description="Requests partitions that are missing, or damaged, between others that are materialized.",
+        jobs=jobs_of(feature_jobs),
+        minimum_interval_seconds=interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def sense(
+        context: dg.SensorEvaluationContext, feature_store: FeatureStoreResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        busy = busy_assets(context.instance, [job.name for job in feature_jobs.values()])
+        requests: list[dg.RunRequest] = []
+        with feature_store.open() as store:
+            for group in groups:
+                # A backfill in the making has gaps of its own.
+                if busy is None or group.name in busy:
+                    continue
+                requests += gap_requests(
+                    group, context.instance, coverage(group, store.offline), feature_jobs[group.name].name
+                )
+        if not requests:
+            return dg.SkipReason("No partition is missing between others, or what is missing is being worked on.")
+        return dg.SensorResult(run_requests=requests[:MOST_RUNS_A_TICK])
+
+    return sense

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from sensors.failed_checks import findings_of
+from tests.orders import orders
+from tests.servers.listeners import HttpListener
+
+RANGE = {"dagster/asset_partition_range_start": "2024-03-01", "dagster/asset_partition_range_end": "2024-03-09"}
+
+
+@pytest.fixture
+def http(monkeypatch):
+    with HttpListener() as listener:
+        monkeypatch.setenv("FEATURE_STORE_ALERT_WEBHOOK", listener.url)
+        monkeypatch.setenv("FEATURE_STORE_UI_URL", "http://dagster.example.com")
+        yield listener
+
+
+@pytest.fixture
+def finish(defs, instance):
+    """Runs a job and evaluates the sensor of its outcome, as the daemon does."""
+
+    def run(job="features", **arguments):
+        result = defs.resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False, **arguments)
+        name = "alerts_of_successful_runs" if result.success else "alerts_of_failed_runs"
+        context = dg.build_run_status_sensor_context(
+            sensor_name=name,
+            dagster_event=result.get_run_success_event() if result.success else result.get_run_failure_event(),
+            dagster_instance=instance,
+            dagster_run=instance.get_run_by_id(result.run_id),
+            resources={name: defs.resources[name] for name in ("feature_store", "alerts")},
+        )
+        with context:
+            answer = defs.get_repository_def().get_sensor_def(name)(context)
+        return answer.skip_message, instance.get_run_by_id(result.run_id)
+
+    return run
+
+
+def with_nulls(domain, *days):
+    rows = [(f"n{number}", datetime(2024, 3, day, 15, tzinfo=UTC), None) for day in days for number in range(20)]
+    domain.source.events = pl.concat([domain.source.events, orders(*rows)])
+
+
+def test_runs_in_which_all_is_well_tell_nobody(finish, http):
+    message, _ = finish(tags=RANGE)
+    assert "0 of" in message
+    assert "nobody needed to be told" in message
+    assert http.bodies == []
+
+
+def test_failed_checks_of_a_range_are_one_message_with_numbers(finish, http, domain):
+    with_nulls(domain, 4, 5)
+    finish(tags=RANGE)
+    (body,) = [body for body in http.bodies if "/null_rate" in body["key"]]
+    assert body["key"] == "check/spending/null_rate"
+    assert body["partitions"] == ["2024-03-04", "2024-03-05"]
+    assert body["owner"] == "team@example.com"
+    assert "last_amount" in body["summary"]
+    assert body["link"] == "http://dagster.example.com/assets/spending?view=checks&checkDetail=null_rate"
+    assert all(name.endswith("last_amount") for name in body["numbers"])
+    finish(tags=RANGE)
+    assert len([body for body in http.bodies if "/null_rate" in body["key"]]) == 1
+
+
+def test_a_failing_day_is_told_and_its_recovery_too(finish, http, domain):
+    with_nulls(domain, 4)
+    finish(partition_key="2024-03-04")
+    finish(partition_key="2024-03-03")
+    finish(partition_key="2024-03-05")
+    told = [(body["event"], body["partitions"]) for body in http.bodies if body["key"] == "check/spending/null_rate"]
+    assert told == [("opened", ["2024-03-04"]), ("recovered", ["2024-03-04"])]
+
+
+def test_refused_rows_are_one_incident_not_two(finish, http, domain):
+    good = domain.source.events
+    bad = orders(("c9", datetime(2024, 3, 4, 12, tzinfo=UTC), 5000))
+    domain.source.events = pl.concat([good, bad])
+    finish(tags=RANGE)
+    (body,) = http.bodies
+    assert (body["key"], body["partitions"]) == ("check/spending/schema", ["2024-03-04"])
+    assert "5000" in body["summary"]
+    assert "No row of the partition was written" in body["remedy"]
+    domain.source.events = good
+    finish(tags=RANGE)
+    assert [body["event"] for body in http.bodies] == ["opened", "recovered"]
+
+
+def test_a_run_that_fails_for_another_reason_is_told_and_recovers(finish, http, domain):
+    landed = domain.source.landed
+    domain.source.landed = landed.replace(day=3)
+    message, _ = finish(partition_key="2024-03-05")
+    assert "opened: The run of spending fails" in message
+    domain.source.landed = landed
+    finish(partition_key="2024-03-05")
+    opened, recovered = http.bodies
+    assert (opened["key"], opened["group"], opened["owner"]) == ("run/spending", "spending", "team@example.com")
+    assert "has landed up to 2024-03-03 only" in opened["summary"]
+    assert recovered["event"] == "recovered"
+
+
+def test_a_dead_channel_fails_no_run_and_shows_in_the_tick(finish, monkeypatch, domain, store):
+    monkeypatch.setenv("FEATURE_STORE_ALERT_SLACK", "http://127.0.0.1:9/hunter2")
+    with_nulls(domain, 4)
+    message, run = finish(tags=RANGE)
+    assert run.is_success
+    assert "opened: null_rate of spending fails" in message
+    kept = store.registry.incidents()["check/spending/null_rate"]
+    assert "does not answer" in kept.deliveries["slack"]["error"]
+    assert "hunter2" not in str(kept)
+
+
+def test_warnings_are_kept_apart_from_errors(instance, finish, domain):
+    _, run = finish(tags=RANGE)
+    found = findings_of(instance, run, {"spending": domain.spending})
+    assert {finding.severity for finding in found} == {"error", "warning"}
+    assert all(not finding.failed for finding in found)

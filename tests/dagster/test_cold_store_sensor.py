@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from feature_assets.definitions import build_defs
+from feature_store.clock import FixedClock
+from resources.feature_store import FeatureStoreResource
+from resources.online import OnlineStoreResource
+
+RANGE = {"dagster/asset_partition_range_start": "2024-03-01", "dagster/asset_partition_range_end": "2024-03-09"}
+
+
+@pytest.fixture
+def redis(redis_server):
+    with redis_server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def filled(defs, instance):
+    assert defs.resolve_job_def("features").execute_in_process(instance=instance, tags=RANGE).success
+
+
+def values(store):
+    ids = [f"c{number}" for number in range(5)]
+    return store.get_online_features_batch(ids, ["spending"])
+
+
+def test_a_warm_store_is_left_alone(ticks, defs, filled):
+    assert ticks.requests(defs, "cold_store_sensor") == []
+    assert "are all there" in ticks.message
+
+
+def test_a_flushed_store_is_filled_again_and_nothing_is_computed(ticks, defs, filled, store, redis, domain, instance):
+    before = values(store)
+    assert any(value is not None for row in before for value in row.values())
+    redis.flushall()
+    assert values(store) != before
+    domain.source.scans.clear()
+    requests = ticks.requests(defs, "cold_store_sensor")
+    assert [request.run_config["ops"]["push_online"]["config"] for request in requests] == [{"groups": ["spending"]}]
+    (result,) = ticks.run(defs, requests)
+    assert result.success
+    assert domain.source.scans == []
+    assert values(store) == before
+    (observation,) = instance.fetch_observations(dg.AssetKey("spending"), limit=5).records
+    assert observation.asset_observation.metadata["refill/written"].value > 0
+    assert ticks.requests(defs, "cold_store_sensor") == []
+    assert "are all there" in ticks.message
+    assert store.registry.incidents()["online/spending"].resolved_at is not None
+
+
+def test_a_loss_of_single_keys_is_found(ticks, defs, filled, redis):
+    for key in redis.scan_iter("feature*:c3"):
+        redis.delete(key)
+    assert len(ticks.requests(defs, "cold_store_sensor")) == 1
+
+
+def test_a_loss_is_one_request_however_often_it_is_seen(ticks, defs, filled, redis, instance):
+    redis.flushall()
+    (request,) = ticks.requests(defs, "cold_store_sensor")
+    for _ in range(2):
+        assert {again.run_key[:-6] for again in type(ticks)(instance).requests(defs, "cold_store_sensor")} == {
+            request.run_key[:-6]
+        }
+        assert len(ticks.requests(defs, "cold_store_sensor")) <= 1
+
+
+def test_what_is_being_worked_on_is_not_judged(ticks, defs, filled, redis, instance):
+    redis.flushall()
+    instance.create_run_for_job(defs.resolve_job_def("features"), status=dg.DagsterRunStatus.STARTED)
+    assert ticks.requests(defs, "cold_store_sensor") == []
+
+
+def test_expired_values_are_not_lost(store, filled, redis):
+    redis.flushall()
+    assert store.sample_online("spending").lost
+    store.clock = FixedClock(store.clock.now().replace(year=2025))
+    assert store.sample_online("spending").entities == 0
+
+
+def test_a_store_that_does_not_answer_is_an_incident(ticks, domain, resources, instance, store, filled, tmp_path):
+    resource = resources["feature_store"]
+    dead = FeatureStoreResource(
+        **{
+            **{name: getattr(resource, name) for name in ("offline", "registry", "duckdb", "clock")},
+            "online": OnlineStoreResource(url=f"unix://{tmp_path / 'nothing'}"),
+        }
+    )
+    defs = build_defs(domain=domain, resources={"feature_store": dead})
+    assert ticks.requests(defs, "cold_store_sensor") == []
+    assert store.registry.incidents()["online/store"].resolved_at is None
+    defs = build_defs(domain=domain, resources=resources)
+    ticks.requests(defs, "cold_store_sensor")
+    assert store.registry.incidents()["online/store"].resolved_at is not None
+
+
+def test_all_groups_are_pushed_by_hand_without_configuration(defs, filled, store, redis, instance):
+    before = values(store)
+    redis.flushall()
+    assert defs.resolve_job_def("refill_online").execute_in_process(instance=instance).success
+    assert values(store) == before

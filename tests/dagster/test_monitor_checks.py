@@ -1,0 +1,81 @@
+"""The checks beside materializations: the nightly monitor and freshness, as Dagster runs them."""
+
+from __future__ import annotations
+
+import dagster as dg
+import polars as pl
+from redis import Redis
+
+RANGE = {"dagster/asset_partition_range_start": "2024-03-01", "dagster/asset_partition_range_end": "2024-03-09"}
+ONLINE = {"freshness", "online_values", "online_consistency", "served_values"}
+
+
+def run(defs, instance, job, **arguments):
+    return defs.resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False, **arguments)
+
+
+def of_spending(result):
+    return {
+        check.check_name: check
+        for check in result.get_asset_check_evaluations()
+        if check.asset_key.path[-1] == "spending"
+    }
+
+
+def test_the_nightly_monitor_looks_at_every_group(defs, instance):
+    assert run(defs, instance, "features", tags=RANGE).success
+    result = run(defs, instance, "nightly_monitor")
+    assert result.success
+    found = {(check.asset_key.to_user_string(), check.check_name) for check in result.get_asset_check_evaluations()}
+    assert found == {(group, check) for group in ("spending", "activity") for check in ONLINE}
+    checks = of_spending(result)
+    assert all(check.passed and check.partition is None for check in checks.values())
+    assert checks["online_consistency"].metadata["entities"].value == 5
+    assert "null_rate/amount_3d" in checks["online_values"].metadata
+
+
+def test_a_feature_job_leaves_the_monitors_checks_to_their_own_jobs(defs, instance):
+    result = run(defs, instance, "features", tags=RANGE)
+    assert not ONLINE & of_spending(result).keys()
+    assert of_spending(run(defs, instance, "freshness")).keys() == {"freshness"}
+
+
+def test_lost_keys_fail_the_consistency_check_with_examples_and_the_remedy(defs, instance, redis_url):
+    assert run(defs, instance, "features", tags=RANGE).success
+    with Redis.from_url(redis_url) as server:
+        for key in server.keys("*c1*"):
+            server.delete(key)
+    result = run(defs, instance, "nightly_monitor")
+    assert result.success
+    check = of_spending(result)["online_consistency"]
+    assert not check.passed
+    assert check.severity is dg.AssetCheckSeverity.ERROR
+    assert "feature-store monitor repair spending" in check.description
+    assert "c1: None online" in check.description
+    assert check.metadata["missing/last_amount"].value == 0.2
+    assert check.metadata["features"].value == "orders_3d, amount_3d, last_amount"
+
+
+def test_a_drift_check_carries_numbers_and_a_picture_once_there_is_a_baseline(domain, instance, resources):
+    from datetime import date
+
+    from feature_assets.definitions import build_defs
+    from tests.orders import Orders, some_orders, spending
+
+    domain.source = Orders(some_orders(days=40, customers=60), landed=date(2024, 4, 9))
+    domain.spending = spending(domain.source)
+    defs = build_defs(domain=domain, resources=resources)
+    tags = {**RANGE, "dagster/asset_partition_range_end": "2024-04-08"}
+    result = run(defs, instance, "features", tags=tags)
+    assert result.success
+    (drift,) = [
+        check
+        for check in result.get_asset_check_evaluations()
+        if check.check_name == "drift" and check.partition == "2024-04-08"
+    ]
+    assert drift.passed
+    assert {"psi/last_amount", "z/last_amount"} <= drift.metadata.keys()
+    image = drift.metadata["histogram"].value
+    assert image.startswith("![")
+    assert len(image) < 1000
+    assert pl.Series([drift.metadata["psi/last_amount"].value]).is_finite().all()
