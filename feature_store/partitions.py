@@ -56,12 +56,13 @@ class Partitioning(Enum):
         try:
             form = "%Y-%m-%d" if self is Partitioning.DAILY else "%Y-%m-%d-%H:%M"
             start = datetime.strptime(key, form).replace(tzinfo=UTC)
-        except (ValueError, TypeError):
-            start = None
-        if start is None or self.key(start) != key:
+            window = Window(start, start + self.length)
+        except (ValueError, TypeError, OverflowError):
+            window = None
+        if window is None or self.key(window.start) != key:
             example = "2013-01-31" if self is Partitioning.DAILY else "2013-01-31-05:00"
             raise InvalidRequestError(f"{key!r} is not the key of a partition ({self.value}), such as {example}.")
-        return Window(start, start + self.length)
+        return window
 
     def windows(self, span: Window) -> Iterator[Window]:
         """Yields the partitions that a span of whole partitions consists of, in order.
@@ -70,7 +71,7 @@ class Partitioning(Enum):
             InvalidRequestError: If the span does not start and end at partition boundaries.
         """
         for edge in (span.start, span.end):
-            if self.window(self.key(edge)).start != edge:
+            if (edge - datetime.min.replace(tzinfo=UTC)) % self.length:
                 raise InvalidRequestError(f"{edge.isoformat()} is not the boundary of a {self.value} partition.")
         start = span.start
         while start < span.end:
