@@ -58,7 +58,7 @@ def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-@pytest.mark.kill
+@pytest.mark.gate
 def test_killed_at_any_moment_a_second_run_gives_what_one_run_gives(tmp_path):
     undisturbed = OfflineStore(tmp_path / "undisturbed")
     undisturbed.write_partition(CLICKS, FIRST_DAY, contents(1.0, 20_000), metadata=metadata())
@@ -75,7 +75,7 @@ def test_killed_at_any_moment_a_second_run_gives_what_one_run_gives(tmp_path):
         assert tree(store) == tree(undisturbed)
 
 
-@pytest.mark.kill
+@pytest.mark.gate
 def test_killed_half_way_through_a_file_nothing_of_it_is_seen_and_nothing_stays(tmp_path):
     path = tmp_path / "folder" / "part.parquet"
     script = (

@@ -10,8 +10,11 @@ from redis import Redis
 from tests.online.groups import LAYOUTS, LayoutName
 from tests.servers.redis import RedisServer, find_binaries
 
+# The embedded server is what all tests run on; the gate repeats them on the system's Redis.
+KINDS = [pytest.param(kind, marks=[] if kind == "valkey" else pytest.mark.gate) for kind in sorted(find_binaries())]
 
-@pytest.fixture(scope="session", params=sorted(find_binaries()))
+
+@pytest.fixture(scope="session", params=KINDS)
 def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     with RedisServer(request.param) as running:
         yield running

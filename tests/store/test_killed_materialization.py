@@ -65,7 +65,7 @@ def finish(process: BaseProcess) -> None:
     assert process.exitcode == 0
 
 
-@pytest.mark.kill
+@pytest.mark.gate
 def test_killed_at_random_and_run_again_is_as_if_never_killed(tmp_path, spawn):
     with RedisServer() as calm, RedisServer() as harried:
         finish(spawn(tmp_path / "warm-up", calm.url))
