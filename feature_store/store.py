@@ -591,9 +591,10 @@ class FeatureStore:
     def get_offline_features(
         self,
         entity_ids: Sequence[str],
-        feature_names: Sequence[str],
+        feature_names: Sequence[str] | FeatureService,
         as_of_timestamps: Sequence[datetime],
         *,
+        request_data: Mapping[str, Sequence[Any]] | None = None,
         strict: bool = False,
         progress: Progress | None = None,
     ) -> pl.DataFrame:
@@ -601,8 +602,10 @@ class FeatureStore:
 
         Args:
             entity_ids: Entity ids, duplicates welcome.
-            feature_names: References and names of feature groups, of one entity.
+            feature_names: References, names of feature groups and of on-demand features, of one entity; or a feature
+                service.
             as_of_timestamps: One instant per entity id (aware, or naive in UTC), none after the store's present.
+            request_data: What on-demand features needed to know of each request, by name: one value per entity id.
             strict: Leave out rows that were ingested after the instant: what the store could have known then.
             progress: Told now and then how far each group is; what it raises ends the read.
 
@@ -610,39 +613,37 @@ class FeatureStore:
             Columns `entity_id`, `as_of_timestamp` and one per feature; null where nothing was visible.
 
         Raises:
-            InvalidRequestError: If the lists differ in length, an id is malformed, an element is null, or an instant
-                lies in the future.
+            InvalidRequestError: If the lists differ in length, an id is malformed, an element is null, an instant lies
+                in the future, or request data are missing or of another type.
             UnknownFeatureError: If a feature is not registered.
         """
         import polars as pl
 
+        from feature_store.frames import key_frame, timestamp_series
         from feature_store.offline.point_in_time.join import point_in_time_join
+        from feature_store.transform.on_demand import answer_offline
 
         catalog = self.catalog()
-        selections = catalog.select(feature_names)
-        entity = catalog.entity_of(selections)
+        resolution = self.resolve(feature_names)
+        entity = catalog.entity_of(resolution.selections)
         if len(entity_ids) != len(as_of_timestamps):
             raise InvalidRequestError(
                 f"{len(entity_ids)} entity ids but {len(as_of_timestamps)} as-of timestamps: give one per entity id."
             )
-        from feature_store.frames import key_frame, timestamp_series
-
-        keys = key_frame(entity, entity_ids)
-        labels = keys.with_columns(timestamp_series("as_of_timestamp", as_of_timestamps))
+        labels = key_frame(entity, entity_ids).with_columns(timestamp_series("as_of_timestamp", as_of_timestamps))
         joined = point_in_time_join(
             self.offline,
             catalog,
             labels,
             "as_of_timestamp",
-            selections,
+            resolution.selections,
             self.engine,
             strict=strict,
             now=self.clock.now(),
             progress=progress,
         )
-        return joined.select(
-            pl.Series(ENTITY_ID, entity_ids, dtype=pl.String), "as_of_timestamp", *(item.label for item in selections)
-        )
+        answers = answer_offline(resolution, joined, request_data or {})
+        return joined.select(pl.Series(ENTITY_ID, entity_ids, dtype=pl.String), "as_of_timestamp", *answers)
 
     def training_set(
         self,

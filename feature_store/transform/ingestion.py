@@ -15,7 +15,7 @@ from feature_store.offline.layout import PartitionFile
 from feature_store.offline.store import OfflineStore
 from feature_store.online.store import OnlineStore
 from feature_store.online.writer import WriteReport
-from feature_store.transform.validation import validate, with_ingestion_time
+from feature_store.transform.validation import stored_rows, validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ def ingest(
     files = []
     for (day,), part in rows.group_by(rows[EVENT_TIMESTAMP].dt.date().alias("day"), maintain_order=True):
         content = hashlib.sha256(part.write_ipc(None, compression="uncompressed").getvalue()).hexdigest()[:16]
-        stored = with_ingestion_time(part.select(rows.columns), ingested_at)
+        stored = stored_rows(part.select(rows.columns), record, ingested_at)
         written = offline.write_stream_file(record, day, f"ingest-{content}", stored, metadata=metadata)
         files.append(written.file)
-    report = online.write(record, with_ingestion_time(rows, ingested_at))
+    report = online.write(record, stored_rows(rows, record, ingested_at))
     return IngestReport(rows.height, tuple(files), report)

@@ -25,7 +25,7 @@ from feature_store.online.store import OnlineStore
 from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
 from feature_store.transform.compute import compute
-from feature_store.transform.validation import validate, with_ingestion_time
+from feature_store.transform.validation import stored_rows, validate
 
 PARTITIONS_PER_PASS = 92
 """Partitions computed together: enough to spread the look-back's cost, few enough to bound memory."""
@@ -131,7 +131,7 @@ def _materialize_pass(
         named = keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}"
         raise InvalidRowsError(group.name, error.failures, error.remedy, named) from None
     profiles = profile_partitions(group, rows, windows)
-    stored = with_ingestion_time(rows, ingested_at).sort(EVENT_TIMESTAMP)
+    stored = stored_rows(rows, stores.record, ingested_at).sort(EVENT_TIMESTAMP)
     starts = pl.Series([window.start for window in windows], dtype=TIMESTAMP_TYPE)
     edges = [*stored[EVENT_TIMESTAMP].search_sorted(starts).to_list(), stored.height]
     metadata = {**metadata, INGESTED_AT: ingested_at.isoformat()}

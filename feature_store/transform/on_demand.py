@@ -97,13 +97,34 @@ def compute_offline(resolution: Resolution, labels: Any, joined: pl.DataFrame) -
             f"label columns of the same name, with the dtype that they declare ({_declared(resolution)})."
         )
     data = {column: _label_series(frame[column], dtype) for column, dtype in resolution.request.items()}
+    return frame.with_columns(_answers(resolution, joined, data))
+
+
+def answer_offline(
+    resolution: Resolution, joined: pl.DataFrame, request_data: Mapping[str, Sequence[Any]]
+) -> list[pl.Series]:
+    """Returns the answers to a point-in-time read, in the order of the request.
+
+    Args:
+        resolution: What was asked for.
+        joined: The stored features of the resolution, by label.
+        request_data: One value per row for each item.
+
+    Raises:
+        InvalidRequestError: If request data are missing, unknown, of another length or type, or make an expression
+            fail.
+        DefinitionError: If an expression is not what its definition promises.
+    """
+    return _answers(resolution, joined, request_series(resolution, request_data, joined.height))
+
+
+def _answers(resolution: Resolution, joined: pl.DataFrame, data: Mapping[str, pl.Series]) -> list[pl.Series]:
     computed: dict[str, pl.Series] = {}
     for computation in resolution.computations:
         inputs = {column: joined[selection.label] for column, selection in computation.inputs.items()}
         results = _evaluated(computation, inputs, data)
         computed |= {label: results[column].alias(label) for label, column in computation.outputs.items()}
-    answers = [computed[label] if label in computed else joined[label] for label in resolution.labels]
-    return frame.with_columns(answers)
+    return [computed[label] if label in computed else joined[label] for label in resolution.labels]
 
 
 def request_series(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import polars as pl
 from pandera.errors import SchemaErrors
 
+from feature_store.catalog import Group
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.group import FeatureGroup
-from feature_store.definitions.names import EVENT_TIMESTAMP
+from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRequestError, InvalidRowsError
 from feature_store.frames import TIMESTAMP_TYPE, polars_type, utc_micros
 
@@ -138,6 +140,18 @@ def _shown(examples: Sequence[object]) -> str:
     return ", ".join(str(example) for example in examples)
 
 
-def with_ingestion_time(rows: pl.DataFrame, ingested_at: object) -> pl.DataFrame:
-    """Returns validated rows with the column `ingested_at`."""
-    return rows.with_columns(pl.lit(ingested_at, dtype=TIMESTAMP_TYPE).alias("ingested_at"))
+def stored_rows(rows: pl.DataFrame, record: Group, ingested_at: datetime) -> pl.DataFrame:
+    """Returns validated rows as both stores keep them.
+
+    Args:
+        rows: Rows from `validate`.
+        record: The group as it is registered. A registered feature that the schema no longer declares is null from now
+            on, in both stores alike: what is not computed is not known, and an older value never stands in for it.
+        ingested_at: When the store writes them.
+    """
+    gone = [
+        pl.lit(None, dtype=polars_type(feature.dtype)).alias(feature.ref.column)
+        for feature in record.features
+        if feature.ref.column not in rows.columns
+    ]
+    return rows.with_columns(*gone, pl.lit(ingested_at, dtype=TIMESTAMP_TYPE).alias(INGESTED_AT))

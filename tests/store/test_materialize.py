@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
@@ -7,6 +8,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from feature_store.clock import FixedClock
+from feature_store.definitions.schema import FeatureSchema, feature
 from feature_store.errors import InvalidRowsError, MissingSourceError
 from feature_store.partitions import Partitioning
 from tests.orders import Orders, hourly_activity, orders, some_orders, spending
@@ -132,3 +134,28 @@ def test_running_again_leaves_the_same_content(store, clock):
     group.source.events = group.source.events.with_columns(amount=pl.col("amount") + 1)
     list(store.materialize(group, SPAN))
     assert store.offline.content(store.offline.files("spending")) != before
+
+
+def test_a_feature_that_left_the_schema_is_null_from_then_on_in_both_stores(store, clock):
+    group = spending(Orders(some_orders()))
+    store.apply([group])
+    list(store.materialize(group, SPAN))
+    assert store.get_online_features("c4", ["last_amount"])["last_amount"] is not None
+
+    class Less(FeatureSchema):
+        orders_3d: int = feature("Orders in the last 3 days", ge=1, nullable=False)
+        amount_3d: int = feature("Amount of the orders in the last 3 days, in cents", ttl=timedelta(days=5))
+
+    less = dataclasses.replace(group, schema=Less, transform=lambda events: group.transform(events).drop("last_amount"))
+    store.apply([less])
+    clock.set(clock.now() + timedelta(hours=1))
+    list(store.materialize(less, SPAN))
+    now = clock.now()
+    row = pl.DataFrame({"customer": ["new"], "event_timestamp": [now], "orders_3d": [1], "amount_3d": [5]})
+    store.ingest(less, row)
+    for customer in ("c4", "new"):
+        online = store.get_online_features(customer, ["amount_3d", "last_amount"])
+        offline = store.get_offline_features([customer], ["amount_3d", "last_amount"], [now])
+        assert online["amount_3d"] is not None
+        assert online["last_amount"] is None
+        assert offline.select("amount_3d", "last_amount").to_dicts() == [online]

@@ -122,6 +122,16 @@ def test_online_and_training_give_the_same_bits(shop, baskets):
         assert [*map(bits, row)] == [*map(bits, together.values())] == [*map(bits, single.values())]
 
 
+def test_reads_of_the_past_take_request_data_too(shop):
+    baskets = [1.25, None, 7.0]
+    asked = ["c0", "c1", "c0"], ["basket_shares", "amount_3d"]
+    past = shop.get_offline_features(*asked, [shop.clock.now()] * 3, request_data={"basket": baskets})
+    online = shop.get_online_features_frame(*asked, request_data={"basket": baskets})
+    assert past.drop("as_of_timestamp").equals(online)
+    with pytest.raises(InvalidRequestError, match="basket"):
+        shop.get_offline_features(*asked, [shop.clock.now()] * 3)
+
+
 def test_a_column_of_one_repeated_value_gives_the_same_bits(shop):
     for step in range(1, 60):
         basket = step * 0.37
