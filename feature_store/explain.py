@@ -15,6 +15,7 @@ from feature_store.catalog import Catalog, Feature, Group, Selection
 from feature_store.clock import Clock, to_utc
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRequestError, OnlineStoreError
+from feature_store.monitoring.stored import PROFILE
 from feature_store.offline.digests import CONTENT
 from feature_store.offline.footers import file_metadata
 from feature_store.offline.layout import file_at
@@ -31,7 +32,7 @@ ROWS_SHOWN = 20
 
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC)
-_SHOWN_APART = {CONTENT, INGESTED_AT, "run_id", "code_version"}
+_NOT_SHOWN = {CONTENT, INGESTED_AT, PROFILE, "run_id", "code_version"}
 
 Outcome = Literal["wins", "expired", "later", "older", "tie"]
 Status = Literal["present", "null", "expired", "missing"]
@@ -258,7 +259,7 @@ def _judged(
             writer=file.writer,
             run_id=metadata.get("run_id", ""),
             code_version=metadata.get("code_version"),
-            written_with={key: text for key, text in metadata.items() if key not in _SHOWN_APART},
+            written_with={key: text for key, text in metadata.items() if key not in _NOT_SHOWN},
         )
         if index == position:
             winner = explained
