@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.history import LABEL_ID, NO_TTL_SECONDS, Shape, history, labels
-from benchmarks.point_in_time_systems import FEAST_STORES, RUNS, Cell
+from benchmarks.point_in_time_systems import FEAST_STORES, RUNS, SNAPSHOT, Cell
 
 OURS = "sweep"
 FLOOR = "floor"
-SYSTEMS = (FLOOR, *RUNS, *FEAST_STORES)
+SYSTEMS = (FLOOR, *RUNS, SNAPSHOT, *FEAST_STORES)
 FEAST = "feast[duckdb]==0.67.*"
 TIMEOUT_SECONDS = 600
 
@@ -39,6 +39,7 @@ class Sizes:
     ttl_days: int = 30
     groups: int = 1
     key: str = "string"
+    label_days: int = 0
     systems: tuple[str, ...] = (FLOOR, *RUNS)
 
 
@@ -51,9 +52,10 @@ CELLS = {
     "50m-5m": Sizes(50_000_000, 5_000_000),
     "5-groups": Sizes(10_000_000, 1_000_000, groups=5),
     "short-ttl": Sizes(10_000_000, 1_000_000, ttl_days=7, systems=_WITH_FEAST),
+    "last-week": Sizes(50_000_000, 1_000_000, ttl_days=90, label_days=7, systems=(FLOOR, *RUNS, SNAPSHOT)),
     "no-ttl": Sizes(10_000_000, 1_000_000, ttl_days=0, systems=_WITH_FEAST),
 }
-"""`0` days stand for no time to live at all."""
+"""`0` days of `ttl_days` stand for no time to live at all, of `label_days` for labels of all days."""
 
 console = Console(width=130)
 
@@ -94,7 +96,7 @@ def main(
     """Measures point-in-time reads of this store beside those of others, cell by cell."""
     chosen = {name: CELLS[name] for name in cells}
     if rows is not None:
-        chosen["own"] = Sizes(rows, label_count, ttl_days, groups, key)
+        chosen["own"] = Sizes(rows, label_count, ttl_days, groups, key, label_days)
     data = data.absolute()
     data.mkdir(parents=True, exist_ok=True)
     for name, sizes in (chosen or {"10m": CELLS["10m"]}).items():
@@ -106,7 +108,7 @@ def main(
         shape = Shape(sizes.history, days, sizes.groups, sizes.key, seed)
         console.print(f"[bold]{name}[/]: {_words(sizes)}; load average {os.getloadavg()[0]:.1f}")
         history(data, shape)
-        label_file = labels(data, shape, sizes.labels, (days - label_days if label_days else 0, days))
+        label_file = labels(data, shape, sizes.labels, (days - sizes.label_days if sizes.label_days else 0, days))
         ttl_seconds = sizes.ttl_days * 86_400 or NO_TTL_SECONDS
         cell = Cell(data, shape, label_file, ttl_seconds, strict, feast_python or Path(sys.executable))
         _measure(cell, taking_part, rounds)
