@@ -11,6 +11,7 @@ import pytest
 
 from feature_store.clock import Clock, FixedClock
 from feature_store.store import FeatureStore
+from tests.servers.kafka import MISSING, KafkaServer, find_jars
 from tests.servers.redis import RedisServer
 
 REQUIRE_ALL = os.environ.get("FEATURE_STORE_TESTS_REQUIRE") == "all"
@@ -29,6 +30,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka_server() -> Iterator[KafkaServer]:
+    if find_jars() is None:
+        pytest.skip(MISSING)
+    with KafkaServer() as server:
         yield server
 
 
