@@ -88,6 +88,10 @@ class AlertError(FeatureStoreError):
     """A channel could not deliver an alert. It is logged and kept with the incident, and fails no run."""
 
 
+class StreamError(FeatureStoreError):
+    """A stream cannot go on: no broker, no topic, or events that the group cannot read."""
+
+
 class SettingsError(FeatureStoreError):
     """A setting is missing or malformed."""
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from feature_store.definitions.event_stream import EventStream
     from feature_store.definitions.group import FeatureGroup
     from feature_store.definitions.loading import LoadedDefinitions
     from feature_store.definitions.names import FeatureRef
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from feature_store.refill import OnlineSample
     from feature_store.registry.records import ApplyReport
     from feature_store.registry.registry import Registry
+    from feature_store.streaming.metrics import StreamMetrics
+    from feature_store.streaming.settings import StreamSettings
+    from feature_store.streaming.streamer import Streamer
     from feature_store.training_sets.comparison import TrainingSetDiff
     from feature_store.training_sets.leak_guard import LeakReport
     from feature_store.training_sets.rebuilding import RebuiltTrainingSet
@@ -320,6 +324,29 @@ class FeatureStore:
             online=self.online,
             clock=self.clock,
             run_id=run_id,
+        )
+
+    def streamer(
+        self,
+        group: FeatureGroup,
+        stream: EventStream,
+        settings: StreamSettings,
+        metrics: StreamMetrics | None = None,
+    ) -> Streamer:
+        """Returns what runs a group on its stream of events, see `streaming.streamer`; call its `run`."""
+        from feature_store.streams import open_streamer
+
+        record = self.registered(group)
+        self._publish_if_needed()
+        return open_streamer(
+            group,
+            stream,
+            settings,
+            record=record,
+            catalog=self.catalog(),
+            online=self.online,
+            clock=self.clock,
+            metrics=metrics,
         )
 
     def partition_monitor(self, group: FeatureGroup, start: datetime) -> PartitionMonitor:

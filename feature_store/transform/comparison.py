@@ -33,8 +33,8 @@ def difference(expected: pl.DataFrame, actual: pl.DataFrame, keys: Sequence[str]
     if dict(expected.schema) != dict(actual.schema):
         return f"The columns differ: expected {_shown_schema(expected)}, got {_shown_schema(actual)}."
     actual = actual.select(expected.columns)
-    lost = _missing_from(expected, actual)
-    extra = _missing_from(actual, expected)
+    lost = rows_missing_from(expected, actual)
+    extra = rows_missing_from(actual, expected)
     if lost.is_empty() and extra.is_empty():
         return None
     identity = [key for key in keys if key in expected.columns]
@@ -43,7 +43,8 @@ def difference(expected: pl.DataFrame, actual: pl.DataFrame, keys: Sequence[str]
     return f"{places.height:,} of {expected.height:,} rows differ: {'; '.join(examples)}."
 
 
-def _missing_from(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
+def rows_missing_from(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
+    """Returns the rows that the others do not hold, floats compared by their bits."""
     left, right = _comparable(rows), _comparable(others)
     unmatched = left.with_row_index(_ROW).join(right, on=left.columns, how="anti", nulls_equal=True)
     return rows[unmatched[_ROW].to_list()]

@@ -1,0 +1,142 @@
+"""EventStream: the Kafka topic that carries a source's events, and how its messages are read.
+
+Only the declaration. Reading messages is the business of `streaming`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+
+import msgspec
+
+from feature_store.definitions.entity import Entity
+from feature_store.definitions.names import EVENT_TIMESTAMP
+from feature_store.definitions.source import Source
+from feature_store.errors import DefinitionError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from feature_store.definitions.group import FeatureGroup
+
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EventStream:
+    """A topic that carries the events of a source, one message per event.
+
+    Attributes:
+        source: The source whose events these are: what the batch reads as files, the stream reads here.
+        schema: A `msgspec.Struct` with one field per column: `event_timestamp: datetime`, and fields of type `str`,
+            `int`, `float`, `bool` or `datetime`, each `| None` where null is a value. Fields that a message has
+            beyond these are passed over; a field without a default that it lacks makes it a bad event.
+        entity: The entity whose id is the key of each message, so that all events of an entity lie in one partition.
+            None for a topic of a single partition.
+        topic: Name of the topic; the source's name by default.
+        payload: `json`, or `avro`: a zero byte, the schema version in four bytes, and the Avro record.
+        versions: Schema versions that are understood. A JSON message tells its version in the header
+            `schema-version`; one without the header is of the first of these.
+        avro_schemas: Avro schema of each version, as it was written.
+        identity: Columns that identify an event: of two that agree in all of these the second is a repeated delivery.
+            All columns by default.
+        allowed_lateness: How far behind the newest event of its partition an event may come. What comes later is a
+            dead letter. The state holds this span and the look-back before it.
+        most_ahead: How far an event may lie in the store's future.
+    """
+
+    source: Source
+    schema: type[msgspec.Struct]
+    entity: Entity | None = None
+    topic: str = ""
+    payload: Literal["json", "avro"] = "json"
+    versions: tuple[int, ...] = (1,)
+    avro_schemas: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    identity: tuple[str, ...] = ()
+    allowed_lateness: timedelta = timedelta(hours=1)
+    most_ahead: timedelta = timedelta(minutes=5)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "topic", self.topic or self.source.name)
+        if not _TOPIC.fullmatch(self.topic) or self.topic in {".", ".."}:
+            raise DefinitionError(
+                f"{self.topic!r} cannot name a topic: names are 1 to 200 letters, digits, '.', '_' and '-'."
+            )
+        if self.payload == "avro":
+            object.__setattr__(self, "versions", tuple(sorted(self.avro_schemas)))
+        if not self.versions:
+            raise DefinitionError(f"Stream {self.topic!r} understands no schema version: name them.")
+        columns = self.columns
+        if EVENT_TIMESTAMP not in columns:
+            raise DefinitionError(f"Stream {self.topic!r}: {self.schema.__name__} has no field {EVENT_TIMESTAMP!r}.")
+        unknown = [column for column in self.identity if column not in columns]
+        if unknown:
+            raise DefinitionError(f"Stream {self.topic!r}: identity names {unknown}, fields are {list(columns)}.")
+
+    @property
+    def name(self) -> str:
+        """The topic's name."""
+        return self.topic
+
+    @property
+    def columns(self) -> dict[str, pl.DataType]:
+        """Columns of the events and their Polars types, in the order of the schema's fields.
+
+        Raises:
+            DefinitionError: If a field is of another type than those allowed.
+        """
+        import polars as pl
+
+        types: dict[Any, pl.DataType] = {
+            str: pl.String(),
+            int: pl.Int64(),
+            float: pl.Float64(),
+            bool: pl.Boolean(),
+            datetime: pl.Datetime("us", "UTC"),
+        }
+        columns = {}
+        for declared in msgspec.structs.fields(self.schema):
+            options = (
+                set(get_args(declared.type)) if get_origin(declared.type) in {Union, UnionType} else {declared.type}
+            )
+            (kind,) = options - {type(None)} if len(options - {type(None)}) == 1 else (None,)
+            if kind not in types:
+                raise DefinitionError(
+                    f"{self.schema.__name__}.{declared.name} is of type {declared.type}: use str, int, float, bool or "
+                    "datetime, and `| None` where null is a value."
+                )
+            columns[declared.encode_name] = types[kind]
+        return columns
+
+
+def stream_of(group: FeatureGroup, streams: Iterable[EventStream]) -> EventStream:
+    """Returns the stream that feeds a group: of its source, and keyed by its entity.
+
+    Raises:
+        DefinitionError: If there is none, or several, or its events lack a join key.
+    """
+    fitting = [
+        stream
+        for stream in streams
+        if stream.source.name == group.source.name and (stream.entity is None or stream.entity == group.entity)
+    ]
+    keyed = [stream for stream in fitting if stream.entity is not None] or fitting
+    if len(keyed) != 1:
+        raise DefinitionError(
+            f"Feature group {group.name!r} needs one EventStream of source {group.source.name!r} keyed by "
+            f"{group.entity.name!r}, there are {len(keyed)}{': ' if keyed else ''}"
+            f"{', '.join(stream.topic for stream in keyed)}. Declare EventStream(source=..., entity=...) beside it."
+        )
+    (stream,) = keyed
+    absent = [key for key in group.entity.join_keys if key not in stream.columns]
+    if absent:
+        raise DefinitionError(
+            f"The events of stream {stream.topic!r} have no field {', '.join(absent)}: feature group {group.name!r} "
+            "needs its join keys in each event, for its state is kept by entity."
+        )
+    return stream

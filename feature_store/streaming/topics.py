@@ -1,0 +1,61 @@
+"""The topics of a group: their names, and how they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.error import KafkaError
+
+from feature_store.definitions.names import check_name
+from feature_store.errors import StreamError
+
+
+def features_topic(group: str) -> str:
+    """Returns the topic that carries a group's rows."""
+    return f"features.{check_name(group, 'feature group')}"
+
+
+def dead_letter_topic(group: str) -> str:
+    """Returns the topic that keeps the events that a group could not use."""
+    return f"dead-letters.{check_name(group, 'feature group')}"
+
+
+def retry_topic(group: str) -> str:
+    """Returns the topic through which dead letters come back, partition by partition like the source's."""
+    return f"retries.{check_name(group, 'feature group')}"
+
+
+def partitions_of(client: Mapping[str, str], topic: str, *, timeout: float = 10) -> int:
+    """Returns the number of partitions of a topic.
+
+    Raises:
+        StreamError: If there is no such topic, or no broker answers.
+    """
+    try:
+        found = AdminClient(dict(client)).list_topics(topic, timeout=timeout).topics[topic]
+    except KafkaException as error:
+        raise StreamError(
+            f"No Kafka broker answers at {client.get('bootstrap.servers')!r}: {error.args[0].str()}. Start it, or "
+            "correct FEATURE_STORE_KAFKA."
+        ) from error
+    if found.error is not None:
+        raise StreamError(f"Topic {topic!r} cannot be read: {found.error.str()}. Create it, or correct the stream.")
+    return len(found.partitions)
+
+
+def ensure_topics(client: Mapping[str, str], topics: Mapping[str, int]) -> None:
+    """Creates the topics that are missing, with so many partitions each; the broker's defaults decide on copies.
+
+    Raises:
+        StreamError: If the broker refuses.
+    """
+    admin = AdminClient(dict(client))
+    wanted = [NewTopic(name, num_partitions=partitions) for name, partitions in topics.items()]
+    for name, future in admin.create_topics(wanted).items():
+        try:
+            future.result(30)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise StreamError(f"Topic {name!r} could not be created: {error.args[0].str()}.") from error
