@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from feature_store.offline.point_in_time.engine import PointInTimeEngine, Progress
     from feature_store.offline.snapshots import WrittenSnapshot
     from feature_store.offline.store import OfflineStore
+    from feature_store.offline.stream_files import StreamFiles
     from feature_store.online.reader import FeatureState
     from feature_store.online.store import OnlineStore
     from feature_store.online.writer import WriteReport
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from feature_store.refill import OnlineSample
     from feature_store.registry.records import ApplyReport
     from feature_store.registry.registry import Registry
+    from feature_store.streaming.drainer import Drainer
     from feature_store.streaming.metrics import StreamMetrics
     from feature_store.streaming.settings import StreamSettings
     from feature_store.streaming.streamer import Streamer
@@ -348,6 +350,18 @@ class FeatureStore:
             clock=self.clock,
             metrics=metrics,
         )
+
+    def drainer(self, group: FeatureGroup, settings: StreamSettings) -> Drainer:
+        """Returns what carries a group's rows from its topic into the offline store, see `streaming.drainer`."""
+        from feature_store.streaming.drainer import Drainer
+
+        return Drainer(self.registered(group), settings, self.stream_files(group))
+
+    def stream_files(self, group: FeatureGroup) -> StreamFiles:
+        """Returns the files that streams have written for a group: to fold them, see `offline.stream_files`."""
+        from feature_store.offline.stream_files import StreamFiles
+
+        return StreamFiles(self.offline, self.registered(group))
 
     def partition_monitor(self, group: FeatureGroup, start: datetime) -> PartitionMonitor:
         """Returns what judges a group's partitions from `start` on; see `monitoring.checks`."""

@@ -6,7 +6,7 @@ Names of folders and files, and what a name says about the rows inside. Nothing 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from feature_store.partitions import Partitioning, Window
 SUFFIX = ".parquet"
 _DATE_PREFIX = "date="
 _BATCH = re.compile(r"batch(?:-(?P<hour>[01][0-9]|2[0-3]))?")
+_OFFSETS = re.compile(r"(?P<lane>stream-[A-Za-z0-9._-]+-[0-9]+)-(?P<first>[0-9]{12,})-(?P<last>[0-9]{12,})")
 _STREAM_WRITER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,239}")
 
 
@@ -103,6 +104,56 @@ def batch_path(root: Path, group: str, partitioning: Partitioning, window: Windo
     return date_folder(root, group, window.start.date()) / f"batch{hour}{SUFFIX}"
 
 
+@dataclass(frozen=True, slots=True)
+class OffsetRange:
+    """What the name of a file that was drained from a topic tells.
+
+    Attributes:
+        topic: The topic.
+        partition: Its partition.
+        first: First offset that the file covers.
+        last: Last offset that it covers. A file that covers the range of another of its folder replaces it: readers
+            pass the other over, whether it is still there or not.
+    """
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+
+    @property
+    def writer(self) -> str:
+        """The file's name without its suffix."""
+        return f"stream-{self.topic}-{self.partition}-{self.first:012d}-{self.last:012d}"
+
+    @classmethod
+    def of(cls, writer: str) -> OffsetRange | None:
+        """Returns what a writer's name tells, None for the name of another writer."""
+        match = _OFFSETS.fullmatch(writer)
+        if match is None:
+            return None
+        topic, _, partition = match["lane"].removeprefix("stream-").rpartition("-")
+        return cls(topic, int(partition), int(match["first"]), int(match["last"]))
+
+
+def without_covered(names: Iterable[str]) -> list[str]:
+    """Returns file names of one folder without those whose offsets another one covers too."""
+    kept, ranges = [], []
+    for name in names:
+        covered = OffsetRange.of(name.removesuffix(SUFFIX))
+        if covered is None:
+            kept.append(name)
+        else:
+            ranges.append((covered.topic, covered.partition, covered.first, -covered.last, name))
+    reached: tuple[str, int, int] | None = None
+    for topic, partition, _, last, name in sorted(ranges):
+        if reached is not None and reached[:2] == (topic, partition) and -last <= reached[2]:
+            continue
+        reached = (topic, partition, -last)
+        kept.append(name)
+    return kept
+
+
 def stream_path(root: Path, group: str, day: date, writer: str) -> Path:
     """Returns the file that a stream writer owns.
 
@@ -131,10 +182,9 @@ def list_files(root: Path, group: str, window: Window | None = None) -> Iterator
         day = _parse_date(folder.name)
         if day is None or (window and not _overlap(_day(day), window)):
             continue
-        for path in folder.iterdir():
-            if path.name.startswith(".") or path.suffix != SUFFIX:
-                continue
-            file = file_at(path)
+        names = [path.name for path in folder.iterdir() if path.suffix == SUFFIX and not path.name.startswith(".")]
+        for name in without_covered(names):
+            file = file_at(folder / name)
             if window is None or _overlap(file.window, window):
                 yield file
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 import polars as pl
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, Producer, TopicPartition
 
 from feature_store.definitions.event_stream import EventStream
 from feature_store.definitions.group import FeatureGroup, feature_group
@@ -22,10 +22,12 @@ from feature_store.store import FeatureStore
 from feature_store.streaming.decoding import encode_events
 from feature_store.streaming.settings import StreamSettings
 from feature_store.streaming.streamer import Streamer
+from feature_store.transform.comparison import difference
 from tests.orders import CUSTOMER, START, Orders, orders
 from tests.servers.kafka import KafkaServer
 
 DEADLINE = 60
+KEYS = ["customer", "event_timestamp"]
 LOOKBACK = timedelta(days=3)
 PARTITIONS = 3
 
@@ -51,7 +53,13 @@ def habits(source: Orders, name: str = "habits") -> FeatureGroup:
     """Returns a group whose rows do not depend on the order of events, ties in time included."""
 
     @feature_group(
-        entity=CUSTOMER, source=source, schema=Habits, owner="team@example.com", lookback=LOOKBACK, ttl=LOOKBACK, name=name
+        entity=CUSTOMER,
+        source=source,
+        schema=Habits,
+        owner="team@example.com",
+        lookback=LOOKBACK,
+        ttl=LOOKBACK,
+        name=name,
     )
     def spent(events: pl.LazyFrame) -> pl.LazyFrame:
         """What a customer has spent of late."""
@@ -87,19 +95,24 @@ def random_orders(count: int, customers: int, *, days: int = 8, seed: int = 0) -
     chance = random.Random(seed)
     step = days * 24 * 60 // 10
     rows = [
-        (f"c{chance.randrange(customers)}", START + timedelta(minutes=10 * chance.randrange(step)), chance.randrange(1000), n)
+        (
+            f"c{chance.randrange(customers)}",
+            START + timedelta(minutes=10 * chance.randrange(step)),
+            chance.randrange(1000),
+            n,
+        )
         for n in range(count)
     ]
     rows.sort(key=lambda row: row[1])
     return pl.DataFrame(rows, schema=EVENTS, orient="row")
 
 
-def deliveries(events: pl.DataFrame, *, late: float = 0.1, twice: float = 0.1, spread: int = 400, seed: int = 0) -> pl.DataFrame:
+def deliveries(
+    events: pl.DataFrame, *, late: float = 0.1, twice: float = 0.1, spread: int = 400, seed: int = 0
+) -> pl.DataFrame:
     """Returns events as an unreliable network delivers them: some late, some twice, none lost."""
     chance = random.Random(seed)
-    positions = [
-        (n + (chance.randrange(spread) if chance.random() < late else 0), n) for n in range(events.height)
-    ]
+    positions = [(n + (chance.randrange(spread) if chance.random() < late else 0), n) for n in range(events.height)]
     positions += [(n + chance.randrange(spread), n) for n in range(events.height) if chance.random() < twice]
     return events[[n for _, n in sorted(positions)]]
 
@@ -150,16 +163,23 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = DEADLI
         time.sleep(0.02)
 
 
-def committed_lag(server: KafkaServer, group: str, topic: str) -> int:
-    """Returns how many messages a group's streamers have not committed yet."""
+def wait_for_commits(server: KafkaServer, group: str, topic: str, seconds: float = DEADLINE) -> None:
+    """Waits until a group's streamers have committed all that is in a topic."""
     consumer = Consumer({"bootstrap.servers": server.bootstrap, "group.id": f"feature-store.{group}", "log_level": 0})
-    numbers = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-    lag = 0
-    for position in consumer.committed([TopicPartition(topic, number) for number in numbers], timeout=10):
-        _, high = consumer.get_watermark_offsets(TopicPartition(topic, position.partition), timeout=10)
-        lag += high - max(position.offset, 0)
-    consumer.close()
-    return lag
+
+    def is_done() -> bool:
+        try:
+            partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+            positions = consumer.committed([TopicPartition(topic, number) for number in partitions], timeout=10)
+            ends = [consumer.get_watermark_offsets(position, timeout=10)[1] for position in positions]
+        except (KafkaException, KeyError):
+            return False  # a broker that has just been started is not ready for all
+        return all(max(position.offset, 0) >= end for position, end in zip(positions, ends, strict=True))
+
+    try:
+        wait_until(is_done, "the stream to catch up", seconds)
+    finally:
+        consumer.close()
 
 
 @dataclass
@@ -203,10 +223,23 @@ class Pipeline:
         return streamer
 
     def wait(self) -> None:
-        wait_until(lambda: committed_lag(self.server, self.group.name, self.stream.topic) == 0, "the stream to catch up")
+        wait_for_commits(self.server, self.group.name, self.stream.topic)
 
     def publish(self, events: pl.DataFrame) -> None:
         publish(self.server, self.stream.topic, events)
+
+    def offline(self) -> pl.DataFrame:
+        """Returns the rows of the offline store, all that were written."""
+        return self.store.offline.scan(self.store.registered(self.group)).collect()
+
+    def assert_online(self, events: pl.DataFrame) -> None:
+        """Asserts that what is online is what the rule says of a batch pass over some events."""
+        expected = (
+            batch(self.group, events).sort("event_timestamp").unique("customer", keep="last").drop("event_timestamp")
+        )
+        customers = expected["customer"].to_list()
+        found = pl.DataFrame(self.store.get_online_features_batch(customers, [self.group.name]))
+        assert difference(expected, found.insert_column(0, pl.Series("customer", customers)), ["customer"]) is None
 
     def rows(self) -> pl.DataFrame:
         """Returns the rows in the features topic, all that were emitted."""
@@ -224,9 +257,17 @@ def open_pipeline(store: FeatureStore, server: KafkaServer, folder: Path, name: 
     server.create_topic(stream.topic, PARTITIONS)
     store.apply([group])
     settings = StreamSettings(
-        {"bootstrap.servers": server.bootstrap, "log_level": "0"}, state=folder / "streams", session_seconds=1, linger_seconds=0.05
+        {"bootstrap.servers": server.bootstrap, "log_level": "0"},
+        state=folder / "streams",
+        session_seconds=1,
+        linger_seconds=0.05,
     )
     return Pipeline(store, server, group, stream, settings)
+
+
+def by_the_rule(rows: pl.DataFrame) -> pl.DataFrame:
+    """Returns the row that counts of each customer and time: the one that was ingested last."""
+    return rows.sort("ingested_at").unique(KEYS, keep="last").drop("ingested_at")
 
 
 def batch(group: FeatureGroup, events: pl.DataFrame) -> pl.DataFrame:

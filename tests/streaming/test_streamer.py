@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import polars as pl
-import pytest
 
 from feature_store.transform.comparison import difference
-from tests.streaming.pipeline import batch, deliveries, open_pipeline, random_orders
-
-KEYS = ["customer", "event_timestamp"]
-
-
-@pytest.fixture
-def pipeline(store, kafka_server, tmp_path, request):
-    name = "g" + str(abs(hash(request.node.name)) % 10**8)
-    return open_pipeline(store, kafka_server, tmp_path, name)
-
-
-def newest(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.sort("ingested_at").unique(KEYS, keep="last").drop("ingested_at")
+from tests.streaming.pipeline import KEYS, batch, by_the_rule, deliveries, open_pipeline, random_orders
 
 
 def test_late_and_repeated_events_come_to_the_rows_of_a_batch(pipeline):
     events = random_orders(4000, customers=50)
     pipeline.publish(deliveries(events))
     pipeline.stream_all()
-    assert difference(batch(pipeline.group, events), newest(pipeline.rows()), KEYS) is None
+    assert difference(batch(pipeline.group, events), by_the_rule(pipeline.rows()), KEYS) is None
+
+
+def test_rows_are_online_by_the_rule(pipeline):
+    events = random_orders(2000, customers=30)
+    pipeline.publish(deliveries(events))
+    pipeline.stream_all()
+    pipeline.assert_online(events)

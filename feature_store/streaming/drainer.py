@@ -1,0 +1,208 @@
+"""The drainer: from the topic `features.{group}` into the offline store, a few files at a time.
+
+It goes on from what the files themselves tell, not from offsets that Kafka keeps: the last micro-batch is read and
+written again, under the same names, so that one which was cut off is completed and one which was not stays as it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import polars as pl
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka.error import KafkaError
+
+from feature_store.catalog import Group
+from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.errors import StreamError
+from feature_store.streaming.rows import KIND, RETRACTION, RowCodec
+from feature_store.streaming.settings import StreamSettings
+from feature_store.streaming.topics import features_topic, partitions_of
+
+_SECONDS = 30.0
+_CHUNK = 10_000
+
+
+class RowFiles(Protocol):
+    """Where rows go: `offline.stream_files.StreamFiles`."""
+
+    def exclusively(self) -> AbstractContextManager[None]:
+        """Keeps other drainers of the group waiting."""
+        ...
+
+    def write(self, topic: str, partition: int, first: int, last: int, rows: pl.DataFrame) -> list[object]:
+        """Writes the rows of a range of offsets; what is there already stays."""
+        ...
+
+    def last_batches(self, topic: str) -> dict[int, tuple[int, int]]:
+        """Returns the range of offsets that was written last, by partition."""
+        ...
+
+    def remove(self, retracted: pl.DataFrame) -> int:
+        """Takes back rows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DrainReport:
+    """What a drain did.
+
+    Attributes:
+        rows: Rows written.
+        files: Files that hold them.
+        retracted: Rows taken back.
+        lag: Messages that came while it ran, and are still to be drained.
+        delay_seconds: Age of the oldest message among those drained when it was in its file; 0 where there was none.
+    """
+
+    rows: int
+    files: int
+    retracted: int
+    lag: int
+    delay_seconds: float
+
+
+class Drainer:
+    """Drains one group.
+
+    Args:
+        group: The group as it is registered.
+        settings: How to reach the broker.
+        files: Where the rows go.
+    """
+
+    def __init__(self, group: Group, settings: StreamSettings, files: RowFiles) -> None:
+        self._settings = settings
+        self._topic = features_topic(group.name)
+        self._codec = RowCodec(group)
+        self._keys = list(group.entity.join_keys)
+        self._files = files
+
+    def drain(self) -> DrainReport:
+        """Writes all rows that are committed now; waits while another process drains the group.
+
+        Raises:
+            StreamError: If no broker answers, or rows have left the topic before they were drained.
+        """
+        partitions = partitions_of(self._settings.client, self._topic)
+        with self._files.exclusively():
+            consumer = Consumer(
+                {
+                    **self._settings.client,
+                    "group.id": f"feature-store.{self._topic}",
+                    "isolation.level": "read_committed",
+                    "enable.auto.commit": "false",
+                    "auto.offset.reset": "error",
+                    "enable.partition.eof": "true",
+                    "fetch.wait.max.ms": 50,
+                }
+            )
+            try:
+                return self._drain(consumer, partitions)
+            except KafkaException as error:
+                raise StreamError(f"Topic {self._topic!r} cannot be drained: {error.args[0].str()}.") from error
+            finally:
+                consumer.close()
+
+    def _drain(self, consumer: Consumer, partitions: int) -> DrainReport:
+        done = self._files.last_batches(self._topic)
+        following: dict[int, int] = {}
+        for number in range(partitions):
+            low, _ = consumer.get_watermark_offsets(TopicPartition(self._topic, number), timeout=_SECONDS)
+            first, last = done.get(number, (0, -1))
+            if low > last + 1 and last >= 0:
+                raise StreamError(
+                    f"Offsets {last + 1} to {low - 1} of topic {self._topic!r}, partition {number}, are gone and were "
+                    "never drained: re-materialize their days by batch, move the newest stream file of that partition "
+                    "away, and let the topic keep its messages longer."
+                )
+            # What the topic no longer has cannot be written again.
+            following[number] = first if low <= first else last + 1
+            done[number] = (first, last)
+        consumer.assign([TopicPartition(self._topic, number, offset) for number, offset in following.items()])
+        tally = _Tally()
+        again: dict[int, list[Message]] = defaultdict(list)
+        for messages in self._batches(consumer, set(following), tally):
+            fresh: dict[int, list[Message]] = defaultdict(list)
+            for message in messages:
+                number = message.partition() or 0
+                (again if _offset(message) <= done[number][1] else fresh)[number].append(message)
+            for number, part in fresh.items():
+                self._write_again(number, done[number], again)
+                first = max(following[number], done[number][1] + 1)
+                following[number] = _offset(part[-1]) + 1
+                written, taken_back = self._write(number, first, _offset(part[-1]), part)
+                tally.files += written
+                tally.retracted += taken_back
+                tally.rows += sum(not message.headers() for message in part)
+                oldest = min(message.timestamp()[1] for message in part)
+                tally.delay = max(tally.delay, time.time() - oldest / 1000)
+        for number in list(again):
+            self._write_again(number, done[number], again)
+        lag = 0
+        for number, end in tally.ends.items():
+            _, high = consumer.get_watermark_offsets(TopicPartition(self._topic, number), timeout=_SECONDS)
+            lag += max(0, high - end)
+        return DrainReport(tally.rows, tally.files, tally.retracted, lag, tally.delay)
+
+    def _write_again(self, number: int, offsets: tuple[int, int], again: dict[int, list[Message]]) -> None:
+        """Writes the last micro-batch of before once more: exactly its range, so that the names are the same."""
+        messages = again.pop(number, [])
+        if messages and _offset(messages[0]) >= offsets[0]:
+            self._write(number, *offsets, messages)
+
+    def _batches(self, consumer: Consumer, unfinished: set[int], tally: _Tally) -> Iterator[list[Message]]:
+        """Yields committed messages until the end of each partition, of at most so many rows at a time."""
+        gathered: list[Message] = []
+        quiet_since = time.monotonic()
+        while unfinished:
+            for message in consumer.consume(_CHUNK, timeout=0.5):
+                quiet_since = time.monotonic()
+                error = message.error()
+                if error is None:
+                    gathered.append(message)
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - a public constant of the client
+                    unfinished.discard(message.partition() or 0)
+                    tally.ends[message.partition() or 0] = _offset(message)
+                elif error.fatal() or not error.retriable():
+                    raise KafkaException(error)
+            if time.monotonic() - quiet_since > _SECONDS:
+                raise StreamError(f"Topic {self._topic!r} cannot be drained: the broker has not answered for a while.")
+            if len(gathered) >= self._settings.drain_rows:
+                yield gathered
+                gathered = []
+        if gathered:
+            yield gathered
+
+    def _write(self, number: int, first: int, last: int, messages: list[Message]) -> tuple[int, int]:
+        values = [message.value() or b"{}" for message in messages if not message.headers()]
+        rows = self._codec.decode(values)
+        taken_back = [
+            message.value() or b"{}" for message in messages if (KIND, RETRACTION) in (message.headers() or [])
+        ]
+        gone = self._codec.decode(taken_back).select(*self._keys, EVENT_TIMESTAMP, INGESTED_AT)
+        if gone.height:
+            gone = gone.sort(INGESTED_AT).unique([*self._keys, EVENT_TIMESTAMP], keep="last")
+        written = self._files.write(self._topic, number, first, last, rows) if rows.height else []
+        removed = self._files.remove(gone) if gone.height else 0
+        return len(written), removed
+
+
+@dataclass(slots=True)
+class _Tally:
+    rows: int = 0
+    files: int = 0
+    retracted: int = 0
+    delay: float = 0.0
+    ends: dict[int, int] = field(default_factory=dict)
+
+
+def _offset(message: Message) -> int:
+    offset = message.offset()
+    assert offset is not None
+    return offset
