@@ -222,8 +222,8 @@ class Pipeline:
             self.wait()
         return streamer
 
-    def wait(self) -> None:
-        wait_for_commits(self.server, self.group.name, self.stream.topic)
+    def wait(self, seconds: float = DEADLINE) -> None:
+        wait_for_commits(self.server, self.group.name, self.stream.topic, seconds)
 
     def publish(self, events: pl.DataFrame) -> None:
         publish(self.server, self.stream.topic, events)
@@ -232,14 +232,26 @@ class Pipeline:
         """Returns the rows of the offline store, all that were written."""
         return self.store.offline.scan(self.store.registered(self.group)).collect()
 
-    def assert_online(self, events: pl.DataFrame) -> None:
-        """Asserts that what is online is what the rule says of a batch pass over some events."""
-        expected = (
-            batch(self.group, events).sort("event_timestamp").unique("customer", keep="last").drop("event_timestamp")
-        )
+    def assert_online(self, events: pl.DataFrame, *, wait: bool = False) -> None:
+        """Asserts that what is online is what the rule says of a batch pass over some events.
+
+        Args:
+            events: The events, each once.
+            wait: Whether to wait for it: the offsets are committed a moment before the rows are written.
+        """
+        rows = batch(self.group, events).sort("event_timestamp").unique("customer", keep="last")
+        visible = pl.col("event_timestamp") + LOOKBACK > self.store.clock.now()
+        expected = rows.filter(visible).drop("event_timestamp")
+        assert expected.height
         customers = expected["customer"].to_list()
-        found = pl.DataFrame(self.store.get_online_features_batch(customers, [self.group.name]))
-        assert difference(expected, found.insert_column(0, pl.Series("customer", customers)), ["customer"]) is None
+
+        def wrong() -> str | None:
+            found = pl.DataFrame(self.store.get_online_features_batch(customers, [self.group.name]))
+            return difference(expected, found.insert_column(0, pl.Series("customer", customers)), ["customer"])
+
+        if wait:
+            wait_until(lambda: wrong() is None, "the rows to be online")
+        assert wrong() is None
 
     def rows(self) -> pl.DataFrame:
         """Returns the rows in the features topic, all that were emitted."""
