@@ -12,6 +12,14 @@ from feature_assets.flights.groups.planes import plane_profile, plane_punctualit
 from feature_assets.flights.groups.routes import route_punctuality
 from feature_assets.flights.landing import FIRST_DAY, LAST_DAY, land
 from feature_assets.flights.sources import SOURCES
+from feature_assets.flights.streams import (
+    ARRIVALS_BY_PLANE,
+    ARRIVALS_BY_ROUTE,
+    DEPARTURES_BY_AIRPORT,
+    REGISTRY_BY_PLANE,
+    STREAMS,
+    WEATHER_BY_AIRPORT,
+)
 from feature_assets.flights.timeline import END, REPLAY_END, START
 from feature_assets.flights.training_sets import flight_delay
 
@@ -20,17 +28,23 @@ TRAINING_SETS = (flight_delay,)
 
 __all__ = [
     "AIRPORT",
+    "ARRIVALS_BY_PLANE",
+    "ARRIVALS_BY_ROUTE",
+    "DEPARTURES_BY_AIRPORT",
     "END",
     "ENTITIES",
     "FEATURE_GROUPS",
     "FIRST_DAY",
     "LAST_DAY",
     "PLANE",
+    "REGISTRY_BY_PLANE",
     "REPLAY_END",
     "ROUTE",
     "SOURCES",
     "START",
+    "STREAMS",
     "TRAINING_SETS",
+    "WEATHER_BY_AIRPORT",
     "departure_profile",
     "flight_delay",
     "land",

@@ -14,6 +14,7 @@ from feature_store.cli.monitoring import monitor
 from feature_store.cli.reading import get, history
 from feature_store.cli.server import redis
 from feature_store.cli.serving import serve
+from feature_store.cli.streaming import stream
 from feature_store.cli.training_sets import training_set
 from feature_store.cli.writing import materialize
 from feature_store.errors import FeatureStoreError
@@ -56,6 +57,7 @@ for _command in (
     materialize,
     training_set,
     serve,
+    stream,
     monitor,
     test,
     doctor,

@@ -8,23 +8,25 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TypeVar
 
+from feature_store.definitions.event_stream import EventStream
 from feature_store.definitions.feature_service import FeatureService
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.on_demand import OnDemandFeatures
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.errors import DefinitionError, SettingsError, UnknownFeatureError, did_you_mean
 
-_Definition = TypeVar("_Definition", FeatureGroup, TrainingSet, OnDemandFeatures, FeatureService)
+_Definition = TypeVar("_Definition", FeatureGroup, TrainingSet, OnDemandFeatures, FeatureService, EventStream)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedDefinitions:
-    """The feature groups, training sets, on-demand features and feature services of a module, by name."""
+    """What a module defines, by name: groups, training sets, on-demand features, feature services, streams by topic."""
 
     groups: Mapping[str, FeatureGroup]
     training_sets: Mapping[str, TrainingSet]
     on_demand: Mapping[str, OnDemandFeatures]
     services: Mapping[str, FeatureService]
+    streams: Mapping[str, EventStream]
 
     def group(self, name: str) -> FeatureGroup:
         """Returns a feature group by name.
@@ -79,6 +81,7 @@ def load_definitions(module: str | ModuleType | None) -> LoadedDefinitions:
         training_sets=_of_kind(module, TrainingSet, "training sets"),
         on_demand=_of_kind(module, OnDemandFeatures, "groups of on-demand features"),
         services=_of_kind(module, FeatureService, "feature services"),
+        streams=_of_kind(module, EventStream, "streams"),
     )
     _refuse_shared_names(module.__name__, loaded)
     return loaded

@@ -18,8 +18,43 @@ from feature_store.streaming.settings import StreamSettings
 from feature_store.streaming.topics import dead_letter_topic, ensure_topics, partitions_of, retry_topic
 
 PREFIX = "dead-letter."
+_LETTERS = dead_letter_topic("x").removesuffix("x")
+_READING = {"isolation.level": "read_committed", "enable.auto.commit": "false", "enable.partition.eof": "true"}
 _SECONDS = 60.0
 _BATCH = 1000
+
+
+Letter = tuple[str, int, int, int]
+"""Topic, partition and offset of an event's first delivery, and how often it has been tried."""
+
+
+def letter_of(message: Message) -> Letter:
+    """Returns the letter that a message is, or would become."""
+    headers = dict(message.headers() or [])
+    origin = (
+        headers.get(f"{PREFIX}topic", str(message.topic()).encode()).decode(),
+        int(headers.get(f"{PREFIX}partition", message.partition())),
+        int(headers.get(f"{PREFIX}offset", message.offset())),
+    )
+    is_letter = message.topic() is not None and str(message.topic()).startswith(_LETTERS)
+    return (*origin, int(headers.get(f"{PREFIX}attempts", 0)) + (not is_letter))
+
+
+def read_letters(settings: StreamSettings, group: str) -> set[Letter]:
+    """Returns all letters of a group."""
+    topic = dead_letter_topic(group)
+    consumer = Consumer({**settings.client, **_READING, "group.id": f"feature-store.{topic}.reader"})
+    unfinished = set(range(partitions_of(settings.client, topic)))
+    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in unfinished])
+    letters: set[Letter] = set()
+    try:
+        while unfinished:
+            messages, ended = _received(consumer)
+            letters.update(map(letter_of, messages))
+            unfinished -= ended
+    finally:
+        consumer.close()
+    return letters
 
 
 def letter_headers(message: Message, error: str, definition: str) -> list[tuple[str, bytes]]:
@@ -54,15 +89,7 @@ def replay_dead_letters(settings: StreamSettings, group: str) -> int:
     letters, retries = dead_letter_topic(group), retry_topic(group)
     partitions = [TopicPartition(letters, number) for number in range(partitions_of(settings.client, letters))]
     width = partitions_of(settings.client, retries)
-    consumer = Consumer(
-        {
-            **settings.client,
-            "group.id": f"feature-store.{letters}",
-            "isolation.level": "read_committed",
-            "enable.auto.commit": "false",
-            "enable.partition.eof": "true",
-        }
-    )
+    consumer = Consumer({**settings.client, **_READING, "group.id": f"feature-store.{letters}"})
     producer = Producer({**settings.client, "transactional.id": f"feature-store.{letters}", "compression.type": "lz4"})
     try:
         producer.init_transactions(_SECONDS)
@@ -78,16 +105,8 @@ def replay_dead_letters(settings: StreamSettings, group: str) -> int:
 def _replay(consumer: Consumer, producer: Producer, retries: str, width: int, open_partitions: set[int]) -> int:
     sent = 0
     while open_partitions:
-        messages = consumer.consume(_BATCH, timeout=1.0)
-        good = []
-        for message in messages:
-            error = message.error()
-            if error is None:
-                good.append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client's public constants look like this
-                open_partitions.discard(message.partition())
-            elif error.fatal():
-                raise StreamError(f"Dead letters cannot be read: {error.str()}.")
+        good, ended = _received(consumer)
+        open_partitions -= ended
         if not good:
             continue
         producer.begin_transaction()
@@ -99,6 +118,20 @@ def _replay(consumer: Consumer, producer: Producer, retries: str, width: int, op
         producer.commit_transaction(_SECONDS)
         sent += len(good)
     return sent
+
+
+def _received(consumer: Consumer) -> tuple[list[Message], set[int]]:
+    """Returns some messages, and the partitions that have been read to their end."""
+    good, ended = [], set()
+    for message in consumer.consume(_BATCH, timeout=1.0):
+        error = message.error()
+        if error is None:
+            good.append(message)
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client's public constants look like this
+            ended.add(message.partition() or 0)
+        elif error.fatal():
+            raise StreamError(f"Dead letters cannot be read: {error.str()}.")
+    return good, ended
 
 
 def _next_offsets(messages: Sequence[Message]) -> list[TopicPartition]:

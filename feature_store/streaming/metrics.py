@@ -39,6 +39,7 @@ class StreamMetrics:
         self._seconds = counter("seconds", "Seconds spent, by stage; receive is waiting for events.", "stage")
         self.stages = {stage: self._seconds.labels(group, stage) for stage in STAGES}
         self._lag = gauge("lag_events", "Events of a partition that are not read yet.", "topic", "partition")
+        self.partitions = gauge("partitions", "Partitions of the source's topic that are held.").labels(group)
         self.state_events = gauge("state_events", "Events held in the state.").labels(group)
         self.state_bytes = gauge("state_bytes", "Bytes held in the state, estimated.").labels(group)
         self.waiting = gauge("back_pressure", "1 while the online store holds the stream up, else 0.").labels(group)

@@ -18,7 +18,7 @@ from confluent_kafka.error import KafkaError
 from feature_store.clock import to_micros
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
 from feature_store.frames import TIMESTAMP_TYPE, entity_id_expression
-from feature_store.streaming.dead_letters import letter_headers
+from feature_store.streaming.dead_letters import Letter, letter_headers, letter_of, read_letters
 from feature_store.streaming.decoding import VERSION_HEADER, EventDecoder, Payload
 from feature_store.streaming.instance import Instance
 from feature_store.streaming.rows import KIND, RETRACTION, RowCodec
@@ -56,6 +56,7 @@ class Session:
         self._states: dict[int, PartitionState] = {}
         self._committed: dict[tuple[str, int], int] = {}
         self._ingested: dict[int, int] = {}
+        self._dead: set[Letter] | None = None
         self._saved_at = time.monotonic()
         self._producer = Producer(
             {
@@ -132,6 +133,7 @@ class Session:
             offset = self._states[position.partition].offsets.get(position.topic)
             position.offset = OFFSET_BEGINNING if offset is None else offset
         consumer.assign(partitions)
+        self._metrics.partitions.set(len(self._states))
 
     def _loaded(self, number: int, low: dict[tuple[str, int], int]) -> PartitionState:
         state = PartitionState(self._own.group, self._own.stream)
@@ -151,6 +153,7 @@ class Session:
     def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         for position in partitions:
             self._states.pop(position.partition, None)
+        self._metrics.partitions.set(len(self._states))
 
     def _sorted_out(self, messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
         """Returns the messages that were committed before, and those that are new."""
@@ -170,6 +173,10 @@ class Session:
 
     def _micro_batch(self, messages: list[Message], *, fresh: bool) -> None:
         metrics = self._metrics
+        if not fresh:
+            messages = self._without_dead_letters(messages)
+            if not messages:
+                return
         with metrics.stage("decode"):
             events, refused = self._events(messages)
         with metrics.stage("state"):
@@ -200,6 +207,19 @@ class Session:
             for (topic, number), offset in following.items():
                 self._states[number].offsets[topic] = offset
                 self._report_lag(topic, number, offset)
+
+    def _without_dead_letters(self, messages: list[Message]) -> list[Message]:
+        """Returns messages without those that became dead letters.
+
+        What they were judged by then may have changed since, and then they have come back, or will.
+        """
+        if self._dead is None:
+            self._dead = read_letters(self._own.settings, self._own.group.name)
+        dead = self._dead
+        for message in messages:
+            if letter_of(message) in dead:
+                self._states[message.partition()].offsets[message.topic()] = message.offset() + 1
+        return [message for message in messages if letter_of(message) not in dead]
 
     def _events(self, messages: Sequence[Message]) -> tuple[pl.DataFrame, dict[int, str]]:
         """Returns the typed events, with their position and partition, and what was refused."""
@@ -249,6 +269,8 @@ class Session:
                 reason = f"The event comes more than {self._own.stream.allowed_lateness} behind the newest one."
                 refused |= dict.fromkeys(part.filter(late)[SEQUENCE].to_list(), reason)
                 part = part.filter(~late)  # noqa: PLW2901
+            if part.is_empty():
+                continue
             new[number], past[number] = state.without_repeated(part)
         return new, past
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -204,6 +205,7 @@ class Pipeline:
                 streamer.run()
             except BaseException as error:  # noqa: BLE001 - raised in the test's own thread
                 failed.append(error)
+                logging.getLogger(__name__).exception("the streamer has died")
 
         thread = threading.Thread(target=run)
         thread.start()
@@ -262,19 +264,27 @@ class Pipeline:
         return codec.decode([message.value() for message in messages if not message.headers()])
 
 
-def open_pipeline(store: FeatureStore, server: KafkaServer, folder: Path, name: str, **arguments: object) -> Pipeline:
+def open_pipeline(
+    store: FeatureStore,
+    server: KafkaServer,
+    folder: Path,
+    name: str,
+    *,
+    group: Callable[[Orders, str], FeatureGroup] = habits,
+    **arguments: object,
+) -> Pipeline:
     source = no_files()
-    group = habits(source, name)
+    defined = group(source, name)
     stream = order_stream(source, topic=f"orders-{name}", **arguments)
     server.create_topic(stream.topic, PARTITIONS)
-    store.apply([group])
+    store.apply([defined])
     settings = StreamSettings(
         {"bootstrap.servers": server.bootstrap, "log_level": "0"},
         state=folder / "streams",
         session_seconds=1,
         linger_seconds=0.05,
     )
-    return Pipeline(store, server, group, stream, settings)
+    return Pipeline(store, server, defined, stream, settings)
 
 
 def by_the_rule(rows: pl.DataFrame) -> pl.DataFrame:
