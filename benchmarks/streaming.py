@@ -1,0 +1,296 @@
+"""Events per second through a streamer, beside a bare consumer-and-producer loop on the same broker.
+
+    python -m benchmarks.streaming             both groups, 100,000 events each, then the delay at half the targets
+    python -m benchmarks.streaming --events N  another number of events
+
+Starts Kafka (one JVM, as the tests do) and Redis itself; all runs share this machine's cores with them. Each line tells
+events per second, its share of the bare loop, and where the streamer's time went. Ratios travel between machines,
+absolute figures do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from feature_store.clock import SystemClock
+from feature_store.definitions.entity import Entity
+from feature_store.definitions.event_stream import EventStream
+from feature_store.definitions.group import FeatureGroup, feature_group
+from feature_store.definitions.schema import FeatureSchema, feature
+from feature_store.partitions import Window
+from feature_store.store import FeatureStore
+from feature_store.streaming.metrics import STAGES
+from feature_store.streaming.publishing import publish_events
+from feature_store.streaming.settings import StreamSettings
+from tests.servers.kafka import KafkaServer
+from tests.servers.redis import RedisServer
+
+USER = Entity("user", {"user_id": int})
+USERS = 5_000
+TARGETS = {"stateless": 20_000, "lookback_7d": 5_000}
+PARTITIONS = 4
+
+
+class Click(msgspec.Struct):
+    event_timestamp: datetime
+    user_id: int
+    item: int
+    price: float
+    clicked: bool
+
+
+@dataclass(frozen=True)
+class NoFiles:
+    """A source without files."""
+
+    name: str = "clicks"
+    start: datetime = datetime(2024, 1, 1, tzinfo=UTC)
+
+    def scan(self, window: Window) -> pl.LazyFrame:
+        raise NotImplementedError
+
+    def fingerprint(self, day: object) -> None:
+        return None
+
+    def landed_days(self):
+        return iter(())
+
+
+class Latest(FeatureSchema):
+    last_item: int = feature("Item of the event")
+    last_price: float = feature("Price of the event")
+    is_expensive: bool = feature("Whether it costs more than 50")
+
+
+class Week(FeatureSchema):
+    events_7d: int = feature("Events in the last 7 days")
+    clicks_7d: int = feature("Clicks in the last 7 days")
+    greatest_price_7d: float = feature("Greatest price in the last 7 days")
+
+
+SOURCE = NoFiles()
+
+
+@feature_group(entity=USER, source=SOURCE, schema=Latest, owner="bench@example.com", ttl=timedelta(days=30))
+def stateless(events: pl.LazyFrame) -> pl.LazyFrame:
+    """One row per event, of that event alone."""
+    return events.group_by("user_id", "event_timestamp").agg(
+        pl.col("item").max().alias("last_item"),
+        pl.col("price").max().alias("last_price"),
+        (pl.col("price").max() > 50).alias("is_expensive"),
+    )
+
+
+@feature_group(
+    entity=USER, source=SOURCE, schema=Week, owner="bench@example.com", lookback=timedelta(days=7), ttl=timedelta(days=30)
+)
+def lookback_7d(events: pl.LazyFrame) -> pl.LazyFrame:
+    """Rolling counts of a week."""
+    return (
+        events.sort("user_id", "event_timestamp")
+        .rolling("event_timestamp", period="7d", group_by="user_id")
+        .agg(
+            pl.len().cast(pl.Int64).alias("events_7d"),
+            pl.col("clicked").sum().cast(pl.Int64).alias("clicks_7d"),
+            pl.col("price").max().alias("greatest_price_7d"),
+        )
+        .unique(["user_id", "event_timestamp"], keep="first", maintain_order=True)
+    )
+
+
+def clicks(count: int, *, days: float, end: datetime) -> pl.DataFrame:
+    """Returns events in order of time, spread over some days before an instant."""
+    chance = np.random.default_rng(1)
+    micros = np.sort(chance.integers(0, int(days * 86_400e6), count))
+    begin = int((end - timedelta(days=days)).timestamp() * 1e6)
+    return pl.DataFrame(
+        {
+            "event_timestamp": pl.Series(begin + micros).cast(pl.Datetime("us", "UTC")),
+            "user_id": chance.integers(0, USERS, count),
+            "item": chance.integers(0, 10_000, count),
+            "price": chance.uniform(0, 100, count).round(2),
+            "clicked": chance.uniform(size=count) < 0.1,
+        }
+    )
+
+
+@contextmanager
+def streaming(store: FeatureStore, group: FeatureGroup, stream: EventStream, settings: StreamSettings):
+    streamer = store.streamer(group, stream, settings)
+    thread = threading.Thread(target=streamer.run)
+    thread.start()
+    try:
+        yield streamer
+    finally:
+        streamer.stop()
+        thread.join()
+
+
+def bare(bootstrap: str, topic: str, count: int) -> float:
+    """The floor: read every message, write it to another topic, in transactions of 5,000 with the offsets."""
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": "bare", "auto.offset.reset": "earliest", "enable.auto.commit": "false"}
+    )
+    producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": "bare", "compression.type": "lz4"})
+    producer.init_transactions(30)
+    consumer.subscribe([topic])
+    consumer.consume(1, 10)
+    started, seen = time.perf_counter(), 1
+    while seen < count:
+        messages = consumer.consume(5000, 0.1)
+        if not messages:
+            continue
+        producer.begin_transaction()
+        for message in messages:
+            producer.produce(f"{topic}.copy", message.value(), message.key())
+        ends = {m.partition(): m.offset() + 1 for m in messages}
+        offsets = [TopicPartition(topic, number, offset) for number, offset in ends.items()]
+        producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), 30)
+        producer.commit_transaction(30)
+        seen += len(messages)
+    seconds = time.perf_counter() - started
+    consumer.close()
+    return count / seconds
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.01)
+
+
+def value(streamer, name: str, **labels: str) -> float:
+    found = streamer.metrics.registry.get_sample_value(f"feature_stream_{name}", {"group": streamer.group.name, **labels})
+    return found or 0.0
+
+
+def throughput(server: KafkaServer, store: FeatureStore, group: FeatureGroup, settings: StreamSettings, count: int) -> float:
+    stream = EventStream(SOURCE, Click, USER, topic=f"clicks.{group.name}")
+    server.create_topic(stream.topic, PARTITIONS)
+    server.create_topic(f"{stream.topic}.copy", PARTITIONS)
+    events = clicks(count, days=7 if group.lookback else 0.01, end=datetime.now(UTC))
+    publish_events(settings, stream, events)
+    floor = bare(server.bootstrap, stream.topic, count)
+    with streaming(store, group, stream, settings) as streamer:
+        wait(lambda: value(streamer, "events_total") > 0)
+        first, started = value(streamer, "events_total"), time.perf_counter()
+        before = {stage: value(streamer, "seconds_total", stage=stage) for stage in STAGES}
+        wait(lambda: value(streamer, "events_total") >= count)
+        seconds = time.perf_counter() - started
+        spent = {stage: value(streamer, "seconds_total", stage=stage) - before[stage] for stage in STAGES}
+    speed = (count - first) / seconds
+    total = sum(spent.values())
+    kafka = (spent["receive"] + spent["commit"]) / total
+    shares = {"kafka": kafka, "decode": spent["decode"] / total, "state": spent["state"] / total}
+    shares |= {name: spent[name] / total for name in ("transform", "produce", "online")}
+    shown = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    print(
+        f"{group.name:12} {speed:9,.0f} events/s   target {TARGETS[group.name]:6,}   "
+        f"bare loop {floor:9,.0f} (ratio {speed / floor:.2f})   {shown}",
+        flush=True,
+    )
+    return speed
+
+
+def delay(server: KafkaServer, store: FeatureStore, group: FeatureGroup, settings: StreamSettings, seconds: float) -> None:
+    """From the event's being sent to its row's being readable, polled by another client."""
+    rate = TARGETS[group.name] / 2
+    group = replace(group, name=f"{group.name}_slow")
+    renamed = {"stateless_slow": LatestSlow, "lookback_7d_slow": WeekSlow}[group.name]
+    transform = group.transform
+    suffix = {spec.ref.column.removesuffix("_slow"): spec.ref.column for spec in renamed.specs()}
+    group = replace(group, schema=renamed, transform=lambda events: transform(events).rename(suffix))
+    store.apply([group])
+    stream = EventStream(SOURCE, Click, USER, topic=f"clicks.{group.name}")
+    server.create_topic(stream.topic, PARTITIONS)
+    producer = Producer({"bootstrap.servers": server.bootstrap, "linger.ms": 5, "partitioner": "murmur2_random"})
+    feature_name = next(iter(suffix.values()))
+    delays: list[float] = []
+    with streaming(store, group, stream, settings) as streamer, FeatureStore(
+        None, store._online, store._registry  # type: ignore[arg-type]
+    ) as reader:
+        history = clicks(20_000, days=6.5, end=datetime.now(UTC) - timedelta(minutes=1))
+        publish_events(settings, stream, history)
+        wait(lambda: value(streamer, "events_total") >= history.height)
+        stop = threading.Event()
+
+        def send() -> None:
+            encoder = msgspec.json.Encoder()
+            started, sent = time.monotonic(), 0
+            while not stop.is_set():
+                due = int((time.monotonic() - started) * rate)
+                for number in range(sent, due):
+                    event = Click(datetime.now(UTC), 10 + number % USERS, number % 10_000, 1.0, clicked=False)
+                    producer.produce(stream.topic, encoder.encode(event), str(event.user_id).encode())
+                sent = due
+                producer.poll(0.005)
+            producer.flush()
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        ended = time.monotonic() + seconds
+        while time.monotonic() < ended:
+            now = datetime.now(UTC)
+            probe = Click(now, len(delays) % 10, 7, 1.0, clicked=False)
+            began = time.perf_counter()
+            producer.produce(stream.topic, msgspec.json.encode(probe), str(probe.user_id).encode())
+            while True:
+                state = store.online.read_states([str(probe.user_id)], store.catalog().select([feature_name]), store.catalog())
+                event_time = next(iter(state[0].values())).event_timestamp
+                if event_time is not None and event_time >= now:
+                    break
+                time.sleep(0.003)
+            delays.append(time.perf_counter() - began)
+            time.sleep(0.02)
+        stop.set()
+        thread.join()
+        del reader
+    p50, p99 = np.percentile(delays, [50, 99])
+    print(f"{group.name:17} at {rate:6,.0f} events/s: delay p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms ({len(delays)} probes)", flush=True)
+
+
+class LatestSlow(FeatureSchema):
+    last_item_slow: int = feature("Item of the event")
+    last_price_slow: float = feature("Price of the event")
+    is_expensive_slow: bool = feature("Whether it costs more than 50")
+
+
+class WeekSlow(FeatureSchema):
+    events_7d_slow: int = feature("Events in the last 7 days")
+    clicks_7d_slow: int = feature("Clicks in the last 7 days")
+    greatest_price_7d_slow: float = feature("Greatest price in the last 7 days")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--delay-seconds", type=float, default=10)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, KafkaServer() as server, RedisServer() as redis:
+        root = Path(folder)
+        settings = StreamSettings({"bootstrap.servers": server.bootstrap, "log_level": "0"}, state=root / "state")
+        store = FeatureStore(root / "offline", redis.url, f"sqlite:///{root / 'registry.db'}", SystemClock())
+        groups = [stateless, lookback_7d]
+        store.apply(groups)
+        for group in groups:
+            throughput(server, store, group, settings, arguments.events)
+        if arguments.delay_seconds:
+            for group in groups:
+                delay(server, store, group, replace(settings, linger_seconds=0.05), arguments.delay_seconds)
+        store.close()
+
+
+if __name__ == "__main__":
+    main()
