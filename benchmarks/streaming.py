@@ -95,7 +95,12 @@ def stateless(events: pl.LazyFrame) -> pl.LazyFrame:
 
 
 @feature_group(
-    entity=USER, source=SOURCE, schema=Week, owner="bench@example.com", lookback=timedelta(days=7), ttl=timedelta(days=30)
+    entity=USER,
+    source=SOURCE,
+    schema=Week,
+    owner="bench@example.com",
+    lookback=timedelta(days=7),
+    ttl=timedelta(days=30),
 )
 def lookback_7d(events: pl.LazyFrame) -> pl.LazyFrame:
     """Rolling counts of a week."""
@@ -142,7 +147,12 @@ def streaming(store: FeatureStore, group: FeatureGroup, stream: EventStream, set
 def bare(bootstrap: str, topic: str, count: int) -> float:
     """The floor: read every message, write it to another topic, in transactions of 5,000 with the offsets."""
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "bare", "auto.offset.reset": "earliest", "enable.auto.commit": "false"}
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "bare",
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": "false",
+        }
     )
     producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": "bare", "compression.type": "lz4"})
     producer.init_transactions(30)
@@ -172,11 +182,15 @@ def wait(condition: Callable[[], bool]) -> None:
 
 
 def value(streamer, name: str, **labels: str) -> float:
-    found = streamer.metrics.registry.get_sample_value(f"feature_stream_{name}", {"group": streamer.group.name, **labels})
+    found = streamer.metrics.registry.get_sample_value(
+        f"feature_stream_{name}", {"group": streamer.group.name, **labels}
+    )
     return found or 0.0
 
 
-def throughput(server: KafkaServer, store: FeatureStore, group: FeatureGroup, settings: StreamSettings, count: int) -> float:
+def throughput(
+    server: KafkaServer, store: FeatureStore, group: FeatureGroup, settings: StreamSettings, count: int
+) -> float:
     stream = EventStream(SOURCE, Click, USER, topic=f"clicks.{group.name}")
     server.create_topic(stream.topic, PARTITIONS)
     server.create_topic(f"{stream.topic}.copy", PARTITIONS)
@@ -204,7 +218,9 @@ def throughput(server: KafkaServer, store: FeatureStore, group: FeatureGroup, se
     return speed
 
 
-def delay(server: KafkaServer, store: FeatureStore, group: FeatureGroup, settings: StreamSettings, seconds: float) -> None:
+def delay(
+    server: KafkaServer, store: FeatureStore, group: FeatureGroup, settings: StreamSettings, seconds: float
+) -> None:
     """From the event's being sent to its row's being readable, polled by another client."""
     rate = TARGETS[group.name] / 2
     group = replace(group, name=f"{group.name}_slow")
@@ -218,9 +234,14 @@ def delay(server: KafkaServer, store: FeatureStore, group: FeatureGroup, setting
     producer = Producer({"bootstrap.servers": server.bootstrap, "linger.ms": 5, "partitioner": "murmur2_random"})
     feature_name = next(iter(suffix.values()))
     delays: list[float] = []
-    with streaming(store, group, stream, settings) as streamer, FeatureStore(
-        None, store._online, store._registry  # type: ignore[arg-type]
-    ) as reader:
+    with (
+        streaming(store, group, stream, settings) as streamer,
+        FeatureStore(
+            None,
+            store._online,
+            store._registry,  # type: ignore[arg-type]
+        ) as reader,
+    ):
         history = clicks(20_000, days=6.5, end=datetime.now(UTC) - timedelta(minutes=1))
         publish_events(settings, stream, history)
         wait(lambda: value(streamer, "events_total") >= history.height)
@@ -247,7 +268,9 @@ def delay(server: KafkaServer, store: FeatureStore, group: FeatureGroup, setting
             began = time.perf_counter()
             producer.produce(stream.topic, msgspec.json.encode(probe), str(probe.user_id).encode())
             while True:
-                state = store.online.read_states([str(probe.user_id)], store.catalog().select([feature_name]), store.catalog())
+                state = store.online.read_states(
+                    [str(probe.user_id)], store.catalog().select([feature_name]), store.catalog()
+                )
                 event_time = next(iter(state[0].values())).event_timestamp
                 if event_time is not None and event_time >= now:
                     break
@@ -258,7 +281,10 @@ def delay(server: KafkaServer, store: FeatureStore, group: FeatureGroup, setting
         thread.join()
         del reader
     p50, p99 = np.percentile(delays, [50, 99])
-    print(f"{group.name:17} at {rate:6,.0f} events/s: delay p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms ({len(delays)} probes)", flush=True)
+    print(
+        f"{group.name:17} at {rate:6,.0f} events/s: delay p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms ({len(delays)} probes)",
+        flush=True,
+    )
 
 
 class LatestSlow(FeatureSchema):

@@ -17,20 +17,24 @@ from feature_assets.console import brief_console
 from feature_assets.monitor_assets import freshness_checks, monitor_checks, monitor_jobs, online_checks
 from feature_assets.refill import refill_online
 from feature_assets.snapshot_assets import SNAPSHOTS, snapshot_asset
+from feature_assets.stream_assets import DRAIN_JOB, STREAMS, compaction_job, stream_asset
 from feature_assets.training_set_assets import training_set_asset
 from feature_assets.up_to_date import up_to_date_checks
+from feature_store.definitions.event_stream import streamed_groups
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.loading import load_definitions
 from feature_store.definitions.source import Source
 from feature_store.partitions import Partitioning
 from resources.alerts import AlertsResource
 from resources.feature_store import FeatureStoreResource
+from resources.kafka import KafkaResource
 from resources.offline import OfflineStoreResource
 from resources.online import OnlineStoreResource
 from resources.registry import RegistryResource
 from sensors.all import all_sensors
 from sensors.daily import daily_schedule
 from sensors.nightly import monitor_schedules
+from sensors.streams import INTERVAL_SECONDS, compaction_schedule, stream_sensor
 
 FEATURE_JOB = "features"
 
@@ -45,6 +49,7 @@ def default_resources() -> dict[str, Any]:
             duckdb=DuckDBResource(database=":memory:"),
         ),
         "alerts": AlertsResource(),
+        "kafka": KafkaResource(),
         # For a team's own source assets; endpoint, region and credentials come the usual AWS way.
         "s3": S3Resource(),
     }
@@ -106,12 +111,27 @@ def _build(domain: ModuleType, resources: Mapping[str, Any], sensor_interval_sec
     monitors = monitor_jobs(groups) if groups else []
     jobs += monitors
     schedules += monitor_schedules(*monitors) if monitors else []
+    streams = streamed_groups(groups, loaded.streams.values())
+    streamed = [loaded.groups[name] for name in streams]
+    stream_sensors = []
+    if streamed:
+        drain_job = dg.define_asset_job(
+            DRAIN_JOB,
+            selection=dg.AssetSelection.groups(STREAMS),
+            description="Drains the rows that streams have computed into the offline store.",
+        )
+        compact_job = compaction_job(streamed)
+        jobs += [drain_job, compact_job]
+        schedules.append(compaction_schedule(compact_job))
+        interval = sensor_interval_seconds or INTERVAL_SECONDS
+        stream_sensors.append(stream_sensor(streamed, drain_job, interval_seconds=interval))
     sources = _sources(groups)
     return dg.Definitions(
         assets=[
             *(source_spec(source, _end(source, groups)) for source in sources),
             *(feature_group_asset(group) for group in groups),
             *(snapshot_asset(group) for group in groups if group.snapshot_every),
+            *(stream_asset(group, streams[group.name].topic) for group in streamed),
             *(training_set_asset(definition, groups) for definition in training_sets),
         ],
         asset_checks=[
@@ -122,6 +142,7 @@ def _build(domain: ModuleType, resources: Mapping[str, Any], sensor_interval_sec
         schedules=schedules,
         sensors=[
             _automation_sensor(sensor_interval_seconds),
+            *stream_sensors,
             *all_sensors(
                 sources=sources,
                 groups=groups,

@@ -14,6 +14,8 @@ from feature_store.cli.output import examples, hint, print_table, progress_bar
 from feature_store.errors import SettingsError, UnknownFeatureError, did_you_mean
 
 if TYPE_CHECKING:
+    from feature_store.definitions.group import FeatureGroup
+    from feature_store.definitions.loading import LoadedDefinitions
     from feature_store.streaming.settings import StreamSettings
 
 
@@ -188,15 +190,8 @@ def _settings() -> StreamSettings:
     return StreamSettings.from_env()
 
 
-def _streamed(loaded: Any) -> list[Any]:
-    from feature_store.definitions.event_stream import stream_of
-    from feature_store.errors import DefinitionError
+def _streamed(loaded: LoadedDefinitions) -> list[FeatureGroup]:
+    from feature_store.definitions.event_stream import streamed_groups
 
-    chosen = []
-    for group in loaded.groups.values():
-        try:
-            stream_of(group, loaded.streams.values())
-        except DefinitionError:
-            continue
-        chosen.append(group)
-    return chosen
+    names = streamed_groups(loaded.groups.values(), loaded.streams.values())
+    return [loaded.groups[name] for name in names]

@@ -140,3 +140,14 @@ def stream_of(group: FeatureGroup, streams: Iterable[EventStream]) -> EventStrea
             "needs its join keys in each event, for its state is kept by entity."
         )
     return stream
+
+
+def streamed_groups(groups: Iterable[FeatureGroup], streams: Iterable[EventStream]) -> dict[str, EventStream]:
+    """Returns the stream of each group that has one, by the group's name.
+
+    Raises:
+        DefinitionError: If a group has several, or the events of its stream lack a join key.
+    """
+    declared = list(streams)
+    sources = {stream.source.name for stream in declared}
+    return {group.name: stream_of(group, declared) for group in groups if group.source.name in sources}

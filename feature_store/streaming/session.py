@@ -16,7 +16,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message,
 from confluent_kafka.error import KafkaError
 
 from feature_store.clock import to_micros
-from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
+from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.frames import TIMESTAMP_TYPE, entity_id_expression
 from feature_store.streaming.dead_letters import Letter, letter_headers, letter_of, read_letters
 from feature_store.streaming.decoding import VERSION_HEADER, EventDecoder, Payload
@@ -25,7 +25,7 @@ from feature_store.streaming.rows import KIND, RETRACTION, RowCodec
 from feature_store.streaming.state import EARLIEST, PartitionState
 from feature_store.streaming.topics import dead_letter_topic, features_topic, retry_topic
 from feature_store.transform.micro_batch import SEQUENCE, MicroBatchRows, Past, compute_micro_batch, nothing
-from feature_store.transform.validation import with_ingestion_time
+from feature_store.transform.validation import stored_rows
 
 if TYPE_CHECKING:
     from feature_store.streaming.streamer import Streamer
@@ -186,8 +186,8 @@ class Session:
         refused |= result.refused
         numbers = {message.partition() for message in messages}
         ingested_at = self._ingestion_time(numbers, fresh=fresh)
-        rows = with_ingestion_time(result.rows, ingested_at)
-        retracted = with_ingestion_time(result.retracted, ingested_at)
+        rows = stored_rows(result.rows, self._own.record, ingested_at)
+        retracted = result.retracted.with_columns(pl.lit(ingested_at, dtype=TIMESTAMP_TYPE).alias(INGESTED_AT))
         following = {(message.topic(), message.partition()): message.offset() + 1 for message in messages}
         if fresh:
             self._transact(messages, rows, retracted, refused, following)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 from confluent_kafka.error import KafkaError
 
 from feature_store.definitions.names import check_name
@@ -43,6 +43,33 @@ def partitions_of(client: Mapping[str, str], topic: str, *, timeout: float = 10)
     if found.error is not None:
         raise StreamError(f"Topic {topic!r} cannot be read: {found.error.str()}. Create it, or correct the stream.")
     return len(found.partitions)
+
+
+def ends_of(client: Mapping[str, str], topics: Sequence[str], *, timeout: float = 10) -> dict[str, int]:
+    """Returns how many offsets the partitions of each topic have given out; topics that are missing are left out.
+
+    Raises:
+        StreamError: If no broker answers.
+    """
+    admin = AdminClient(dict(client))
+    try:
+        known = admin.list_topics(timeout=timeout).topics
+        asked = {
+            TopicPartition(topic, number): OffsetSpec.latest()
+            for topic in topics
+            if topic in known
+            for number in known[topic].partitions
+        }
+        ends: dict[str, int] = {}
+        if asked:
+            for position, future in admin.list_offsets(asked).items():
+                ends[position.topic] = ends.get(position.topic, 0) + future.result(timeout).offset
+    except KafkaException as error:
+        raise StreamError(
+            f"No Kafka broker answers at {client.get('bootstrap.servers')!r}: {error.args[0].str()}. Start it, or "
+            "correct FEATURE_STORE_KAFKA."
+        ) from error
+    return ends
 
 
 def ensure_topics(client: Mapping[str, str], topics: Mapping[str, int]) -> None:

@@ -42,6 +42,7 @@ def test_the_location_loads_with_its_jobs_sensors_and_schedule() -> None:
         "gap_sensor",
         "cold_store_sensor",
         "stale_training_set_sensor",
+        "stream_sensor",
         "alerts_of_successful_runs",
         "alerts_of_failed_runs",
     }
@@ -49,5 +50,6 @@ def test_the_location_loads_with_its_jobs_sensors_and_schedule() -> None:
     assert {schedule.name for schedule in repository.schedule_defs} == {
         "daily_features",
         "hourly_freshness",
+        "nightly_compaction",
         "nightly_monitor",
     }

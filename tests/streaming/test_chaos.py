@@ -49,14 +49,12 @@ def run(
 
 
 @needs_broker
-@pytest.mark.kill
 def test_a_few_kills(tmp_path, kafka_server):
     victims = ["streamer 0", "drainer", "redis", "streamer 1", "streamer 0"]
     run(tmp_path, events=4000, customers=60, seconds=3, victims=victims, calm=(0.3, 0.8), broker=kafka_server)
 
 
 @needs_broker
-@pytest.mark.kill
 @pytest.mark.gate
 @pytest.mark.timeout(900)
 def test_fifty_kills_and_a_hundred_thousand_events(tmp_path):
