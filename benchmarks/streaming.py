@@ -14,10 +14,10 @@ import argparse
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -35,6 +35,7 @@ from feature_store.store import FeatureStore
 from feature_store.streaming.metrics import STAGES
 from feature_store.streaming.publishing import publish_events
 from feature_store.streaming.settings import StreamSettings
+from feature_store.streaming.streamer import Streamer
 from tests.servers.kafka import KafkaServer
 from tests.servers.redis import RedisServer
 
@@ -45,6 +46,8 @@ PARTITIONS = 4
 
 
 class Click(msgspec.Struct):
+    """An event."""
+
     event_timestamp: datetime
     user_id: int
     item: int
@@ -60,22 +63,28 @@ class NoFiles:
     start: datetime = datetime(2024, 1, 1, tzinfo=UTC)
 
     def scan(self, window: Window) -> pl.LazyFrame:
+        """Nothing to scan."""
         raise NotImplementedError
 
-    def fingerprint(self, day: object) -> None:
-        return None
+    def fingerprint(self, _: date) -> None:
+        """Nothing has landed."""
 
-    def landed_days(self):
+    def landed_days(self) -> Iterator[date]:
+        """Nothing has landed."""
         return iter(())
 
 
 class Latest(FeatureSchema):
+    """Of one event."""
+
     last_item: int = feature("Item of the event")
     last_price: float = feature("Price of the event")
     is_expensive: bool = feature("Whether it costs more than 50")
 
 
 class Week(FeatureSchema):
+    """Of a week's events."""
+
     events_7d: int = feature("Events in the last 7 days")
     clicks_7d: int = feature("Clicks in the last 7 days")
     greatest_price_7d: float = feature("Greatest price in the last 7 days")
@@ -133,7 +142,9 @@ def clicks(count: int, *, days: float, end: datetime) -> pl.DataFrame:
 
 
 @contextmanager
-def streaming(store: FeatureStore, group: FeatureGroup, stream: EventStream, settings: StreamSettings):
+def streaming(
+    store: FeatureStore, group: FeatureGroup, stream: EventStream, settings: StreamSettings
+) -> Iterator[Streamer]:
     streamer = store.streamer(group, stream, settings)
     thread = threading.Thread(target=streamer.run)
     thread.start()
@@ -181,7 +192,7 @@ def wait(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def value(streamer, name: str, **labels: str) -> float:
+def value(streamer: Streamer, name: str, **labels: str) -> float:
     found = streamer.metrics.registry.get_sample_value(
         f"feature_stream_{name}", {"group": streamer.group.name, **labels}
     )
@@ -221,40 +232,29 @@ def throughput(
 def delay(
     server: KafkaServer, store: FeatureStore, group: FeatureGroup, settings: StreamSettings, seconds: float
 ) -> None:
-    """From the event's being sent to its row's being readable, polled by another client."""
+    """From an event's being sent to its row's being readable, asked by another client of the same process."""
     rate = TARGETS[group.name] / 2
-    group = replace(group, name=f"{group.name}_slow")
-    renamed = {"stateless_slow": LatestSlow, "lookback_7d_slow": WeekSlow}[group.name]
-    transform = group.transform
-    suffix = {spec.ref.column.removesuffix("_slow"): spec.ref.column for spec in renamed.specs()}
-    group = replace(group, schema=renamed, transform=lambda events: transform(events).rename(suffix))
-    store.apply([group])
-    stream = EventStream(SOURCE, Click, USER, topic=f"clicks.{group.name}")
+    stream = EventStream(SOURCE, Click, USER, topic=f"clicks.{group.name}.slow")
     server.create_topic(stream.topic, PARTITIONS)
-    producer = Producer({"bootstrap.servers": server.bootstrap, "linger.ms": 5, "partitioner": "murmur2_random"})
-    feature_name = next(iter(suffix.values()))
+    options = {"bootstrap.servers": server.bootstrap, "linger.ms": 5, "partitioner": "murmur2_random"}
+    producer = Producer(options)
+    catalog = store.catalog()
+    selections = catalog.select([group.name])[:1]
     delays: list[float] = []
-    with (
-        streaming(store, group, stream, settings) as streamer,
-        FeatureStore(
-            None,
-            store._online,
-            store._registry,  # type: ignore[arg-type]
-        ) as reader,
-    ):
+    encode = msgspec.json.Encoder().encode
+    with streaming(store, group, stream, settings) as streamer:
         history = clicks(20_000, days=6.5, end=datetime.now(UTC) - timedelta(minutes=1))
         publish_events(settings, stream, history)
         wait(lambda: value(streamer, "events_total") >= history.height)
         stop = threading.Event()
 
         def send() -> None:
-            encoder = msgspec.json.Encoder()
             started, sent = time.monotonic(), 0
             while not stop.is_set():
                 due = int((time.monotonic() - started) * rate)
                 for number in range(sent, due):
                     event = Click(datetime.now(UTC), 10 + number % USERS, number % 10_000, 1.0, clicked=False)
-                    producer.produce(stream.topic, encoder.encode(event), str(event.user_id).encode())
+                    producer.produce(stream.topic, encode(event), str(event.user_id).encode())
                 sent = due
                 producer.poll(0.005)
             producer.flush()
@@ -263,40 +263,22 @@ def delay(
         thread.start()
         ended = time.monotonic() + seconds
         while time.monotonic() < ended:
-            now = datetime.now(UTC)
-            probe = Click(now, len(delays) % 10, 7, 1.0, clicked=False)
+            probe = Click(datetime.now(UTC), len(delays) % 10, 7, 1.0, clicked=False)
             began = time.perf_counter()
-            producer.produce(stream.topic, msgspec.json.encode(probe), str(probe.user_id).encode())
+            producer.produce(stream.topic, encode(probe), str(probe.user_id).encode())
             while True:
-                state = store.online.read_states(
-                    [str(probe.user_id)], store.catalog().select([feature_name]), store.catalog()
-                )
-                event_time = next(iter(state[0].values())).event_timestamp
-                if event_time is not None and event_time >= now:
+                (state,) = store.online.read_states([str(probe.user_id)], selections, catalog)
+                event_time = next(iter(state.values())).event_timestamp
+                if event_time is not None and event_time >= probe.event_timestamp:
                     break
                 time.sleep(0.003)
             delays.append(time.perf_counter() - began)
             time.sleep(0.02)
         stop.set()
         thread.join()
-        del reader
-    p50, p99 = np.percentile(delays, [50, 99])
-    print(
-        f"{group.name:17} at {rate:6,.0f} events/s: delay p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms ({len(delays)} probes)",
-        flush=True,
-    )
-
-
-class LatestSlow(FeatureSchema):
-    last_item_slow: int = feature("Item of the event")
-    last_price_slow: float = feature("Price of the event")
-    is_expensive_slow: bool = feature("Whether it costs more than 50")
-
-
-class WeekSlow(FeatureSchema):
-    events_7d_slow: int = feature("Events in the last 7 days")
-    clicks_7d_slow: int = feature("Clicks in the last 7 days")
-    greatest_price_7d_slow: float = feature("Greatest price in the last 7 days")
+    p50, p99 = np.percentile(delays, [50, 99]) * 1000
+    shown = f"delay p50 {p50:.0f} ms, p99 {p99:.0f} ms ({len(delays)} probes)"
+    print(f"{group.name:12} at {rate:6,.0f} events/s: {shown}", flush=True)
 
 
 def main() -> None:
@@ -314,7 +296,8 @@ def main() -> None:
             throughput(server, store, group, settings, arguments.events)
         if arguments.delay_seconds:
             for group in groups:
-                delay(server, store, group, replace(settings, linger_seconds=0.05), arguments.delay_seconds)
+                slow = replace(settings, linger_seconds=0.05, state=root / "slow")
+                delay(server, store, group, slow, arguments.delay_seconds)
         store.close()
 
 

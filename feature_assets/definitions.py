@@ -114,6 +114,7 @@ def _build(domain: ModuleType, resources: Mapping[str, Any], sensor_interval_sec
     streams = streamed_groups(groups, loaded.streams.values())
     streamed = [loaded.groups[name] for name in streams]
     stream_sensors = []
+    fixed_jobs = [refill_online]
     if streamed:
         drain_job = dg.define_asset_job(
             DRAIN_JOB,
@@ -121,7 +122,8 @@ def _build(domain: ModuleType, resources: Mapping[str, Any], sensor_interval_sec
             description="Drains the rows that streams have computed into the offline store.",
         )
         compact_job = compaction_job(streamed)
-        jobs += [drain_job, compact_job]
+        jobs.append(drain_job)
+        fixed_jobs.append(compact_job)
         schedules.append(compaction_schedule(compact_job))
         interval = sensor_interval_seconds or INTERVAL_SECONDS
         stream_sensors.append(stream_sensor(streamed, drain_job, interval_seconds=interval))
@@ -138,7 +140,7 @@ def _build(domain: ModuleType, resources: Mapping[str, Any], sensor_interval_sec
             *up_to_date_checks(training_sets),
             *([freshness_checks(groups), online_checks(groups)] if groups else []),
         ],
-        jobs=[*jobs, refill_online],
+        jobs=[*jobs, *fixed_jobs],
         schedules=schedules,
         sensors=[
             _automation_sensor(sensor_interval_seconds),

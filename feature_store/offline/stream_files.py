@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import BinaryIO
 
 import polars as pl
 
@@ -115,7 +116,7 @@ class StreamFiles:
         """
         removed = 0
         for (day,), part in retracted.group_by(pl.col(EVENT_TIMESTAMP).dt.date()):
-            folder = date_folder(self._store.root, self._group.name, day)  # type: ignore[arg-type]
+            folder = date_folder(self._store.root, self._group.name, day)
             for path in sorted(folder.glob(f"*{SUFFIX}")):
                 removed += self._remove_from(path, part)
         return removed
@@ -238,6 +239,6 @@ def _own_metadata(path: Path) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if key not in {CONTENT, "ARROW:schema"}}
 
 
-def _write(rows: pl.DataFrame, handle: object, metadata: dict[str, str]) -> None:
+def _write(rows: pl.DataFrame, handle: BinaryIO, metadata: dict[str, str]) -> None:
     described = {**metadata, CONTENT: content_digest(rows)}
-    rows.write_parquet(handle, compression="zstd", row_group_size=ROW_GROUP_ROWS, metadata=described)  # type: ignore[call-overload]
+    rows.write_parquet(handle, compression="zstd", row_group_size=ROW_GROUP_ROWS, metadata=described)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
-
-from confluent_kafka.error import KafkaError
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 from feature_store.errors import StreamError
+from feature_store.streaming.delivery import END_OF_PARTITION, Delivery, as_headers
 from feature_store.streaming.settings import StreamSettings
 from feature_store.streaming.topics import dead_letter_topic, ensure_topics, partitions_of, retry_topic
 
@@ -28,15 +27,15 @@ Letter = tuple[str, int, int, int]
 """Topic, partition and offset of an event's first delivery, and how often it has been tried."""
 
 
-def letter_of(message: Message) -> Letter:
+def letter_of(message: Delivery) -> Letter:
     """Returns the letter that a message is, or would become."""
-    headers = dict(message.headers() or [])
+    headers = dict(message.headers)
     origin = (
-        headers.get(f"{PREFIX}topic", str(message.topic()).encode()).decode(),
-        int(headers.get(f"{PREFIX}partition", message.partition())),
-        int(headers.get(f"{PREFIX}offset", message.offset())),
+        headers.get(f"{PREFIX}topic", message.topic.encode()).decode(),
+        int(headers.get(f"{PREFIX}partition", message.partition)),
+        int(headers.get(f"{PREFIX}offset", message.offset)),
     )
-    is_letter = message.topic() is not None and str(message.topic()).startswith(_LETTERS)
+    is_letter = message.topic.startswith(_LETTERS)
     return (*origin, int(headers.get(f"{PREFIX}attempts", 0)) + (not is_letter))
 
 
@@ -57,15 +56,15 @@ def read_letters(settings: StreamSettings, group: str) -> set[Letter]:
     return letters
 
 
-def letter_headers(message: Message, error: str, definition: str) -> list[tuple[str, bytes]]:
+def letter_headers(message: Delivery, error: str, definition: str) -> list[tuple[str, bytes]]:
     """Returns the headers of the letter that a message becomes."""
-    headers = message.headers() or []
+    headers = message.headers
     known = dict(headers)
     first = {
-        "topic": str(message.topic()).encode(),
-        "partition": str(message.partition()).encode(),
-        "offset": str(message.offset()).encode(),
-        "timestamp": str(message.timestamp()[1]).encode(),
+        "topic": message.topic.encode(),
+        "partition": str(message.partition).encode(),
+        "offset": str(message.offset).encode(),
+        "timestamp": str(message.sent_ms).encode(),
     }
     told = {name: known.get(PREFIX + name, value) for name, value in first.items()}
     attempts = int(known.get(f"{PREFIX}attempts", b"0")) + 1
@@ -111,33 +110,31 @@ def _replay(consumer: Consumer, producer: Producer, retries: str, width: int, op
             continue
         producer.begin_transaction()
         for message in good:
-            headers = message.headers() or []
-            origin = int(dict(headers)[f"{PREFIX}partition"])
-            producer.produce(retries, message.value(), message.key(), origin % width, headers=headers)
+            origin = int(dict(message.headers)[f"{PREFIX}partition"])
+            headers = as_headers(message.headers)
+            producer.produce(retries, message.value, message.key, origin % width, headers=headers)
         producer.send_offsets_to_transaction(_next_offsets(good), consumer.consumer_group_metadata(), _SECONDS)
         producer.commit_transaction(_SECONDS)
         sent += len(good)
     return sent
 
 
-def _received(consumer: Consumer) -> tuple[list[Message], set[int]]:
+def _received(consumer: Consumer) -> tuple[list[Delivery], set[int]]:
     """Returns some messages, and the partitions that have been read to their end."""
     good, ended = [], set()
     for message in consumer.consume(_BATCH, timeout=1.0):
         error = message.error()
         if error is None:
-            good.append(message)
-        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client's public constants look like this
+            good.append(Delivery.of(message))
+        elif error.code() == END_OF_PARTITION:
             ended.add(message.partition() or 0)
         elif error.fatal():
             raise StreamError(f"Dead letters cannot be read: {error.str()}.")
     return good, ended
 
 
-def _next_offsets(messages: Sequence[Message]) -> list[TopicPartition]:
-    following = {
-        (str(message.topic()), int(message.partition() or 0)): int(message.offset() or 0) + 1 for message in messages
-    }
+def _next_offsets(messages: Sequence[Delivery]) -> list[TopicPartition]:
+    following = {(message.topic, message.partition): message.offset + 1 for message in messages}
     return [TopicPartition(topic, partition, offset) for (topic, partition), offset in following.items()]
 
 

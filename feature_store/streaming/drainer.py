@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import polars as pl
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
-from confluent_kafka.error import KafkaError
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from feature_store.catalog import Group
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import StreamError
+from feature_store.streaming.delivery import END_OF_PARTITION, Delivery
 from feature_store.streaming.rows import KIND, RETRACTION, RowCodec
 from feature_store.streaming.settings import StreamSettings
 from feature_store.streaming.topics import features_topic, partitions_of
@@ -35,7 +35,7 @@ class RowFiles(Protocol):
         """Keeps other drainers of the group waiting."""
         ...
 
-    def write(self, topic: str, partition: int, first: int, last: int, rows: pl.DataFrame) -> list[object]:
+    def write(self, topic: str, partition: int, first: int, last: int, rows: pl.DataFrame) -> Sequence[object]:
         """Writes the rows of a range of offsets; what is there already stays."""
         ...
 
@@ -126,21 +126,21 @@ class Drainer:
             done[number] = (first, last)
         consumer.assign([TopicPartition(self._topic, number, offset) for number, offset in following.items()])
         tally = _Tally()
-        again: dict[int, list[Message]] = defaultdict(list)
+        again: dict[int, list[Delivery]] = defaultdict(list)
         for messages in self._batches(consumer, set(following), tally):
-            fresh: dict[int, list[Message]] = defaultdict(list)
+            fresh: dict[int, list[Delivery]] = defaultdict(list)
             for message in messages:
-                number = message.partition() or 0
-                (again if _offset(message) <= done[number][1] else fresh)[number].append(message)
+                number = message.partition
+                (again if message.offset <= done[number][1] else fresh)[number].append(message)
             for number, part in fresh.items():
                 self._write_again(number, done[number], again)
                 first = max(following[number], done[number][1] + 1)
-                following[number] = _offset(part[-1]) + 1
-                written, taken_back = self._write(number, first, _offset(part[-1]), part)
+                following[number] = part[-1].offset + 1
+                written, taken_back = self._write(number, first, part[-1].offset, part)
                 tally.files += written
                 tally.retracted += taken_back
-                tally.rows += sum(not message.headers() for message in part)
-                oldest = min(message.timestamp()[1] for message in part)
+                tally.rows += sum(not message.headers for message in part)
+                oldest = min(message.sent_ms for message in part)
                 tally.delay = max(tally.delay, time.time() - oldest / 1000)
         for number in list(again):
             self._write_again(number, done[number], again)
@@ -150,25 +150,25 @@ class Drainer:
             lag += max(0, high - end)
         return DrainReport(tally.rows, tally.files, tally.retracted, lag, tally.delay)
 
-    def _write_again(self, number: int, offsets: tuple[int, int], again: dict[int, list[Message]]) -> None:
+    def _write_again(self, number: int, offsets: tuple[int, int], again: dict[int, list[Delivery]]) -> None:
         """Writes the last micro-batch of before once more: exactly its range, so that the names are the same."""
         messages = again.pop(number, [])
-        if messages and _offset(messages[0]) >= offsets[0]:
+        if messages and messages[0].offset >= offsets[0]:
             self._write(number, *offsets, messages)
 
-    def _batches(self, consumer: Consumer, unfinished: set[int], tally: _Tally) -> Iterator[list[Message]]:
+    def _batches(self, consumer: Consumer, unfinished: set[int], tally: _Tally) -> Iterator[list[Delivery]]:
         """Yields committed messages until the end of each partition, of at most so many rows at a time."""
-        gathered: list[Message] = []
+        gathered: list[Delivery] = []
         quiet_since = time.monotonic()
         while unfinished:
             for message in consumer.consume(_CHUNK, timeout=0.5):
                 quiet_since = time.monotonic()
                 error = message.error()
                 if error is None:
-                    gathered.append(message)
-                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - a public constant of the client
+                    gathered.append(Delivery.of(message))
+                elif error.code() == END_OF_PARTITION:
                     unfinished.discard(message.partition() or 0)
-                    tally.ends[message.partition() or 0] = _offset(message)
+                    tally.ends[message.partition() or 0] = message.offset() or 0
                 elif error.fatal() or not error.retriable():
                     raise KafkaException(error)
             if time.monotonic() - quiet_since > _SECONDS:
@@ -179,12 +179,10 @@ class Drainer:
         if gathered:
             yield gathered
 
-    def _write(self, number: int, first: int, last: int, messages: list[Message]) -> tuple[int, int]:
-        values = [message.value() or b"{}" for message in messages if not message.headers()]
+    def _write(self, number: int, first: int, last: int, messages: list[Delivery]) -> tuple[int, int]:
+        values = [message.value or b"{}" for message in messages if not message.headers]
         rows = self._codec.decode(values)
-        taken_back = [
-            message.value() or b"{}" for message in messages if (KIND, RETRACTION) in (message.headers() or [])
-        ]
+        taken_back = [message.value or b"{}" for message in messages if (KIND, RETRACTION) in message.headers]
         gone = self._codec.decode(taken_back).select(*self._keys, EVENT_TIMESTAMP, INGESTED_AT)
         if gone.height:
             gone = gone.sort(INGESTED_AT).unique([*self._keys, EVENT_TIMESTAMP], keep="last")
@@ -200,9 +198,3 @@ class _Tally:
     retracted: int = 0
     delay: float = 0.0
     ends: dict[int, int] = field(default_factory=dict)
-
-
-def _offset(message: Message) -> int:
-    offset = message.offset()
-    assert offset is not None
-    return offset

@@ -59,16 +59,20 @@ def publish_events(
             time.sleep(max(0.0, started + begin / rate - time.monotonic()))
         part = events[begin : begin + _AT_ONCE]
         for key, value in zip(keys[begin:], encode_events(part), strict=False):
-            while True:
-                try:
-                    producer.produce(stream.topic, value, key)
-                except BufferError:
-                    producer.poll(0.1)
-                else:
-                    break
+            _produce(producer, stream.topic, key, value)
         producer.poll(0)
         progress(part.height)
     left = producer.flush(_FLUSH_SECONDS)
     if left:
         raise StreamError(f"The broker did not take {left:,} of {events.height:,} events for {stream.topic!r}.")
     return events.height
+
+
+def _produce(producer: Producer, topic: str, key: str | None, value: bytes) -> None:
+    while True:
+        try:
+            producer.produce(topic, value, key)
+        except BufferError:
+            producer.poll(0.1)
+        else:
+            return

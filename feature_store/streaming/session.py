@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import polars as pl
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.error import KafkaError
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from feature_store.clock import to_micros
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.frames import TIMESTAMP_TYPE, entity_id_expression
 from feature_store.streaming.dead_letters import Letter, letter_headers, letter_of, read_letters
 from feature_store.streaming.decoding import VERSION_HEADER, EventDecoder, Payload
+from feature_store.streaming.delivery import Delivery, as_headers
 from feature_store.streaming.instance import Instance
 from feature_store.streaming.rows import KIND, RETRACTION, RowCodec
 from feature_store.streaming.state import EARLIEST, PartitionState
@@ -155,23 +155,25 @@ class Session:
             self._states.pop(position.partition, None)
         self._metrics.partitions.set(len(self._states))
 
-    def _sorted_out(self, messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
+    def _sorted_out(self, messages: Sequence[Message]) -> tuple[list[Delivery], list[Delivery]]:
         """Returns the messages that were committed before, and those that are new."""
-        replayed, fresh = [], []
+        replayed: list[Delivery] = []
+        fresh: list[Delivery] = []
         for message in messages:
             error = message.error()
             if error is not None:
                 if error.fatal() or not (error.retriable() or error.code() in _PASSING):
                     raise KafkaException(error)
                 continue
-            topic, number, offset = message.topic(), message.partition(), message.offset()
-            state = self._states.get(number)
-            if state is None or offset < state.offsets.get(topic, 0):
+            delivery = Delivery.of(message)
+            state = self._states.get(delivery.partition)
+            if state is None or delivery.offset < state.offsets.get(delivery.topic, 0):
                 continue
-            (fresh if offset >= self._committed.get((topic, number), 0) else replayed).append(message)
+            committed = self._committed.get((delivery.topic, delivery.partition), 0)
+            (fresh if delivery.offset >= committed else replayed).append(delivery)
         return replayed, fresh
 
-    def _micro_batch(self, messages: list[Message], *, fresh: bool) -> None:
+    def _micro_batch(self, messages: list[Delivery], *, fresh: bool) -> None:
         metrics = self._metrics
         if not fresh:
             messages = self._without_dead_letters(messages)
@@ -184,11 +186,11 @@ class Session:
         with metrics.stage("transform"):
             result = self._computed(new, past)
         refused |= result.refused
-        numbers = {message.partition() for message in messages}
+        numbers = {message.partition for message in messages}
         ingested_at = self._ingestion_time(numbers, fresh=fresh)
         rows = stored_rows(result.rows, self._own.record, ingested_at)
         retracted = result.retracted.with_columns(pl.lit(ingested_at, dtype=TIMESTAMP_TYPE).alias(INGESTED_AT))
-        following = {(message.topic(), message.partition()): message.offset() + 1 for message in messages}
+        following = {(message.topic, message.partition): message.offset + 1 for message in messages}
         if fresh:
             self._transact(messages, rows, retracted, refused, following)
             metrics.events.inc(len(messages))
@@ -199,7 +201,7 @@ class Session:
         with metrics.stage("online"):
             self._own.online(rows, retracted)
         if fresh:
-            metrics.delay.observe(max(0.0, time.time() - min(message.timestamp()[1] for message in messages) / 1000))
+            metrics.delay.observe(max(0.0, time.time() - min(message.sent_ms for message in messages) / 1000))
         with metrics.stage("state"):
             for number, part in new.items():
                 accepted = part.filter(~pl.col(SEQUENCE).is_in(list(refused))) if refused else part
@@ -208,7 +210,7 @@ class Session:
                 self._states[number].offsets[topic] = offset
                 self._report_lag(topic, number, offset)
 
-    def _without_dead_letters(self, messages: list[Message]) -> list[Message]:
+    def _without_dead_letters(self, messages: list[Delivery]) -> list[Delivery]:
         """Returns messages without those that became dead letters.
 
         What they were judged by then may have changed since, and then they have come back, or will.
@@ -218,20 +220,19 @@ class Session:
         dead = self._dead
         for message in messages:
             if letter_of(message) in dead:
-                self._states[message.partition()].offsets[message.topic()] = message.offset() + 1
+                self._states[message.partition].offsets[message.topic] = message.offset + 1
         return [message for message in messages if letter_of(message) not in dead]
 
-    def _events(self, messages: Sequence[Message]) -> tuple[pl.DataFrame, dict[int, str]]:
+    def _events(self, messages: Sequence[Delivery]) -> tuple[pl.DataFrame, dict[int, str]]:
         """Returns the typed events, with their position and partition, and what was refused."""
         stream, entity = self._own.stream, self._own.group.entity
         payloads = []
         for message in messages:
-            headers = message.headers()
-            version = dict(headers).get(VERSION_HEADER) if headers else None
-            payloads.append(Payload(message.value(), version))
+            version = dict(message.headers).get(VERSION_HEADER) if message.headers else None
+            payloads.append(Payload(message.value, version))
         decoded = self._decoder.decode(payloads)
         refused = dict(decoded.refused)
-        numbers = [messages[position].partition() for position in decoded.positions]
+        numbers = [messages[position].partition for position in decoded.positions]
         events = decoded.events.with_columns(
             pl.Series(SEQUENCE, decoded.positions, dtype=pl.Int64), pl.Series(_PARTITION, numbers, dtype=pl.Int64)
         )
@@ -243,7 +244,7 @@ class Session:
         )
         conditions[ahead] = pl.col(EVENT_TIMESTAMP) > latest
         if stream.entity is not None:
-            keys = [(messages[position].key() or b"").decode("utf-8", "replace") for position in decoded.positions]
+            keys = [(messages[position].key or b"").decode("utf-8", "replace") for position in decoded.positions]
             events = events.with_columns(pl.Series(ENTITY_ID, keys, dtype=pl.String))
             wrong = pl.col(ENTITY_ID).ne_missing(entity_id_expression(entity))
             conditions[f"The message's key is not the id of its {entity.name}."] = wrong
@@ -263,7 +264,7 @@ class Session:
             state = self._states[number]
             micros = part[EVENT_TIMESTAMP].to_physical()
             if state.seeds is None:
-                state.seeds = self._own.seeds(int(micros.min()))  # type: ignore[call-overload]
+                state.seeds = self._own.seeds(int(micros.min()))  # type: ignore[arg-type]
             late = state.too_late(micros)
             if late.any():
                 reason = f"The event comes more than {self._own.stream.allowed_lateness} behind the newest one."
@@ -299,7 +300,7 @@ class Session:
 
     def _transact(
         self,
-        messages: Sequence[Message],
+        messages: Sequence[Delivery],
         rows: pl.DataFrame,
         retracted: pl.DataFrame,
         refused: dict[int, str],
@@ -314,8 +315,8 @@ class Session:
                 produce(self._features, value, key, headers=[(KIND, RETRACTION)])
             for position, reason in sorted(refused.items()):
                 message = messages[position]
-                headers = letter_headers(message, reason, self._definition)
-                produce(self._letters, message.value(), message.key(), headers=headers)
+                headers = as_headers(letter_headers(message, reason, self._definition))
+                produce(self._letters, message.value, message.key, headers=headers)
         with self._metrics.stage("commit"):
             offsets = [
                 TopicPartition(topic, number, offset, str(self._ingested[number]))

@@ -70,7 +70,7 @@ class PartitionState:
         """
         allowed = self.stream.allowed_lateness // _MICROSECOND
         newest = micros.cum_max().shift(1, fill_value=self.watermark).clip(lower_bound=self.watermark)
-        self.watermark = max(self.watermark, int(micros.max()))  # type: ignore[call-overload]
+        self.watermark = max(self.watermark, int(micros.max()))  # type: ignore[arg-type]
         return micros < newest - allowed
 
     def without_repeated(self, new: pl.DataFrame) -> tuple[pl.DataFrame, Past]:

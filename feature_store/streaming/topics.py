@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
-from confluent_kafka.error import KafkaError
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from feature_store.definitions.names import check_name
 from feature_store.errors import StreamError
@@ -55,7 +54,7 @@ def ends_of(client: Mapping[str, str], topics: Sequence[str], *, timeout: float 
     try:
         known = admin.list_topics(timeout=timeout).topics
         asked = {
-            TopicPartition(topic, number): OffsetSpec.latest()
+            TopicPartition(topic, number): OffsetSpec.latest()  # type: ignore[no-untyped-call]
             for topic in topics
             if topic in known
             for number in known[topic].partitions

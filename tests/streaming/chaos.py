@@ -124,7 +124,7 @@ class Chaos:
             assert process.exitcode == -signal.SIGKILL, f"the {victim} ended by itself: {process.exitcode}"
             time.sleep(pause)
             self._start(victim)
-        self.killed[victim.split()[0]] += 1
+        self.killed[victim.partition(" ")[0]] += 1
 
     def publish(self, events: pl.DataFrame, seconds: float) -> threading.Thread:
         """Sends events over a span of time, through all the broker's deaths."""

@@ -203,7 +203,7 @@ class Pipeline:
         def run() -> None:
             try:
                 streamer.run()
-            except BaseException as error:  # noqa: BLE001 - raised in the test's own thread
+            except BaseException as error:
                 failed.append(error)
                 logging.getLogger(__name__).exception("the streamer has died")
 

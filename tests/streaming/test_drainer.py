@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import polars as pl
-
 from feature_store.transform.comparison import difference
 from tests.streaming.pipeline import KEYS, batch, by_the_rule, deliveries, random_orders
 

@@ -15,8 +15,8 @@ from feature_store.streaming.streamer import Streamer
 from feature_store.transform.comparison import difference
 from tests.orders import START, Orders
 from tests.streaming.pipeline import (
-    PARTITIONS,
     KEYS,
+    PARTITIONS,
     batch,
     by_the_rule,
     deliveries,

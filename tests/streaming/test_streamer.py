@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import polars as pl
-
 from feature_store.transform.comparison import difference
-from tests.streaming.pipeline import KEYS, batch, by_the_rule, deliveries, open_pipeline, random_orders
+from tests.streaming.pipeline import KEYS, batch, by_the_rule, deliveries, random_orders
 
 
 def test_late_and_repeated_events_come_to_the_rows_of_a_batch(pipeline):
