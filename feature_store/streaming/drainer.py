@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import polars as pl
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -136,10 +136,10 @@ class Drainer:
                 self._write_again(number, done[number], again)
                 first = max(following[number], done[number][1] + 1)
                 following[number] = part[-1].offset + 1
-                written, taken_back = self._write(number, first, part[-1].offset, part)
-                tally.files += written
-                tally.retracted += taken_back
-                tally.rows += sum(not message.headers for message in part)
+                written = self._write(number, first, part[-1].offset, part)
+                tally.files += written.files
+                tally.retracted += written.retracted
+                tally.rows += written.rows
                 oldest = min(message.sent_ms for message in part)
                 tally.delay = max(tally.delay, time.time() - oldest / 1000)
         for number in list(again):
@@ -179,16 +179,25 @@ class Drainer:
         if gathered:
             yield gathered
 
-    def _write(self, number: int, first: int, last: int, messages: list[Delivery]) -> tuple[int, int]:
+    def _write(self, number: int, first: int, last: int, messages: list[Delivery]) -> _Written:
         values = [message.value or b"{}" for message in messages if not message.headers]
-        rows = self._codec.decode(values)
+        # Of rows that were computed again within one file, the last alone counts.
+        identity = [*self._keys, EVENT_TIMESTAMP]
+        rows = self._codec.decode(values).sort(INGESTED_AT, maintain_order=True)
+        rows = rows.unique(identity, keep="last", maintain_order=True)
         taken_back = [message.value or b"{}" for message in messages if (KIND, RETRACTION) in message.headers]
         gone = self._codec.decode(taken_back).select(*self._keys, EVENT_TIMESTAMP, INGESTED_AT)
         if gone.height:
-            gone = gone.sort(INGESTED_AT).unique([*self._keys, EVENT_TIMESTAMP], keep="last")
+            gone = gone.sort(INGESTED_AT).unique(identity, keep="last")
         written = self._files.write(self._topic, number, first, last, rows) if rows.height else []
         removed = self._files.remove(gone) if gone.height else 0
-        return len(written), removed
+        return _Written(rows.height, len(written), removed)
+
+
+class _Written(NamedTuple):
+    rows: int
+    files: int
+    retracted: int
 
 
 @dataclass(slots=True)
