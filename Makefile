@@ -9,15 +9,18 @@ BIN := $(VENV)/bin
 export DAGSTER_HOME := $(CURDIR)/.dagster
 PORT ?= 3000
 
-.PHONY: help install demo ui test lint types lock clean stop
+.PHONY: help install demo stream-demo ui test lint types lock clean stop
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(VENV)/.installed .env $(DAGSTER_HOME)/dagster.yaml ## Create the environment from the locked, hashed requirements
 
 demo: install ## A year of flights: features, checks, a training set, an online read
 	@$(BIN)/python -m feature_assets.demo
+
+stream-demo: install ## Three weeks of flights as events through Kafka, compared with a batch
+	@$(BIN)/python -m feature_assets.stream_demo
 
 ui: install ## Open the Dagster UI on the same data: http://localhost:3000 (PORT=... for another port)
 	@$(BIN)/dagster dev --port $(PORT)

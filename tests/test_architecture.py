@@ -14,11 +14,33 @@ FORBIDDEN = {
     "feature_assets/flights": {"dagster", "resources", "sensors"},
     "resources": {"feature_assets", "sensors"},
     "feature_store/definitions": {"feature_store.offline", "feature_store.online", "feature_store.registry"},
-    "feature_store/offline": {"feature_store.online", "feature_store.registry", "feature_store.store"},
-    "feature_store/online": {"feature_store.offline", "feature_store.registry", "feature_store.store"},
-    "feature_store/registry": {"feature_store.offline", "feature_store.online", "feature_store.store"},
+    "feature_store/offline": {
+        "feature_store.streaming",
+        "feature_store.online",
+        "feature_store.registry",
+        "feature_store.store",
+    },
+    "feature_store/online": {
+        "feature_store.streaming",
+        "feature_store.offline",
+        "feature_store.registry",
+        "feature_store.store",
+    },
+    "feature_store/registry": {
+        "feature_store.streaming",
+        "feature_store.offline",
+        "feature_store.online",
+        "feature_store.store",
+    },
     "feature_store/monitoring": {"feature_store.store"},
-    "feature_store/transform": {"feature_store.store"},
+    "feature_store/streaming": {
+        "feature_store.offline",
+        "feature_store.online",
+        "feature_store.registry",
+        "feature_store.store",
+        "feature_store.streams",
+    },
+    "feature_store/transform": {"feature_store.store", "feature_store.streaming"},
 }
 
 

@@ -35,10 +35,7 @@ def partitions_of(client: Mapping[str, str], topic: str, *, timeout: float = 10)
     try:
         found = AdminClient(dict(client)).list_topics(topic, timeout=timeout).topics[topic]
     except KafkaException as error:
-        raise StreamError(
-            f"No Kafka broker answers at {client.get('bootstrap.servers')!r}: {error.args[0].str()}. Start it, or "
-            "correct FEATURE_STORE_KAFKA."
-        ) from error
+        raise _no_answer(client, error) from error
     if found.error is not None:
         raise StreamError(f"Topic {topic!r} cannot be read: {found.error.str()}. Create it, or correct the stream.")
     return len(found.partitions)
@@ -64,10 +61,7 @@ def ends_of(client: Mapping[str, str], topics: Sequence[str], *, timeout: float 
             for position, future in admin.list_offsets(asked).items():
                 ends[position.topic] = ends.get(position.topic, 0) + future.result(timeout).offset
     except KafkaException as error:
-        raise StreamError(
-            f"No Kafka broker answers at {client.get('bootstrap.servers')!r}: {error.args[0].str()}. Start it, or "
-            "correct FEATURE_STORE_KAFKA."
-        ) from error
+        raise _no_answer(client, error) from error
     return ends
 
 
@@ -78,10 +72,24 @@ def ensure_topics(client: Mapping[str, str], topics: Mapping[str, int]) -> None:
         StreamError: If the broker refuses.
     """
     admin = AdminClient(dict(client))
-    wanted = [NewTopic(name, num_partitions=partitions) for name, partitions in topics.items()]
+    try:
+        known = admin.list_topics(timeout=30).topics
+    except KafkaException as error:
+        raise _no_answer(client, error) from error
+    missing = {name: partitions for name, partitions in topics.items() if name not in known}
+    if not missing:
+        return
+    wanted = [NewTopic(name, num_partitions=partitions) for name, partitions in missing.items()]
     for name, future in admin.create_topics(wanted).items():
         try:
             future.result(30)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise StreamError(f"Topic {name!r} could not be created: {error.args[0].str()}.") from error
+
+
+def _no_answer(client: Mapping[str, str], error: KafkaException) -> StreamError:
+    return StreamError(
+        f"No Kafka broker answers at {client.get('bootstrap.servers')!r}: {error.args[0].str()}. Start it, or correct "
+        "FEATURE_STORE_KAFKA."
+    )
