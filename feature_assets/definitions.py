@@ -34,6 +34,9 @@ from sensors.nightly import monitor_schedules
 
 FEATURE_JOB = "features"
 
+# Dagster copies sensors with a beta parameter of its own that nobody here has set.
+warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefinition", dg.BetaWarning)
+
 
 def default_resources() -> dict[str, Any]:
     """Returns the resources that the settings name."""
@@ -140,9 +143,12 @@ def _build(domain: ModuleType, resources: Mapping[str, Any], sensor_interval_sec
 
 def _automation_sensor(interval_seconds: int | None) -> dg.AutomationConditionSensorDefinition:
     return dg.AutomationConditionSensorDefinition(
-        "automation",
+        "late_data_sensor",
         target=dg.AssetSelection.groups(FEATURES, SNAPSHOTS),
-        description="Recomputes the partitions whose source days have landed late or changed.",
+        description=(
+            "Recomputes, as one backfill, the partitions whose look-back reaches a source day that has landed late or "
+            "changed, in all feature groups downstream."
+        ),
         minimum_interval_seconds=interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )

@@ -134,7 +134,7 @@ def test_a_night_with_late_files_and_a_flushed_store(environment, tmp_path, redi
                 if state.instigator_name == name
                 for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=5)
             )
-            until(lambda: ticked("automation") and ticked("landing_sensor") and ticked("cold_store_sensor"))
+            until(lambda: ticked("late_data_sensor") and ticked("landing_sensor") and ticked("cold_store_sensor"))
             late = [(f"c{day}", datetime(2024, 3, day, 15, tzinfo=UTC), 7) for day in (2, 3, 4)]
             land(tmp_path / "landing", pl.concat([some_orders(), orders(*late)]))
             until(lambda: recomputed() == {f"2024-03-0{day}" for day in range(2, 8)})
