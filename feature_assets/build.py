@@ -76,7 +76,9 @@ def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
         check_specs=check_specs,
         code_version=group.code_version,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        automation_condition=dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window()),
+        automation_condition=dg.AutomationCondition.eager()
+        .without(dg.AutomationCondition.in_latest_time_window())
+        .with_label("source days landed late or changed"),
         metadata={
             "dagster/column_schema": column_schema(group),
             "entity": group.entity.name,
