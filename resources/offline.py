@@ -20,7 +20,7 @@ class OfflineStoreResource(dg.ConfigurableResource[OfflineStore]):
     """
 
     root: str = ""
-    s3: S3Resource = S3Resource()
+    s3: S3Resource | None = None
 
     def open(self) -> OfflineStore:
         """Returns the offline store."""
@@ -30,6 +30,8 @@ class OfflineStoreResource(dg.ConfigurableResource[OfflineStore]):
         return OfflineStore(open_location(root, setting="FEATURE_STORE_OFFLINE", connection=connection))
 
     def _connection(self, bucket: str) -> S3Connection:
+        if self.s3 is None:
+            return connect(bucket)
         session = boto3.Session(
             profile_name=self.s3.profile_name,
             region_name=self.s3.region_name,

@@ -178,13 +178,14 @@ class OfflineStore:
             rows = rows.filter(pl.col(EVENT_TIMESTAMP).is_between(window.start, window.end, closed="left"))
         return rows.select(row_schema(group).names())
 
-    def history(self, group: Group, entity_id: str, window: Window | None = None) -> pl.DataFrame:
+    def history(self, group: Group, entity_id: str, window: Window | None = None, *, attempts: int = 5) -> pl.DataFrame:
         """Returns the rows of one entity, newest first, the row that wins among equal times before the others.
 
         Args:
             group: The group.
             entity_id: The entity.
             window: Only rows whose event lies in it, and only their files are opened; None for all of time.
+            attempts: How often to read, at most, where files in S3 are replaced meanwhile.
 
         Returns:
             The group's columns, and `_file`: path of the row's file below the root.
@@ -207,6 +208,9 @@ class OfflineStore:
                 .drop("_row")
                 .collect()
             )
+        # An object is read by several requests, and may have been replaced between two of them.
+        if isinstance(self.root, S3Path) and attempts > 1 and self.files(group.name, window) != files:
+            return self.history(group, entity_id, window, attempts=attempts - 1)
         prefix = f"{self.root}/"
         return rows.with_columns(pl.col(SOURCE_FILE).str.strip_prefix(prefix))
 

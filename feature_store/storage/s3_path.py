@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Self
+from itertools import count
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from feature_store.errors import InvalidRequestError, StorageError
 
@@ -30,6 +31,11 @@ MOST_BYTES_AT_ONCE = 5 * 2**30
 _PART_BYTES = 16 * 2**20
 _LISTED_AT_ONCE = 1000
 _READ_AT_ONCE = 2**16
+_PATIENCE = 3
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 5.0
+
+_Answer = TypeVar("_Answer")
 
 SMALL_BYTES = 8 * 2**20
 """What is larger has more time to be uploaded."""
@@ -114,8 +120,7 @@ class S3Path:
         """
         import obstore
 
-        with self._naming_errors():
-            return S3Stat.of(obstore.head(self.connection.requests, self.key))
+        return S3Stat.of(self._ask(lambda: obstore.head(self.connection.requests, self.key)))
 
     def is_file(self) -> bool:
         """Tells whether there is an object."""
@@ -139,25 +144,35 @@ class S3Path:
         import obstore
 
         prefix = f"{self.key}/" if self.key else ""
-        with self._naming_errors():
-            pages = obstore.list(
-                self.connection.requests,
-                self.key or None,
-                offset=f"{prefix}{after}" if after else None,
-                chunk_size=_LISTED_AT_ONCE,
-            )
-            for page in pages:
-                for meta in page:
-                    if until is not None and meta["path"] >= f"{prefix}{until}":
-                        return
-                    yield S3Path(self.bucket, meta["path"], self.connection), S3Stat.of(meta)
+        last = f"{prefix}{after}" if after else None
+        stop = None if until is None else f"{prefix}{until}"
+
+        def listed() -> Any:
+            return obstore.list(self.connection.requests, self.key or None, offset=last, chunk_size=_LISTED_AT_ONCE)
+
+        pages = listed()
+
+        def next_page() -> Any:
+            nonlocal pages
+            try:
+                return next(pages, None)
+            except Exception:
+                # The next attempt goes on after what has come.
+                pages = listed()
+                raise
+
+        while (page := self._ask(next_page)) is not None:
+            for meta in page:
+                if stop is not None and meta["path"] >= stop:
+                    return
+                last = meta["path"]
+                yield S3Path(self.bucket, meta["path"], self.connection), S3Stat.of(meta)
 
     def iterdir(self) -> Iterator[S3Path]:
         """Yields what lies directly below, objects and folders, by name."""
         import obstore
 
-        with self._naming_errors():
-            found = obstore.list_with_delimiter(self.connection.requests, self.key or None)
+        found = self._ask(lambda: obstore.list_with_delimiter(self.connection.requests, self.key or None))
         keys = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
         yield from (S3Path(self.bucket, key, self.connection) for key in sorted(keys))
 
@@ -169,8 +184,7 @@ class S3Path:
         """
         import obstore
 
-        with self._naming_errors():
-            return bytes(obstore.get(self.connection.requests, self.key).bytes())
+        return self._ask(lambda: bytes(obstore.get(self.connection.uploads, self.key).bytes()))
 
     def read_text(self) -> str:
         """Returns the object's content, which is UTF-8."""
@@ -184,9 +198,11 @@ class S3Path:
         """
         import obstore
 
-        with self._naming_errors():
+        def read() -> tuple[bytes, S3Stat]:
             found = obstore.get(self.connection.requests, self.key, options={"range": {"suffix": size}})
             return bytes(found.bytes()), S3Stat.of(found.meta)
+
+        return self._ask(read)
 
     def read_range(self, start: int, end: int, e_tag: str) -> bytes:
         """Returns a range of bytes of one very object.
@@ -198,18 +214,15 @@ class S3Path:
 
         options: Any = {"range": (start, end), "if_match": e_tag}
         try:
-            with self._naming_errors():
-                return bytes(obstore.get(self.connection.requests, self.key, options=options).bytes())
+            return self._ask(lambda: bytes(obstore.get(self.connection.uploads, self.key, options=options).bytes()))
         except ObjectReplacedError as error:
             raise FileNotFoundError(f"{self} was replaced while it was read.") from error
 
-    def chunks(self) -> Iterator[memoryview]:
+    def chunks(self) -> Iterator[bytes]:
         """Yields the object's content, some megabytes at a time."""
-        import obstore
-
-        with self._naming_errors():
-            for chunk in obstore.get(self.connection.requests, self.key).stream():
-                yield memoryview(chunk)
+        stat = self.stat()
+        for start in range(0, stat.st_size, _PART_BYTES):
+            yield self.read_range(start, min(start + _PART_BYTES, stat.st_size), stat.e_tag)
 
     def glob(self, pattern: str) -> Iterator[S3Path]:
         """Yields the objects and folders below that a pattern of names and slashes matches, in order."""
@@ -246,8 +259,8 @@ class S3Path:
 
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
         store = self.connection.requests if size <= SMALL_BYTES else self.connection.uploads
-        with self._naming_errors():
-            obstore.put(store, self.key, content, use_multipart=size > _PART_BYTES, chunk_size=_PART_BYTES)
+        parts: Any = {"use_multipart": size > _PART_BYTES, "chunk_size": _PART_BYTES}
+        self._ask(lambda: obstore.put(store, self.key, content, **parts))
 
     def put_if(self, present: S3Stat | None, content: bytes | memoryview) -> None:
         """Puts an object in place if what is there is still what it was.
@@ -257,7 +270,8 @@ class S3Path:
             content: Its bytes.
 
         Raises:
-            ObjectReplacedError: If another object is there by now.
+            ObjectReplacedError: If another object is there by now. It may be this one: where an answer was lost, and
+                the request sent again.
             InvalidRequestError: If S3 takes no condition for so large a content.
         """
         import obstore
@@ -269,40 +283,44 @@ class S3Path:
                 f"{self} would have {size:,} bytes, and S3 replaces at most {MOST_BYTES_AT_ONCE:,} at once: partition "
                 "the group by the hour."
             )
-        with self._naming_errors():
-            mode: Any = "create" if present is None else {"e_tag": present.e_tag}
-            obstore.put(store, self.key, content, mode=mode, use_multipart=False)
+        mode: Any = "create" if present is None else {"e_tag": present.e_tag}
+        self._ask(lambda: obstore.put(store, self.key, content, mode=mode, use_multipart=False))
 
     def copy_to(self, target: S3Path) -> None:
         """Copies the object within S3."""
         import obstore
 
-        with self._naming_errors():
-            obstore.copy(self.connection.requests, self.key, target.key)
+        self._ask(lambda: obstore.copy(self.connection.uploads, self.key, target.key))
 
     def unlink(self, *, missing_ok: bool = False) -> None:
         """Removes the object. S3 does not tell whether there was one, so that it may always be missing."""
         del missing_ok
         import obstore
 
-        with self._naming_errors():
-            obstore.delete(self.connection.requests, self.key)
+        self._ask(lambda: obstore.delete(self.connection.requests, self.key))
 
-    @contextmanager
-    def _naming_errors(self) -> Iterator[None]:
-        from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
+    def _ask(self, request: Callable[[], _Answer]) -> _Answer:
+        """Sends a request; again if it fails in a way that may pass, as far as the client below has not done so."""
+        from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, NotFoundError, PreconditionError
 
-        try:
-            yield
-        except (AlreadyExistsError, PreconditionError) as error:
-            raise ObjectReplacedError(str(self)) from error
-        except (FileNotFoundError, NotFoundError) as error:
-            raise FileNotFoundError(f"There is no object {self}, or no bucket {self.bucket!r}.") from error
-        except (BaseError, OSError) as error:
-            raise StorageError(
-                f"S3 did not do what was asked of {self}: {_shortened(error)} Check the bucket, AWS_ENDPOINT_URL, "
-                "AWS_REGION and the credentials; what was cut off is completed by doing it again."
-            ) from error
+        deadline = time.monotonic() + _PATIENCE * self.connection.timeout.total_seconds()
+        for attempt in count():
+            try:
+                return request()
+            except (AlreadyExistsError, PreconditionError) as error:
+                raise ObjectReplacedError(str(self)) from error
+            except (FileNotFoundError, NotFoundError) as error:
+                raise FileNotFoundError(f"There is no object {self}, or no bucket {self.bucket!r}.") from error
+            except (BaseError, OSError) as error:
+                pause = min(_FIRST_PAUSE_SECONDS * 2**attempt, _LONGEST_PAUSE_SECONDS)
+                if isinstance(error, (GenericError, OSError)) and time.monotonic() + pause < deadline:
+                    time.sleep(pause)
+                    continue
+                raise StorageError(
+                    f"S3 did not do what was asked of {self}: {_shortened(error)} Check the bucket, AWS_ENDPOINT_URL, "
+                    "AWS_REGION and the credentials; what was cut off is completed by doing it again."
+                ) from error
+        raise AssertionError
 
 
 class _ObjectReader(io.RawIOBase):

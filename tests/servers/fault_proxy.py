@@ -55,7 +55,7 @@ class FaultProxy:
         class Handler(_Handler):
             owner = proxy
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -73,6 +73,11 @@ class FaultProxy:
     def bytes_read(self, part: str = "") -> int:
         """Returns the bytes that GET requests to paths with this part have brought."""
         return sum(each.answered for each in self.requests if each.method == "GET" and part in each.path)
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A connection that ended is what this is for."""
 
 
 class _Handler(BaseHTTPRequestHandler):
