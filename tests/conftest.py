@@ -11,6 +11,7 @@ import pytest
 
 from feature_store.clock import Clock, FixedClock
 from feature_store.store import FeatureStore
+from tests.servers.postgres import MISSING, PostgresServer, find_binaries
 from tests.servers.redis import RedisServer
 from tests.servers.s3 import S3Server
 
@@ -30,6 +31,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    if find_binaries() is None:
+        pytest.skip(MISSING)
+    with PostgresServer() as server:
         yield server
 
 
