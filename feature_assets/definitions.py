@@ -40,16 +40,17 @@ warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefi
 
 def default_resources() -> dict[str, Any]:
     """Returns the resources that the settings name."""
+    s3 = S3Resource()
     return {
         "feature_store": FeatureStoreResource(
-            offline=OfflineStoreResource(),
+            offline=OfflineStoreResource(s3=s3),
             online=OnlineStoreResource(),
             registry=RegistryResource(),
             duckdb=DuckDBResource(database=":memory:"),
         ),
         "alerts": AlertsResource(),
-        # For a team's own source assets; endpoint, region and credentials come the usual AWS way.
-        "s3": S3Resource(),
+        # Endpoint, region and credentials come the usual AWS way. Also for a team's own source assets.
+        "s3": s3,
     }
 
 

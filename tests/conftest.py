@@ -11,7 +11,9 @@ import pytest
 
 from feature_store.clock import Clock, FixedClock
 from feature_store.store import FeatureStore
+from tests.servers.postgres import MISSING, PostgresServer, find_binaries
 from tests.servers.redis import RedisServer
+from tests.servers.s3 import S3Server
 
 REQUIRE_ALL = os.environ.get("FEATURE_STORE_TESTS_REQUIRE") == "all"
 
@@ -30,6 +32,28 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def redis_server() -> Iterator[RedisServer]:
     with RedisServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    if find_binaries() is None:
+        pytest.skip(MISSING)
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_root(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Root in S3 that nothing lies below; the environment says how to get there."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server.new_root()
 
 
 @pytest.fixture

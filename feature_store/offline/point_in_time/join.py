@@ -17,7 +17,7 @@ from feature_store.clock import EPOCH, to_micros
 from feature_store.errors import FeatureStoreError
 from feature_store.frames import polars_type
 from feature_store.offline.footers import naming_corrupt_files, present_columns
-from feature_store.offline.layout import PartitionFile
+from feature_store.offline.layout import PartitionFile, identities
 from feature_store.offline.point_in_time.engine import GroupHistory, PointInTimeEngine, Progress, VisibleRows
 from feature_store.offline.point_in_time.labels import EntityLabels, prepare_labels
 from feature_store.offline.snapshots import usable_snapshot
@@ -112,16 +112,16 @@ def _read_group(
         files = store.files(group.name, span)
         if snapshot is not None:
             files = [snapshot, *(file for file in files if file.date >= snapshot.date)]
-        before = _identities(files)
+        before = identities(files, listed=True)
         try:
             history = request.history(files, snapshot, span)
             with naming_corrupt_files(group, files):
                 values = {} if history is None else _visible_values(request, history, engine, progress)
         except Exception:
-            if _identities(files) == before:
+            if identities(files) == before:
                 raise
             continue
-        if _identities(files) == before:
+        if identities(files) == before:
             return _answer(request, values)
     raise FeatureStoreError(
         f"Files of feature group {group.name!r} were replaced during each of {_ATTEMPTS} reads: "
@@ -181,15 +181,3 @@ def _visible_span(as_of: pl.Series, selections: Sequence[Selection]) -> Window:
 
 def _moment(micros: int) -> datetime:
     return EPOCH + timedelta(microseconds=min(max(micros, _FIRST_MICROS), _LAST_MICROS))
-
-
-def _identities(files: Sequence[PartitionFile]) -> list[tuple[int, int, int] | None]:
-    return [_identity(file) for file in files]
-
-
-def _identity(file: PartitionFile) -> tuple[int, int, int] | None:
-    try:
-        stat = file.path.stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
