@@ -308,7 +308,10 @@ class FeatureStore:
         Yields:
             One report per pass of up to 92 partitions.
         """
-        from feature_store.transform.materialization import materialize
+        if self.engine.name == "spark":
+            from feature_store.spark.materialization import materialize
+        else:
+            from feature_store.transform.materialization import materialize
 
         record = self.registered(group)
         self._publish_if_needed()

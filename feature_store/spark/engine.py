@@ -46,6 +46,10 @@ class SparkEngine:
         self._session = session
         self._rows_per_task = rows_per_task
 
+    def open_session(self, *, s3: bool) -> SparkSession:
+        """Returns the Spark session to work on; see `session.spark_session`."""
+        return self._session() if self._session else spark_session(s3=s3)
+
     def latest(self, labels: EntityLabels, history: GroupHistory, progress: Progress | None = None) -> SelectedRows:
         """Returns the latest row of each label's entity; see `PointInTimeEngine.latest`.
 
@@ -53,7 +57,7 @@ class SparkEngine:
             SettingsError: If pyspark is not installed.
             FeatureStoreError: If Spark would pass over a file.
         """
-        session = self._session() if self._session else spark_session(s3=history_is_on_s3(history))
+        session = self.open_session(s3=history_is_on_s3(history))
         numbered = labels.keys.with_columns(labels.as_of.alias(AS_OF)).with_row_index(_LABEL_ROW)
         numbered = numbered.with_columns(pl.col(_LABEL_ROW).cast(pl.Int64))
         frame = session.createDataFrame(numbered.to_arrow(compat_level=pl.CompatLevel.oldest()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,6 +69,10 @@ def spark_session(*, s3: bool = False) -> SparkSession:
         for key, value in options.items():
             builder = builder.config(key, value)
         found = builder.getOrCreate()
+    context = found.sparkContext
+    if context.master.startswith("local") and "PYSPARK_PYTHON" not in os.environ:
+        # Executors of this machine have what this process has; by default they would take the first python3 of PATH.
+        context.pythonExec = sys.executable
     session = found.newSession()
     for key, value in _FIXED.items():
         session.conf.set(key, value)
