@@ -28,6 +28,7 @@ from resources.feature_store import FeatureStoreResource
 from resources.offline import OfflineStoreResource
 from resources.online import OnlineStoreResource
 from resources.registry import RegistryResource
+from resources.spark import SparkJobsResource
 from sensors.all import all_sensors
 from sensors.daily import daily_schedule
 from sensors.nightly import monitor_schedules
@@ -45,6 +46,7 @@ def default_resources() -> dict[str, Any]:
             duckdb=DuckDBResource(database=":memory:"),
         ),
         "alerts": AlertsResource(),
+        "spark": SparkJobsResource(),
         # For a team's own source assets; endpoint, region and credentials come the usual AWS way.
         "s3": S3Resource(),
     }

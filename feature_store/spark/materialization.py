@@ -21,12 +21,12 @@ from feature_store.catalog import Group
 from feature_store.clock import Clock, to_micros
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.source import day_window
-from feature_store.errors import FeatureStoreError, InvalidRowsError
-from feature_store.monitoring.profile import PartitionProfile
-from feature_store.offline.store import OfflineStore, WrittenFile
+from feature_store.errors import FeatureStoreError
+from feature_store.offline.store import OfflineStore
 from feature_store.online.store import OnlineStore
 from feature_store.online.writer import WriteReport
-from feature_store.partitions import Partitioning, Window
+from feature_store.partitions import Window
+from feature_store.spark.reports import PartitionReport, Refusal, written_partitions
 from feature_store.spark.session import spark_session
 from feature_store.spark.tasks import FAILURE, PARCEL, REPORT, ROWS, ComputeRows, PushOnline, ReadEvents, WritePartition
 from feature_store.transform.materialization import PARTITIONS_PER_PASS, MaterializedPartition, MaterializedPass
@@ -37,16 +37,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _SHARDS_PER_CORE = 2
 _PARCELS_PER_BATCH = 8
-
-
-class _Report(msgspec.Struct):
-    profile: PartitionProfile
-    superseded: bool
-
-
-class _Refusal(msgspec.Struct):
-    failures: list[str]
-    remedy: str
 
 
 def materialize(
@@ -131,9 +121,8 @@ class _Job:
             ) from error
         if refused:
             first = min(refused)
-            wrong = refused[first]
-            key = self.group.partitioning.key(windows[first].start)
-            raise InvalidRowsError(self.group.name, wrong.failures, wrong.remedy, key)
+            refused[first].partition = self.group.partitioning.key(windows[first].start)
+            raise refused[first].error(self.group.name)
 
     def _computed(self, windows: Sequence[Window], spans: list[tuple[int, int, int]], shards: int) -> DataFrame:
         days = self.session.createDataFrame(spans, "number int, start bigint, end bigint")
@@ -141,12 +130,12 @@ class _Job:
         by_entity = events.repartitionById(shards, "target")
         return by_entity.mapInArrow(ComputeRows(self.group, tuple(windows)), PARCEL)  # type: ignore[arg-type]
 
-    def _refused(self, computed: DataFrame) -> dict[int, _Refusal]:
+    def _refused(self, computed: DataFrame) -> dict[int, Refusal]:
         """Returns what is wrong, by the number of the partition."""
-        refused: dict[int, _Refusal] = {}
+        refused: dict[int, Refusal] = {}
         for row in computed.where(computed.kind == FAILURE).collect():
-            found = msgspec.json.decode(row.payload, type=_Refusal)
-            known = refused.setdefault(row.target, _Refusal([], found.remedy))
+            found = msgspec.json.decode(row.payload, type=Refusal)
+            known = refused.setdefault(row.target, Refusal([], found.remedy))
             known.failures += [failure for failure in found.failures if failure not in known.failures]
         return refused
 
@@ -161,23 +150,10 @@ class _Job:
         rows = computed.where(computed.target < len(windows)).unionAll(self.session.createDataFrame(every, PARCEL))
         by_partition = rows.repartitionById(len(windows), "target")
         done = by_partition.mapInArrow(write, PARCEL).where(f"kind = '{REPORT}'").collect()  # type: ignore[arg-type]
-        reports = {row.target: msgspec.json.decode(row.payload, type=_Report) for row in done}
-        partitioning = Partitioning(self.record.partitioning)
-        files = {
-            file.window: file
-            for file in self.offline.files(self.record.name, Window(windows[0].start, windows[-1].end))
-            if file.belongs_to(partitioning)
-        }
-        partitions = tuple(
-            MaterializedPartition(
-                self.group.partitioning.key(window.start),
-                window,
-                WrittenFile(files[window], superseded=reports[number].superseded),
-                reports[number].profile,
-            )
-            for number, window in enumerate(windows)
-        )
-        return partitions, frozenset(number for number, report in reports.items() if report.superseded)
+        reports = {row.target: msgspec.json.decode(row.payload, type=PartitionReport) for row in done}
+        by_window = {windows[number]: report for number, report in reports.items()}
+        superseded = frozenset(number for number, report in reports.items() if report.superseded)
+        return written_partitions(self.group, self.offline, by_window), superseded
 
     def _push(self, computed: DataFrame, ingested_at: datetime, left_out: frozenset[int]) -> WriteReport:
         push = PushOnline(self.record, self.online.url, self.clock, ingested_at, left_out)

@@ -19,18 +19,19 @@ import pyarrow as pa
 
 from feature_store.catalog import Group
 from feature_store.clock import EPOCH, Clock
+from feature_store.definitions.dtypes import TIMESTAMP
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRowsError
-from feature_store.frames import TIMESTAMP_TYPE
+from feature_store.frames import TIMESTAMP_TYPE, polars_type
 from feature_store.monitoring.profile import profile_partitions
 from feature_store.monitoring.stored import PROFILE, encode_profile
-from feature_store.offline.rows import row_schema
 from feature_store.offline.store import OfflineStore
 from feature_store.online.store import OnlineStore
 from feature_store.partitions import Window
+from feature_store.spark.reports import PartitionReport, Refusal
 from feature_store.transform.compute import apply_transform
-from feature_store.transform.validation import validate, with_ingestion_time
+from feature_store.transform.validation import stored_rows, validate
 
 PARCEL = "target int, origin int, part int, kind string, payload binary"
 """Rows on their way: to which task, from which one, which part of its rows, what they are, and the rows."""
@@ -124,8 +125,7 @@ class ComputeRows:
             try:
                 yield from self._rows(shard, number, validate(self.group, pl.concat(of_window)))
             except InvalidRowsError as error:
-                wrong = msgspec.json.encode({"failures": error.failures, "remedy": error.remedy})
-                yield _parcel(number, shard, 0, FAILURE, wrong)
+                yield _parcel(number, shard, 0, FAILURE, msgspec.json.encode(Refusal.of(error)))
 
     def _rows(self, shard: int, number: int, rows: pl.DataFrame) -> Batches:
         for part, slice_ in enumerate(rows.iter_slices(_PARCEL_ROWS)):
@@ -160,16 +160,22 @@ class WritePartition:
             return
         number = parcels[0]["target"]
         window = self.windows[number]
-        schema = row_schema(self.record)
-        empty = pl.DataFrame(schema=schema).drop(INGESTED_AT)
-        rows = pl.concat([empty, *(_decoded(parcel["payload"]) for parcel in parcels if parcel["payload"])])
+        rows = pl.concat([self._no_rows(), *(_decoded(parcel["payload"]) for parcel in parcels if parcel["payload"])])
         del parcels
         (profile,) = profile_partitions(self.group, rows, [window])
         metadata = {**self.metadata, INGESTED_AT: self.ingested_at.isoformat(), PROFILE: encode_profile(profile)}
-        stored = with_ingestion_time(rows, self.ingested_at)
+        stored = stored_rows(rows, self.record, self.ingested_at)
         written = OfflineStore(self.root).write_partition(self.record, window, stored, metadata=metadata)
-        report = {"profile": profile, "superseded": written.superseded}
+        report = PartitionReport(profile, written.superseded)
         yield _parcel(number, 0, 0, REPORT, msgspec.json.encode(report))
+
+    def _no_rows(self) -> pl.DataFrame:
+        dtypes = {
+            **self.group.entity.key_dtypes,
+            EVENT_TIMESTAMP: TIMESTAMP,
+            **{spec.ref.column: spec.dtype for spec in self.group.features},
+        }
+        return pl.DataFrame(schema={column: polars_type(dtype) for column, dtype in dtypes.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +206,7 @@ class PushOnline:
         if not parts:
             return
         with OnlineStore.connect(self.url, self.clock) as online:
-            report = online.write(self.record, with_ingestion_time(pl.concat(parts), self.ingested_at))
+            report = online.write(self.record, stored_rows(pl.concat(parts), self.record, self.ingested_at))
         yield _parcel(0, 0, 0, REPORT, msgspec.json.encode(report))
 
 
