@@ -4,7 +4,6 @@ It runs where Spark's driver does, and needs the library, the definitions and da
 each pass as a message of its own: Pipes' reports of materializations cannot name the partitions of a range.
 """
 
-import sys
 from typing import Any
 
 import msgspec
@@ -14,6 +13,7 @@ from dagster_pipes import (
     PipesDefaultContextLoader,
     PipesDefaultMessageWriter,
     PipesEnvVarParamsLoader,
+    PipesParamsLoader,
     PipesS3ContextLoader,
     PipesS3MessageWriter,
     open_dagster_pipes,
@@ -52,8 +52,10 @@ def main() -> None:
 
 def _pipes() -> PipesContext:
     """Opens Pipes by what the launcher has passed on: in the environment or as arguments, by files or through S3."""
-    arguments = PipesCliArgsParamsLoader()
-    params = arguments if arguments.is_dagster_pipes_process() else PipesEnvVarParamsLoader()
+    arguments = PipesCliArgsParamsLoader()  # type: ignore[no-untyped-call]
+    params: PipesParamsLoader = arguments
+    if not arguments.is_dagster_pipes_process():
+        params = PipesEnvVarParamsLoader()  # type: ignore[no-untyped-call]
     by_s3: dict[str, Any] = {}
     if params.is_dagster_pipes_process():
         if "bucket" in params.load_context_params():
@@ -73,4 +75,4 @@ def _s3() -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -10,12 +10,12 @@ import dagster as dg
 class SparkJobsResource(dg.ConfigurableResource[None]):
     """Launches Spark jobs as processes of this machine; `spark.master` says where their tasks run.
 
-    A subclass that overrides `launch` runs the driver elsewhere: see `docs/spark.md` for EMR, Databricks and Kubernetes.
+    A subclass that overrides `launch` runs the driver elsewhere: on EMR, Databricks, Kubernetes; see `docs/spark.md`.
 
     Attributes:
         python: The Python that runs the job; that of this process where empty.
-        definitions: Module that defines the groups; where empty, what `FEATURE_STORE_DEFINITIONS` names, else the module
-            of each group's function.
+        definitions: Module that defines the groups; where empty, what `FEATURE_STORE_DEFINITIONS` names, else the
+            module of each group's function.
         conf: Settings of Spark, as in `FEATURE_STORE_SPARK_CONF`; where empty, what that variable says.
     """
 

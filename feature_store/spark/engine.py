@@ -20,7 +20,7 @@ from feature_store.spark.latest_rows import AS_OF, FOUND, Question, with_latest_
 from feature_store.spark.session import spark_session
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 _LABEL_ROW = "_label_row"
 _BYTES_PER_TASK = 128 * 2**20
@@ -61,13 +61,12 @@ class SparkEngine:
         numbered = labels.keys.with_columns(labels.as_of.alias(AS_OF)).with_row_index(_LABEL_ROW)
         numbered = numbered.with_columns(pl.col(_LABEL_ROW).cast(pl.Int64))
         frame = session.createDataFrame(numbered.to_arrow(compat_level=pl.CompatLevel.oldest()))
-        answer = latest_rows(
-            session, frame, labels.keys.columns, labels.as_of.len(), history, rows_per_task=self._rows_per_task
-        )
+        keys = tuple(columns_of(labels.keys.columns))
+        answer = latest_rows(session, frame, keys, labels.as_of.len(), history, rows_per_task=self._rows_per_task)
         columns = (EVENT_TIMESTAMP, *history.columns)
-        found = pl.DataFrame(
-            answer.select(_LABEL_ROW, *(f"{FOUND}.`{column}`" for column in columns)).toArrow()
-        ).sort(_LABEL_ROW)
+        found = pl.DataFrame(answer.select(_LABEL_ROW, *(f"{FOUND}.`{column}`" for column in columns)).toArrow()).sort(
+            _LABEL_ROW
+        )
         if progress is not None:
             progress(history.group.name, 1.0)
         return SelectedRows(found.drop(_LABEL_ROW))
@@ -76,29 +75,31 @@ class SparkEngine:
 def latest_rows(
     session: SparkSession,
     labels: DataFrame,
-    label_keys: list[str],
+    label_keys: tuple[Column, ...],
     count: int,
     history: GroupHistory,
     *,
     rows_per_task: int = ROWS_PER_TASK,
+    sampled: DataFrame | None = None,
 ) -> DataFrame:
     """Returns the labels' columns and the latest row of each; see `latest_rows.with_latest_rows`.
 
     Args:
         session: Where to do it.
         labels: Labels with `_as_of`, UTC.
-        label_keys: Their columns of the join keys, in the entity's order and declared dtypes.
+        label_keys: Their join keys, in the entity's order and declared dtypes.
         count: How many labels there are.
         history: Where to look.
         rows_per_task: Rows of one entity that a task gets at most.
+        sampled: The labels' join keys alone, where they can be had for less than the labels.
     """
-    keys = tuple(columns_of(label_keys))
     session.conf.set("spark.sql.shuffle.partitions", str(shuffle_tasks(session, history)))
-    pieces = find_pieces(session, history, labels.select(*keys), count, rows_per_task=rows_per_task)
+    sampled = labels.select(*label_keys) if sampled is None else sampled
+    pieces = find_pieces(session, history, sampled, count, rows_per_task=rows_per_task)
     question = Question(
         labels=labels,
         history=read_history(session, history),
-        label_keys=keys,
+        label_keys=label_keys,
         keys=tuple(history.group.entity.join_keys),
         columns=history.columns,
         strict=history.strict,

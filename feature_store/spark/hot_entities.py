@@ -17,7 +17,7 @@ from feature_store.offline.point_in_time.engine import GroupHistory
 from feature_store.spark.frames import key_schema, quoted, uri
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, Row, SparkSession
 
 ROWS_PER_TASK = 4_000_000
 """Rows of one entity that a task should have at most: some seconds of sorting."""
@@ -93,7 +93,7 @@ def _hottest(
     labels: DataFrame,
     label_weight: float,
     rows_per_task: int,
-) -> list:
+) -> list[Row]:
     from pyspark.sql import functions as f
 
     keys = list(history.group.entity.join_keys)

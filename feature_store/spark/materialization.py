@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -49,9 +50,10 @@ def materialize(
     clock: Clock,
     run_id: str = "",
     partitions_per_pass: int = PARTITIONS_PER_PASS,
-    session: SparkSession | None = None,
 ) -> Iterator[MaterializedPass]:
     """Computes and stores all partitions of a span on Spark; see `transform.materialization.materialize`.
+
+    `spark.sql.shuffle.partitions` of the application is the number of shards; two per core if it is not set.
 
     Args:
         group: The feature group; its module must be importable on the executors.
@@ -62,8 +64,6 @@ def materialize(
         clock: Gives `ingested_at`.
         run_id: Kept in the files' metadata.
         partitions_per_pass: A shard holds the events of so many partitions and one look-back at a time.
-        session: Where to do it; by default the session that the settings name. `spark.sql.shuffle.partitions` of its
-            application is the number of shards.
 
     Yields:
         One report per pass, when both stores have it.
@@ -75,7 +75,7 @@ def materialize(
     """
     windows = list(group.partitioning.windows(span))
     metadata = {"run_id": run_id, "code_version": group.code_version}
-    session = session or spark_session(s3=str(offline.root).startswith("s3:"))
+    session = spark_session(s3=str(offline.root).startswith("s3:"))
     job = _Job(session, group, record, offline, online, clock, metadata)
     session.conf.set("spark.sql.adaptive.enabled", "false")
     session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(_PARCELS_PER_BATCH))
@@ -126,9 +126,9 @@ class _Job:
 
     def _computed(self, windows: Sequence[Window], spans: list[tuple[int, int, int]], shards: int) -> DataFrame:
         days = self.session.createDataFrame(spans, "number int, start bigint, end bigint")
-        events = days.repartitionById(len(spans), "number").mapInArrow(ReadEvents(self.group, shards), PARCEL)  # type: ignore[arg-type]
+        events = days.repartitionById(len(spans), "number").mapInArrow(ReadEvents(self.group, shards), PARCEL)
         by_entity = events.repartitionById(shards, "target")
-        return by_entity.mapInArrow(ComputeRows(self.group, tuple(windows)), PARCEL)  # type: ignore[arg-type]
+        return by_entity.mapInArrow(ComputeRows(self.group, tuple(windows)), PARCEL)
 
     def _refused(self, computed: DataFrame) -> dict[int, Refusal]:
         """Returns what is wrong, by the number of the partition."""
@@ -149,7 +149,7 @@ class _Job:
         every = [(number, -1, 0, ROWS, b"") for number in range(len(windows))]
         rows = computed.where(computed.target < len(windows)).unionAll(self.session.createDataFrame(every, PARCEL))
         by_partition = rows.repartitionById(len(windows), "target")
-        done = by_partition.mapInArrow(write, PARCEL).where(f"kind = '{REPORT}'").collect()  # type: ignore[arg-type]
+        done = by_partition.mapInArrow(write, PARCEL).where(f"kind = '{REPORT}'").collect()
         reports = {row.target: msgspec.json.decode(row.payload, type=PartitionReport) for row in done}
         by_window = {windows[number]: report for number, report in reports.items()}
         superseded = frozenset(number for number, report in reports.items() if report.superseded)
@@ -158,8 +158,7 @@ class _Job:
     def _push(self, computed: DataFrame, ingested_at: datetime, left_out: frozenset[int]) -> WriteReport:
         push = PushOnline(self.record, self.online.url, self.clock, ingested_at, left_out)
         reports = [
-            msgspec.json.decode(row.payload, type=WriteReport)
-            for row in computed.mapInArrow(push, PARCEL).collect()  # type: ignore[arg-type]
+            msgspec.json.decode(row.payload, type=WriteReport) for row in computed.mapInArrow(push, PARCEL).collect()
         ]
         counts = (field.name for field in fields(WriteReport))
         return WriteReport(**{name: sum(getattr(report, name) for report in reports) for name in counts})
@@ -184,7 +183,7 @@ class _Job:
             needed.end,
         ]
         micros = [to_micros(edge) for edge in edges]
-        return [(number, *edge) for number, edge in enumerate(zip(micros, micros[1:], strict=False))]
+        return [(number, *edge) for number, edge in enumerate(pairwise(micros))]
 
     def _shards(self) -> int:
         context = self.session.sparkContext

@@ -70,7 +70,7 @@ def spark_session(*, s3: bool = False) -> SparkSession:
             builder = builder.config(key, value)
         found = builder.getOrCreate()
     context = found.sparkContext
-    if context.master.startswith("local") and "PYSPARK_PYTHON" not in os.environ:
+    if (context.master or "").startswith("local") and "PYSPARK_PYTHON" not in os.environ:
         # Executors of this machine have what this process has; by default they would take the first python3 of PATH.
         context.pythonExec = sys.executable
     session = found.newSession()

@@ -73,14 +73,12 @@ def online_values(store: FeatureStore, group: FeatureGroup, entity_ids: list[str
 def test_spark_writes_what_one_machine_writes(spark, open_at, layout):
     group = spending(Orders(some_orders(customers=23)), online_layout=layout)
     customers = [f"c{number}" for number in range(24)]
-    values, reports = {}, {}
+    stores, values, reports = {}, {}, {}
     for engine in ("auto", "spark"):
-        store = open_at(engine)
+        store = stores[engine] = open_at(engine)
         (reports[engine],) = materialize(store, group, "2024-03-02", "2024-03-09")
         values[engine] = online_values(store, group, customers)
-        if engine == "spark":
-            assert_same_files(one, store, group)
-        one = store
+    assert_same_files(stores["auto"], stores["spark"], group)
     assert values["spark"] == values["auto"]
     assert any(value["last_amount"] for value in values["spark"])
     assert reports["spark"].online == reports["auto"].online

@@ -37,6 +37,6 @@ def engine_named(
         if engine.name == name:
             return engine
     raise SettingsError(
-        f"FEATURE_STORE_ENGINE={name!r} is no engine of point-in-time reads. Use sweep, duckdb or spark, or unset it for "
-        "the cheaper of the first two, read by read."
+        f"FEATURE_STORE_ENGINE={name!r} is no engine of point-in-time reads. Use sweep, duckdb or spark, or unset "
+        "it for the cheaper of the first two, read by read."
     )
