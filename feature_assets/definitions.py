@@ -28,6 +28,7 @@ from resources.feature_store import FeatureStoreResource
 from resources.offline import OfflineStoreResource
 from resources.online import OnlineStoreResource
 from resources.registry import RegistryResource
+from resources.spark import SparkJobsResource
 from sensors.all import all_sensors
 from sensors.daily import daily_schedule
 from sensors.nightly import monitor_schedules
@@ -49,6 +50,7 @@ def default_resources() -> dict[str, Any]:
             duckdb=DuckDBResource(database=":memory:"),
         ),
         "alerts": AlertsResource(),
+        "spark": SparkJobsResource(),
         # Endpoint, region and credentials come the usual AWS way. Also for a team's own source assets.
         "s3": s3,
     }
