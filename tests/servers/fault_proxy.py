@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import threading
@@ -105,11 +106,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault == "slow":
             time.sleep(SLOW_SECONDS)
-        upstream = http.client.HTTPConnection(urlsplit(self.owner.upstream).netloc, timeout=60)
-        upstream.request(self.command, self.path, body, dict(self.headers.items()))
-        answer = upstream.getresponse()
-        content = answer.read()
-        upstream.close()
+        server = urlsplit(self.owner.upstream).netloc
+        with contextlib.closing(http.client.HTTPConnection(server, timeout=60)) as upstream:
+            upstream.request(self.command, self.path, body, dict(self.headers.items()))
+            with upstream.getresponse() as answer:
+                content = answer.read()
         if fault == "cut-answer":
             self._cut()
             return
