@@ -20,6 +20,7 @@ from feature_assets.check_results import (
 from feature_assets.held_back import BLOCKING
 from feature_assets.metadata import column_schema, duration, partition_metadata
 from feature_assets.partitions import group_partitions, lookback_mapping, source_partitions
+from feature_assets.spark_passes import materialized_passes
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.source import Source
 from feature_store.errors import InvalidRowsError
@@ -27,6 +28,7 @@ from feature_store.monitoring.checks import DESCRIPTIONS, SCHEMA
 from feature_store.monitoring.findings import CheckResult
 from feature_store.partitions import Window
 from resources.feature_store import FeatureStoreResource
+from resources.spark import SparkJobsResource
 
 SOURCES = "sources"
 FEATURES = "features"
@@ -76,7 +78,9 @@ def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
         check_specs=check_specs,
         code_version=group.code_version,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        automation_condition=dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window()),
+        automation_condition=dg.AutomationCondition.eager()
+        .without(dg.AutomationCondition.in_latest_time_window())
+        .with_label("source days landed late or changed"),
         metadata={
             "dagster/column_schema": column_schema(group),
             "entity": group.entity.name,
@@ -85,7 +89,9 @@ def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
             "online_layout": group.online_layout,
         },
     )
-    def compute(context: dg.AssetExecutionContext, feature_store: FeatureStoreResource) -> Iterator[Any]:
+    def compute(
+        context: dg.AssetExecutionContext, feature_store: FeatureStoreResource, spark: SparkJobsResource
+    ) -> Iterator[Any]:
         numbers: dict[str, dict[str, Any]] = {}
         results: dict[str, list[CheckResult]] = {}
         with feature_store.open() as store:
@@ -93,7 +99,7 @@ def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
             try:
                 for span in contiguous(group, list(context.partition_keys)):
                     monitor = store.partition_monitor(group, span.start)
-                    for done in store.materialize(group, span, run_id=context.run.run_id):
+                    for done in materialized_passes(context, store, group, span, feature_store, spark):
                         profiles = [(partition.window, partition.profile) for partition in done.partitions]
                         for partition, judged in zip(done.partitions, monitor.judge(profiles), strict=True):
                             numbers[partition.key] = partition_metadata(partition)

@@ -31,6 +31,7 @@ from resources.kafka import KafkaResource
 from resources.offline import OfflineStoreResource
 from resources.online import OnlineStoreResource
 from resources.registry import RegistryResource
+from resources.spark import SparkJobsResource
 from sensors.all import all_sensors
 from sensors.daily import daily_schedule
 from sensors.nightly import monitor_schedules
@@ -38,20 +39,25 @@ from sensors.streams import INTERVAL_SECONDS, compaction_schedule, stream_sensor
 
 FEATURE_JOB = "features"
 
+# Dagster copies sensors with a beta parameter of its own that nobody here has set.
+warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefinition", dg.BetaWarning)
+
 
 def default_resources() -> dict[str, Any]:
     """Returns the resources that the settings name."""
+    s3 = S3Resource()
     return {
         "feature_store": FeatureStoreResource(
-            offline=OfflineStoreResource(),
+            offline=OfflineStoreResource(s3=s3),
             online=OnlineStoreResource(),
             registry=RegistryResource(),
             duckdb=DuckDBResource(database=":memory:"),
         ),
         "alerts": AlertsResource(),
         "kafka": KafkaResource(),
-        # For a team's own source assets; endpoint, region and credentials come the usual AWS way.
-        "s3": S3Resource(),
+        "spark": SparkJobsResource(),
+        # Endpoint, region and credentials come the usual AWS way. Also for a team's own source assets.
+        "s3": s3,
     }
 
 
@@ -163,9 +169,12 @@ def _build(domain: ModuleType, resources: Mapping[str, Any], sensor_interval_sec
 
 def _automation_sensor(interval_seconds: int | None) -> dg.AutomationConditionSensorDefinition:
     return dg.AutomationConditionSensorDefinition(
-        "automation",
+        "late_data_sensor",
         target=dg.AssetSelection.groups(FEATURES, SNAPSHOTS),
-        description="Recomputes the partitions whose source days have landed late or changed.",
+        description=(
+            "Recomputes, as one backfill, the partitions whose look-back reaches a source day that has landed late or "
+            "changed, in all feature groups downstream."
+        ),
         minimum_interval_seconds=interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )

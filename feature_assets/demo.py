@@ -12,6 +12,7 @@ from rich.table import Table
 
 from feature_assets import flights
 from feature_assets.definitions import FEATURE_JOB, defs
+from feature_assets.monitor_assets import NIGHTLY_JOB
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 from sensors.landing import landed_events
@@ -40,6 +41,8 @@ def main() -> None:
         features = _run(instance, FEATURE_JOB, year=True)
         _heading("Building the training set flight_delay: what was known two hours before each departure")
         _run(instance, f"{flights.flight_delay.name}_training_set")
+        _heading("Looking at what is online: freshness, values, consistency with the offline store")
+        _show_monitored(_run(instance, NIGHTLY_JOB))
     with FeatureStore.from_env() as store:
         _show_built(store, features)
         _show_training_set(store)
@@ -110,6 +113,11 @@ def _show_built(store: FeatureStore, result: dg.ExecuteInProcessResult) -> None:
             f"{seconds.get(group.name, 0):.1f}",
         )
     console.print(table)
+
+
+def _show_monitored(result: dg.ExecuteInProcessResult) -> None:
+    evaluations = result.get_asset_check_evaluations()
+    console.print(f"  {sum(evaluation.passed for evaluation in evaluations)} of {len(evaluations)} checks passed")
 
 
 def _show_training_set(store: FeatureStore) -> None:

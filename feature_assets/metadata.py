@@ -59,7 +59,7 @@ def partition_metadata(partition: MaterializedPartition) -> dict[str, Any]:
     }
     for column, feature in profile.features.items():
         if feature.mean is not None:
-            metadata[f"mean/{column}"] = feature.mean
+            metadata[f"mean/{column}"] = rounded(feature.mean)
     return metadata
 
 
@@ -72,6 +72,11 @@ def preview(rows: pl.LazyFrame) -> dg.MarkdownMetadataValue:
         *("| " + " | ".join(_cell(value) for value in row) + " |" for row in head.iter_rows()),
     ]
     return dg.MetadataValue.md("\n".join(lines))
+
+
+def rounded(number: float) -> float:
+    """Returns a number with as many digits as a person reads; integers stay as they are."""
+    return number if isinstance(number, int) else float(f"{number:.5g}")
 
 
 def duration(span: timedelta) -> str:

@@ -9,17 +9,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.offline.footers import load_footers, read_footer
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
+from feature_store.storage.parquet import scan_files
 from feature_store.transform.comparison import difference
 from feature_store.transform.compute import compute
 from feature_store.transform.validation import validate
@@ -52,10 +51,12 @@ def coverage(group: FeatureGroup, offline: OfflineStore) -> Coverage:
         offline: The offline store.
     """
     declared = {spec.ref.column for spec in group.features}
+    files = sorted(_batch_files(group, offline), key=lambda file: file.window)
+    load_footers(files)
     code_version = group.code_version
     present, lacking, other_code, unreadable = [], [], [], []
-    for file in sorted(_batch_files(group, offline), key=lambda file: file.window):
-        footer = _footer(file.path, file.modified_ns, file.size)
+    for file in files:
+        footer = _footer(file)
         if footer is None:
             unreadable.append(file.window)
             continue
@@ -112,7 +113,7 @@ def changed_values(group: FeatureGroup, offline: OfflineStore, window: Window) -
         InvalidRowsError: If the function's rows break the schema.
     """
     (file,) = [file for file in _batch_files(group, offline) if file.window == window]
-    stored = pl.read_parquet(file.path, glob=False, hive_partitioning=False).drop(INGESTED_AT)
+    stored = scan_files(file.path).collect().drop(INGESTED_AT)
     computed = validate(group, compute(group, window))
     both = [column for column in computed.columns if column in stored.columns]
     return difference(stored.select(both), computed.select(both), [*group.entity.join_keys, EVENT_TIMESTAMP])
@@ -123,13 +124,11 @@ def _batch_files(group: FeatureGroup, offline: OfflineStore) -> list[PartitionFi
 
 
 @lru_cache(maxsize=_FOOTERS_KEPT)
-def _footer(path: Path, modified_ns: int, size: int) -> tuple[frozenset[str], str | None] | None:
+def _footer(file: PartitionFile) -> tuple[frozenset[str], str | None] | None:
     """Returns a file's columns and code version, None if it is no whole Parquet file."""
-    # A replaced file has another time or size: what tells its content apart is in the arguments.
-    del modified_ns, size
+    # A replaced file has another time, size or tag: what tells its content apart is in the argument.
     try:
-        schema = pq.read_schema(path)
-    except (OSError, pa.ArrowInvalid):
+        footer = read_footer(file)
+    except (OSError, pl.exceptions.PolarsError):
         return None
-    code = (schema.metadata or {}).get(b"code_version")
-    return frozenset(schema.names), None if code is None else code.decode()
+    return frozenset(footer.schema), footer.metadata.get("code_version")

@@ -60,6 +60,10 @@ class MissingSourceError(FeatureStoreError):
     """Source events that a computation needs have not landed."""
 
 
+class StorageError(FeatureStoreError):
+    """The place where files lie did not answer, or refused; nothing half-written is there."""
+
+
 class CorruptFileError(FeatureStoreError):
     """A file of the offline store cannot be read as what its place says it is."""
 

@@ -17,8 +17,8 @@ from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRequestError, OnlineStoreError
 from feature_store.monitoring.stored import PROFILE
 from feature_store.offline.digests import CONTENT
-from feature_store.offline.footers import file_metadata
-from feature_store.offline.layout import file_at
+from feature_store.offline.footers import metadata_of
+from feature_store.offline.layout import PartitionFile, file_at
 from feature_store.offline.store import SOURCE_FILE, OfflineStore
 from feature_store.online.reader import FeatureState
 from feature_store.online.store import OnlineStore
@@ -238,15 +238,14 @@ def _judged(
     # Rows are sorted by time: the nearest ones stand around the one that decides.
     middle = len(rows) if position is None else position
     first = max(0, min(middle - ROWS_SHOWN // 2, len(rows) - ROWS_SHOWN - 1))
-    made: dict[str, Mapping[str, str]] = {}
+    made: dict[str, tuple[PartitionFile, Mapping[str, str]]] = {}
     winner = None
     losers = []
     for index, row in enumerate(rows[first : first + ROWS_SHOWN + 1], start=first):
-        path = offline.root / row[SOURCE_FILE]
         if row[SOURCE_FILE] not in made:
-            made[row[SOURCE_FILE]] = file_metadata(path)
-        metadata = made[row[SOURCE_FILE]]
-        file = file_at(path)
+            found = file_at(offline.root / row[SOURCE_FILE])
+            made[row[SOURCE_FILE]] = found, metadata_of(found)
+        file, metadata = made[row[SOURCE_FILE]]
         outcome, reason = _outcome(row, deciding, question)
         explained = ExplainedRow(
             outcome=outcome,

@@ -9,23 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import lru_cache
-from pathlib import Path
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from feature_store.catalog import Catalog, Group, Selection
 from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
 from feature_store.definitions.source import day_window
 from feature_store.frames import entity_id_expression
+from feature_store.offline.footers import load_footers, read_footer
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.store import OfflineStore
 from feature_store.online.reader import FeatureState
 from feature_store.online.store import OnlineStore
 from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
+from feature_store.storage.parquet import scan_files
 
 ENTITIES_PER_FILE = 50
 """Entities that are looked up of each file."""
@@ -125,7 +124,7 @@ def _expected(
     rotated = [older[(turn * OTHER_FILES + step) % len(older)] for step in range(min(OTHER_FILES, len(older)))]
     expected: dict[str, tuple[datetime, frozenset[str]]] = {}
     for file in [*rotated, *reversed(newest[:NEWEST_FILES])]:
-        rows = pl.scan_parquet(file.path, glob=False, hive_partitioning=False)
+        rows = scan_files(file.path)
         columns = frozenset(rows.collect_schema().names())
         sample = (
             rows.filter(pl.col(EVENT_TIMESTAMP).is_between(window.start, window.end, closed="left"))
@@ -142,16 +141,17 @@ def _expected(
 
 
 def _files_with_rows(group: Group, offline: OfflineStore, window: Window) -> list[PartitionFile]:
-    return [file for file in offline.files(group.name, window) if _rows(file.path, file.modified_ns, file.size)]
+    files = offline.files(group.name, window)
+    load_footers(files)
+    return [file for file in files if _rows(file)]
 
 
 @lru_cache(maxsize=_FOOTERS_KEPT)
-def _rows(path: Path, modified_ns: int, size: int) -> int:
-    # A replaced file has another time or size: what tells its content apart is in the arguments.
-    del modified_ns, size
+def _rows(file: PartitionFile) -> int:
+    # A replaced file has another time, size or tag: what tells its content apart is in the argument.
     try:
-        return int(pq.read_metadata(path).num_rows)
-    except (OSError, pa.ArrowInvalid):
+        return read_footer(file).rows
+    except (OSError, pl.exceptions.PolarsError):
         # Whoever reads its rows says what is wrong with it.
         return 1
 

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from feature_store.refill import OnlineSample
     from feature_store.registry.records import ApplyReport
     from feature_store.registry.registry import Registry
+    from feature_store.spark.training_sets import JoinedFiles
     from feature_store.streaming.drainer import Drainer
     from feature_store.streaming.metrics import StreamMetrics
     from feature_store.streaming.settings import StreamSettings
@@ -314,7 +315,10 @@ class FeatureStore:
         Yields:
             One report per pass of up to 92 partitions.
         """
-        from feature_store.transform.materialization import materialize
+        if self.engine.name == "spark":
+            from feature_store.spark.materialization import materialize
+        else:
+            from feature_store.transform.materialization import materialize
 
         record = self.registered(group)
         self._publish_if_needed()
@@ -737,6 +741,49 @@ class FeatureStore:
         from feature_store.transform.on_demand import compute_offline
 
         return compute_offline(resolution, frame, joined)
+
+    def join_files(
+        self,
+        labels: str | Path,
+        features: Sequence[str] | FeatureService,
+        output: str | Path,
+        *,
+        as_of: str = "event_timestamp",
+        strict: bool = False,
+    ) -> JoinedFiles:
+        """Does what `training_set` does for labels that no one machine holds: on Spark, from Parquet into Parquet.
+
+        Args:
+            labels: Parquet file or folder of the labels, local or `s3://`.
+            features: References and names of feature groups, or a feature service of them.
+            output: Folder that is made for the answer; it is complete once it holds `_SUCCESS`.
+            as_of: The time column (aware, or naive in UTC), never after the store's present.
+            strict: Leave out rows that were ingested after the label's time.
+
+        Raises:
+            InvalidRequestError: If the labels cannot be answered, on-demand features are asked for, or the output is
+                finished already.
+            UnknownFeatureError: If a feature is not registered.
+            SettingsError: If pyspark is not installed.
+        """
+        from feature_store.spark.training_sets import join_files
+
+        resolution = self.resolve(features)
+        if resolution.computations:
+            names = ", ".join(item.functions.name for item in resolution.computations)
+            raise InvalidRequestError(
+                f"{names}: on-demand features are computed from the answer, ask for their inputs."
+            )
+        return join_files(
+            self.offline,
+            self.catalog(),
+            labels,
+            as_of,
+            resolution.selections,
+            output,
+            strict=strict,
+            now=self.clock.now(),
+        )
 
     def write_training_set(
         self,

@@ -48,5 +48,15 @@ class FeatureStoreResource(dg.ConfigurableResource[FeatureStore]):
         ) as store:
             yield store
 
+    def environment(self) -> dict[str, str]:
+        """Returns the settings that this configuration states, as variables for another process."""
+        stated = {
+            "FEATURE_STORE_OFFLINE": self.offline.root,
+            "FEATURE_STORE_ONLINE": self.online.url,
+            "FEATURE_STORE_REGISTRY": self.registry.url,
+            "FEATURE_STORE_CLOCK": self.clock,
+        }
+        return {name: value for name, value in stated.items() if value}
+
     def _engine(self, name: str) -> PointInTimeEngine:
         return engine_named(name, connect=self.duckdb.get_connection)

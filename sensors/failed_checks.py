@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 from dagster import AssetCheckEvaluation, DagsterEventType, DagsterInstance, DagsterRunStatus
 
+from feature_assets.check_results import summary_of
 from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.training_set import TrainingSet
@@ -115,7 +116,7 @@ def _of_check(
             key=lambda one: one.partition or WHOLE,
         )
         summary = " ".join(
-            f"{f'{one.partition}: ' if one.partition and len(failing) > 1 else ''}{one.description or ''}"
+            f"{f'{one.partition}: ' if one.partition and len(failing) > 1 else ''}{summary_of(one.description)}"
             for one in failing[-_SUMMARIES:]
         )
         features = _features(definition, failing)
@@ -173,7 +174,7 @@ def _features(definition: Owned | None, failing: Sequence[AssetCheckEvaluation])
     words: set[str] = set()
     for evaluation in failing:
         listed = evaluation.metadata.get("features")
-        text = listed.value if isinstance(listed, dg.TextMetadataValue) else evaluation.description
+        text = listed.value if isinstance(listed, dg.TextMetadataValue) else summary_of(evaluation.description)
         words |= set(re.findall(r"\w+", text or ""))
     return tuple(spec.ref.column for spec in definition.features if spec.ref.column in words)
 

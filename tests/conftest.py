@@ -11,8 +11,11 @@ import pytest
 
 from feature_store.clock import Clock, FixedClock
 from feature_store.store import FeatureStore
-from tests.servers.kafka import MISSING, KafkaServer, find_jars
+from tests.servers.kafka import MISSING as MISSING_KAFKA
+from tests.servers.kafka import KafkaServer, find_jars
+from tests.servers.postgres import MISSING, PostgresServer, find_binaries
 from tests.servers.redis import RedisServer
+from tests.servers.s3 import S3Server
 
 REQUIRE_ALL = os.environ.get("FEATURE_STORE_TESTS_REQUIRE") == "all"
 
@@ -36,9 +39,30 @@ def redis_server() -> Iterator[RedisServer]:
 @pytest.fixture(scope="session")
 def kafka_server() -> Iterator[KafkaServer]:
     if find_jars() is None:
-        pytest.skip(MISSING)
+        pytest.skip(MISSING_KAFKA)
     with KafkaServer() as server:
         yield server
+
+
+def postgres() -> Iterator[PostgresServer]:
+    if find_binaries() is None:
+        pytest.skip(MISSING)
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_root(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Root in S3 that nothing lies below; the environment says how to get there."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server.new_root()
 
 
 @pytest.fixture

@@ -14,6 +14,13 @@ FORBIDDEN = {
     "feature_assets/flights": {"dagster", "resources", "sensors"},
     "resources": {"feature_assets", "sensors"},
     "feature_store/definitions": {"feature_store.offline", "feature_store.online", "feature_store.registry"},
+    "feature_store/storage": {
+        "feature_store.definitions",
+        "feature_store.offline",
+        "feature_store.online",
+        "feature_store.registry",
+        "feature_store.store",
+    },
     "feature_store/offline": {
         "feature_store.streaming",
         "feature_store.online",

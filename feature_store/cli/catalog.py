@@ -168,7 +168,7 @@ def _show_feature(feature: Feature, catalog: Catalog) -> None:
 def _show_stored(group: Group, store: FeatureStore) -> None:
     import polars as pl
 
-    from feature_store.offline.footers import file_metadata
+    from feature_store.offline.footers import metadata_of
     from feature_store.partitions import Partitioning
 
     files = store.offline.files(group.name)
@@ -182,8 +182,8 @@ def _show_stored(group: Group, store: FeatureStore) -> None:
     if partitions:
         facts += [("first partition", partitions[0]), ("last partition", partitions[-1])]
     if files:
-        newest = max(files, key=lambda file: file.path.stat().st_mtime_ns)
-        written = file_metadata(newest.path)
+        newest = max(files, key=lambda file: file.modified_ns)
+        written = metadata_of(newest)
         facts += [
             ("rows", store.offline.scan(group).select(pl.len()).collect().item()),
             ("last written file", str(newest.path)),

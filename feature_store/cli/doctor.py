@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -115,8 +116,14 @@ def _declared_groups() -> set[str]:
 
 def _offline(settings: Settings) -> str:
     from feature_store.offline.store import OfflineStore
+    from feature_store.storage.s3_path import S3Path
 
     root = OfflineStore(settings.offline).root
+    if isinstance(root, S3Path):
+        probe = root / f".doctor-{uuid.uuid4().hex}"
+        probe.put(b"writable")
+        probe.unlink()
+        return f"{root}, writable"
     # What is written first makes the folder: a store that was never written to is as well as its parent.
     folder = next(parent for parent in (root, *root.parents) if parent.exists())
     try:

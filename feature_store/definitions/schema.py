@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-import pandera.polars as pa
 import polars as pl
-from pandera.polars import DataFrameModel
 
 from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, TIMESTAMP, Dtype, embedding
 from feature_store.definitions.monitor import Monitor
 from feature_store.definitions.names import FeatureRef
+from feature_store.definitions.schema_library import DataFrameModel, pandera
 from feature_store.errors import DefinitionError
 
 DEFAULT_TTL = timedelta(days=1)
@@ -91,7 +90,7 @@ def feature(
             1 for nullable features and 0 for others.
         monitor: Thresholds of the checks that compare partitions; `Monitor()` where it is None.
     """
-    return pa.Field(
+    return pandera.Field(
         nullable=nullable,
         ge=ge,
         gt=gt,

@@ -13,7 +13,7 @@ from math import exp, log, log1p, sqrt
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.schema import FeatureSpec
 from feature_store.monitoring.expectation import Series
-from feature_store.monitoring.findings import CheckResult, Finding
+from feature_store.monitoring.findings import CheckResult, Finding, Picture
 from feature_store.monitoring.histogram import histogram
 from feature_store.monitoring.profile import PartitionProfile
 from feature_store.monitoring.reference import FIRST_SEASONS, Baseline, first_weeks
@@ -88,15 +88,17 @@ class PartitionMonitor:
 
     def _judge(self, window: Window, profile: PartitionProfile) -> list[CheckResult]:
         warm = window.start >= self._warm
+        # A group that ends was cut off somewhere in its last partition: what it lacks there is no fault.
+        cut = self._group.end is not None and window.end >= self._group.end
         if warm:
             self._pass_over_gaps(window)
             self._establish(profile)
         seen = {spec.ref.column: self._see(spec, profile) for spec in self._group.features} if warm else {}
         return [
             CheckResult(SCHEMA, passed=True, summary=f"{profile.rows:,} rows satisfy {self._group.schema.__name__}."),
-            self._null_rate(profile, seen),
-            self._row_count(profile, warm=warm),
-            self._drift(profile, seen, warm=warm),
+            self._null_rate(profile, {} if cut else seen),
+            self._row_count(profile, warm=warm, cut=cut),
+            self._drift(profile, {} if cut else seen, warm=warm, cut=cut),
         ]
 
     def _pass_over_gaps(self, window: Window) -> None:
@@ -142,7 +144,7 @@ class PartitionMonitor:
         calm = f"Greatest null rate {max(rates.values(), default=0.0):.1%}."
         return _result(NULL_RATE, findings, calm, numbers)
 
-    def _row_count(self, profile: PartitionProfile, *, warm: bool) -> CheckResult:
+    def _row_count(self, profile: PartitionProfile, *, warm: bool, cut: bool) -> CheckResult:
         group = self._group
         numbers: dict[str, float] = {"rows": profile.rows, "entities": profile.entities}
         calm = f"{profile.rows:,} rows of {profile.entities:,} entities; at least {group.min_rows:,} rows expected."
@@ -150,7 +152,7 @@ class PartitionMonitor:
         if profile.rows < group.min_rows:
             text = f"{profile.rows:,} rows, at least {group.min_rows:,} expected"
             findings.append(Finding("rows", "alert", text))
-        forecast = self._rows.forecast() if warm else None
+        forecast = self._rows.forecast() if warm and not cut else None
         if forecast is not None and (expected := exp(forecast.value) - 1) >= LEAST_VALUES:
             numbers["expected_rows"] = round(expected)
             change = log1p(profile.rows) - forecast.value
@@ -164,7 +166,7 @@ class PartitionMonitor:
         return _result(ROW_COUNT, findings, calm, numbers)
 
     def _drift(
-        self, profile: PartitionProfile, seen: Mapping[str, tuple[Finding | None, Seen]], *, warm: bool
+        self, profile: PartitionProfile, seen: Mapping[str, tuple[Finding | None, Seen]], *, warm: bool, cut: bool
     ) -> CheckResult:
         numbers = {
             f"{name}/{column}": _plottable(value)
@@ -175,6 +177,8 @@ class PartitionMonitor:
         findings.sort(key=lambda finding: finding.level)
         if not warm:
             calm = "Not judged: the group's first look-back is not full yet."
+        elif cut:
+            calm = "Not judged: the group ends with this partition."
         elif not profile.rows:
             calm = "Not judged: no rows."
         elif not self._features:
@@ -183,7 +187,7 @@ class PartitionMonitor:
             calm = "No feature has changed beyond what the partitions before foretell."
         return _result(DRIFT, findings, calm, numbers, self._picture(findings, seen))
 
-    def _picture(self, findings: Sequence[Finding], seen: Mapping[str, tuple[Finding | None, Seen]]) -> str | None:
+    def _picture(self, findings: Sequence[Finding], seen: Mapping[str, tuple[Finding | None, Seen]]) -> Picture | None:
         """Returns the histogram of the first finding's feature, else of the one that is farthest from its baseline."""
         drawn = {column: each for column, (_, each) in seen.items() if each.current}
         chosen = next((finding.feature for finding in findings if finding.feature in drawn), None)
@@ -191,7 +195,7 @@ class PartitionMonitor:
             chosen = max(drawn, key=lambda column: drawn[column].numbers["psi"], default=None)
         if chosen is None:
             return None
-        return histogram(drawn[chosen].current, self._features[chosen].bins)
+        return Picture(chosen, histogram(drawn[chosen].current, self._features[chosen].bins))
 
 
 def season_of(group: FeatureGroup) -> int:
@@ -235,7 +239,7 @@ def _result(
     findings: Sequence[Finding],
     calm: str,
     numbers: Mapping[str, float],
-    picture: str | None = None,
+    picture: Picture | None = None,
 ) -> CheckResult:
     summary = f"{'; '.join(finding.text for finding in findings)}." if findings else calm
     return CheckResult(name, not findings, summary, numbers, tuple(findings), picture)

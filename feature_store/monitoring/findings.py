@@ -30,6 +30,19 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """A histogram of one feature: its current values against the baseline.
+
+    Attributes:
+        feature: The feature's column.
+        svg: The image.
+    """
+
+    feature: str
+    svg: str
+
+
+@dataclass(frozen=True, slots=True)
 class CheckResult:
     """The outcome of one check.
 
@@ -39,7 +52,7 @@ class CheckResult:
         summary: One sentence with the numbers.
         numbers: Numbers to plot, by name.
         findings: What is wrong, the gravest first.
-        picture: An SVG image of the current values against the baseline, where there is one.
+        picture: The current values against the baseline, where there is something to be drawn.
     """
 
     name: str
@@ -47,7 +60,7 @@ class CheckResult:
     summary: str
     numbers: Mapping[str, float] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
-    picture: str | None = None
+    picture: Picture | None = None
 
     @property
     def level(self) -> Level:

@@ -17,6 +17,7 @@ from feature_store.partitions import Partitioning, Window
 FRESHNESS = "freshness"
 
 _HOUR = timedelta(hours=1)
+_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +79,12 @@ def check_freshness(fresh: Freshness) -> CheckResult:
     )
     partition = "" if fresh.due is None else f"; partition {fresh.due} is {'there' if fresh.is_present else 'missing'}"
     if fresh.is_kept:
-        promise = "" if fresh.promised is None else f", {fresh.promised / _HOUR:g} hours are promised"
+        promise = "" if fresh.promised is None else f", {_span(fresh.promised)} are promised"
         return CheckResult(
             FRESHNESS, passed=True, summary=f"At {_shown(fresh.at)} {newest}{promise}{partition}.", numbers=numbers
         )
     assert fresh.promised is not None
-    text = f"at {_shown(fresh.at)} {newest}, older than the {fresh.promised / _HOUR:g} hours promised{partition}"
+    text = f"at {_shown(fresh.at)} {newest}, older than the {_span(fresh.promised)} promised{partition}"
     finding = Finding("freshness", "alert", text)
     return CheckResult(FRESHNESS, passed=False, summary=f"{text}.", numbers=numbers, findings=(finding,))
 
@@ -101,6 +102,12 @@ def _newest_event(record: Group, offline: OfflineStore, at: datetime) -> datetim
         if newest is not None:
             return newest  # type: ignore[no-any-return]  # a datetime, by the column's type
     return None
+
+
+def _span(length: timedelta) -> str:
+    return (
+        f"{length.days} days" if length % _DAY == timedelta(0) and length >= 3 * _DAY else f"{length / _HOUR:g} hours"
+    )
 
 
 def _shown(moment: datetime) -> str:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 
-MOST_CHARACTERS = 1000
-"""Longer images are not shown inside the pages that these pictures are for."""
-
 _HEIGHT = 48
 _BAR = 12
 _GAP = 2
@@ -35,10 +32,9 @@ def histogram(current: Sequence[float], baseline: Sequence[float]) -> str:
     )
 
 
-def markdown_image(svg: str, title: str) -> str | None:
-    """Returns Markdown that shows an SVG image, None if it would be too long to be shown."""
-    text = f"![{title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
-    return text if len(text) < MOST_CHARACTERS else None
+def markdown_image(svg: str, title: str) -> str:
+    """Returns Markdown that shows an SVG image."""
+    return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
 
 
 def _tall(share: float, top: float) -> int:

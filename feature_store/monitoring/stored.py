@@ -5,14 +5,13 @@ So a profile is as old as its rows, is replaced with them, and later partitions 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 import polars as pl
 
 from feature_store.catalog import Group
 from feature_store.monitoring.profile import PartitionProfile
-from feature_store.offline.footers import file_metadata
+from feature_store.offline.footers import load_footers, metadata_of
+from feature_store.offline.layout import PartitionFile
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Partitioning, Window
 
@@ -47,9 +46,10 @@ def first_profiles(offline: OfflineStore, group: Group, span: Window, most: int)
     found: Partitions = []
     if span.end <= span.start:
         return found
-    for window, path in _batch_files(offline, group, span):
+    for file in _batch_files(offline, group, span):
+        window = file.window
         if span.start <= window.start < span.end:
-            profile = _profile(path)
+            profile = _profile(file)
             if profile is not None and profile.rows:
                 found.append((window, profile))
         if len(found) == most:
@@ -58,20 +58,21 @@ def first_profiles(offline: OfflineStore, group: Group, span: Window, most: int)
 
 
 def _read(offline: OfflineStore, group: Group, span: Window) -> Partitions:
-    inside = [(window, path) for window, path in _batch_files(offline, group, span) if span.start <= window.start]
-    read = [(window, _profile(path)) for window, path in inside]
+    inside = [file for file in _batch_files(offline, group, span) if span.start <= file.window.start]
+    load_footers(inside)
+    read = [(file.window, _profile(file)) for file in inside]
     return [(window, profile) for window, profile in read if profile is not None]
 
 
-def _batch_files(offline: OfflineStore, group: Group, span: Window | None = None) -> list[tuple[Window, Path]]:
+def _batch_files(offline: OfflineStore, group: Group, span: Window | None = None) -> list[PartitionFile]:
     partitioning = Partitioning(group.partitioning)
     files = [file for file in offline.files(group.name, span) if file.belongs_to(partitioning)]
-    return sorted((file.window, file.path) for file in files)
+    return sorted(files, key=lambda file: file.window)
 
 
-def _profile(path: Path) -> PartitionProfile | None:
+def _profile(file: PartitionFile) -> PartitionProfile | None:
     """Returns a file's profile, None where it carries none that this version can read: it is then no yardstick."""
     try:
-        return _decoder.decode(file_metadata(path).get(PROFILE, "null"))
+        return _decoder.decode(metadata_of(file).get(PROFILE, "null"))
     except (OSError, msgspec.MsgspecError, pl.exceptions.PolarsError):
         return None

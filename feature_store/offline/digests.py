@@ -7,8 +7,9 @@ import hashlib
 import polars as pl
 
 from feature_store.definitions.names import INGESTED_AT
-from feature_store.offline.footers import file_metadata
+from feature_store.offline.footers import metadata_of
 from feature_store.offline.layout import PartitionFile
+from feature_store.storage.location import file_digest
 
 CONTENT = "content"
 """Key of the digest in a file's metadata."""
@@ -27,9 +28,8 @@ def content_of(file: PartitionFile, *, with_time: bool) -> str:
         file: The file.
         with_time: Whether to add when its pass began.
     """
-    metadata = file_metadata(file.path)
+    metadata = metadata_of(file)
     digest = metadata.get(CONTENT)
     if digest is None:
-        with file.path.open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
+        return file_digest(file.path)
     return f"{digest}@{metadata.get(INGESTED_AT)}" if with_time else digest

@@ -1,4 +1,4 @@
-"""Atomic replacement of files, under a lock per folder. Knows nothing of Parquet or of features.
+"""Atomic replacement of files, local ones under a lock per folder. Knows nothing of Parquet or of features.
 
 A reader sees the old file or the new one, never a part of one, and a writer that is killed at any instruction
 leaves nothing that a reader sees and nothing that stays: the folder's next writer removes it.
@@ -12,6 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from feature_store.storage.location import Location
+from feature_store.storage.replacing import replace_object
+from feature_store.storage.s3_path import S3Path
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -34,17 +38,19 @@ def locked(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def replace_file(path: Path, write: Callable[[BinaryIO], None], *, unless: Callable[[], bool]) -> bool:
+def replace_file(path: Location, write: Callable[[BinaryIO], None], *, unless: Callable[[], bool]) -> bool:
     """Writes a file anew and puts it in place in one step that survives a crash of the machine.
 
     Args:
         path: The file. Its folder is made if it is missing.
         write: Writes the content to the handle that it is given.
-        unless: Asked under the folder's lock; True leaves everything as it is.
+        unless: Asked when nobody else can replace it any more; True leaves everything as it is.
 
     Returns:
         Whether the file was replaced.
     """
+    if isinstance(path, S3Path):
+        return replace_object(path, write, unless=unless)
     _make_folder(path.parent)
     with locked(path.parent) as folder:
         _sweep(path.parent)

@@ -6,7 +6,8 @@ Only the metadata of files is judged here; their rows are read by Polars and Duc
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -19,27 +20,89 @@ import pyarrow.parquet as pq
 from feature_store.catalog import Group
 from feature_store.clock import to_utc
 from feature_store.definitions.names import INGESTED_AT
-from feature_store.errors import CorruptFileError, FeatureStoreError
+from feature_store.errors import CorruptFileError, FeatureStoreError, StorageError
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.rows import row_schema
+from feature_store.storage.arrow import object_footer
+from feature_store.storage.location import Location
+from feature_store.storage.parquet import scan_files
+from feature_store.storage.s3_path import S3Path, S3Stat
 
 _FOOTERS_KEPT = 16_384
 _SCHEMAS_KEPT = 1_024
+_OBJECTS_KEPT = 4_096
+_OBJECT_STORE = "object-store"
+_REQUESTS_AT_ONCE = 32
 
 
-def file_metadata(path: Path) -> dict[str, str]:
+def file_metadata(path: Location) -> dict[str, str]:
     """Returns the key-value metadata that a file was written with.
 
     Raises:
         FileNotFoundError: If there is no file.
         polars.exceptions.PolarsError: If it is no Parquet file.
+        StorageError: If S3 does not answer.
     """
+    if isinstance(path, S3Path):
+        return dict(_read_object(path)[0].metadata)
     with path.open("rb") as handle:
         metadata = pl.read_parquet_metadata(handle)
     return {key: value for key, value in metadata.items() if not key.startswith("ARROW:")}
 
 
-def pass_start(path: Path) -> datetime | None:
+def metadata_of(file: PartitionFile) -> dict[str, str]:
+    """Returns the key-value metadata of a file that was listed; see `file_metadata`.
+
+    Of an object, it is asked for once; `load_footers` asks for those of many at a time.
+    """
+    if isinstance(file.path, S3Path):
+        return dict(_listed_object(file.path, file.e_tag).metadata)
+    return file_metadata(file.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """What the footer of a file says.
+
+    Attributes:
+        schema: Columns and dtypes.
+        rows: Number of rows.
+        metadata: Key-value metadata that it was written with.
+    """
+
+    schema: Mapping[str, pl.DataType]
+    rows: int
+    metadata: Mapping[str, str]
+
+
+def read_footer(file: PartitionFile) -> Footer:
+    """Returns the footer of a file that was listed; of an object it is asked for once.
+
+    Raises:
+        FileNotFoundError: If it is not there any more.
+        polars.exceptions.PolarsError: If it is no Parquet file.
+        StorageError: If S3 does not answer.
+    """
+    if isinstance(file.path, S3Path):
+        return _listed_object(file.path, file.e_tag)
+    try:
+        return _described(pq.read_metadata(file.path))
+    except pa.ArrowInvalid as error:
+        raise pl.exceptions.ComputeError(_first_line(error)) from error
+
+
+def load_footers(files: Sequence[PartitionFile]) -> None:
+    """Reads the footers of objects that are not known yet, many at a time. Local files are opened when needed.
+
+    Errors are left to those who then read them.
+    """
+    remote = [(file.path, file.e_tag) for file in files if isinstance(file.path, S3Path)]
+    if len(remote) > 1:
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="footers") as pool:
+            list(pool.map(_try_object, remote))
+
+
+def pass_start(path: Location) -> datetime | None:
     """Returns when the pass that wrote a file began (UTC), None if no readable file tells."""
     try:
         return to_utc(datetime.fromisoformat(file_metadata(path)[INGESTED_AT]))
@@ -47,7 +110,7 @@ def pass_start(path: Path) -> datetime | None:
         return None
 
 
-def is_readable(path: Path) -> bool:
+def is_readable(path: Location) -> bool:
     """Tells whether there is a file with a whole Parquet footer."""
     try:
         file_metadata(path)
@@ -66,6 +129,7 @@ def present_columns(group: Group, files: Sequence[PartitionFile]) -> list[frozen
     expected = row_schema(group)
     optional = {feature.ref.column for feature in group.features}
     present = []
+    load_footers(files)
     for file in files:
         found = _footer(group, file).schema
         for column, dtype in expected.items():
@@ -83,6 +147,7 @@ def row_counts(group: Group, files: Sequence[PartitionFile]) -> list[int]:
     Raises:
         CorruptFileError: If a file is no whole Parquet file.
     """
+    load_footers(files)
     return [_footer(group, file).rows for file in files]
 
 
@@ -105,21 +170,19 @@ def naming_corrupt_files(group: Group, files: Sequence[PartitionFile]) -> Iterat
     except Exception:
         for file in files:
             try:
-                for _ in pl.scan_parquet(file.path, glob=False, hive_partitioning=False).collect_batches():
+                for _ in scan_files(file.path).collect_batches():
                     pass
             except (OSError, pl.exceptions.PolarsError) as error:
+                if isinstance(file.path, S3Path) and _OBJECT_STORE in str(error):
+                    raise StorageError(f"{file.path} could not be read: {_first_line(error)}.") from error
                 raise corrupt_file(group, file, _first_line(error)) from error
         raise
 
 
-@dataclass(frozen=True, slots=True)
-class _Footer:
-    schema: Mapping[str, pl.DataType]
-    rows: int
-
-
-def _footer(group: Group, file: PartitionFile) -> _Footer:
+def _footer(group: Group, file: PartitionFile) -> Footer:
     try:
+        if isinstance(file.path, S3Path):
+            return _listed_object(file.path, file.e_tag)
         stat = file.path.stat()
         return _cached_footer(file.path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
     except FileNotFoundError:
@@ -130,11 +193,41 @@ def _footer(group: Group, file: PartitionFile) -> _Footer:
 
 
 @lru_cache(maxsize=_FOOTERS_KEPT)
-def _cached_footer(path: Path, inode: int, modified_ns: int, size: int) -> _Footer:
+def _cached_footer(path: Path, inode: int, modified_ns: int, size: int) -> Footer:
     # A replaced file has another inode: what identifies its content is in the arguments, and so in the cache's key.
     del inode, modified_ns, size
     metadata = pq.read_metadata(path)
-    return _Footer(_polars_schema(metadata.schema.to_arrow_schema().remove_metadata()), metadata.num_rows)
+    return Footer(
+        _polars_schema(metadata.schema.to_arrow_schema().remove_metadata()), metadata.num_rows, {}
+    )  # nobody asks for it here
+
+
+@lru_cache(maxsize=_OBJECTS_KEPT)
+def _listed_object(path: S3Path, e_tag: str) -> Footer:
+    found, stat = _read_object(path)
+    if stat.e_tag != e_tag:
+        # Not to be remembered under this tag. Readers look twice whether what they read is what was listed.
+        raise FileNotFoundError(f"{path} was replaced after it was listed.")
+    return found
+
+
+def _try_object(known: tuple[S3Path, str]) -> None:
+    with suppress(OSError, StorageError, pa.ArrowInvalid, pl.exceptions.PolarsError):
+        _listed_object(*known)
+
+
+def _read_object(path: S3Path) -> tuple[Footer, S3Stat]:
+    try:
+        found, stat = object_footer(path)
+    except pa.ArrowInvalid as error:
+        raise pl.exceptions.ComputeError(_first_line(error)) from error
+    return _described(found), stat
+
+
+def _described(found: pq.FileMetaData) -> Footer:
+    pairs = {key.decode(): value.decode() for key, value in (found.metadata or {}).items()}
+    metadata = {key: value for key, value in pairs.items() if not key.startswith("ARROW:")}
+    return Footer(_polars_schema(found.schema.to_arrow_schema().remove_metadata()), found.num_rows, metadata)
 
 
 @lru_cache(maxsize=_SCHEMAS_KEPT)

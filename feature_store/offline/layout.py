@@ -6,14 +6,16 @@ Names of folders and files, and what a name says about the rows inside. Nothing 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path
+from itertools import groupby
 
 from feature_store.definitions.names import check_name
 from feature_store.errors import InvalidRequestError
 from feature_store.partitions import Partitioning, Window
+from feature_store.storage.location import Location
+from feature_store.storage.s3_path import S3Path, S3Stat
 
 SUFFIX = ".parquet"
 _DATE_PREFIX = "date="
@@ -31,14 +33,16 @@ class PartitionFile:
         name: File name: the writer's name and `.parquet`.
         path: Where it lies.
         size: Bytes.
-        modified_ns: When it was put in place, nanoseconds since 1970 by the file system.
+        modified_ns: When it was put in place, nanoseconds since 1970 by the file system or S3.
+        e_tag: What S3 tells its content by; empty for a local file.
     """
 
     date: date
     name: str
-    path: Path
+    path: Location
     size: int
     modified_ns: int
+    e_tag: str = ""
 
     @property
     def writer(self) -> str:
@@ -75,7 +79,7 @@ class PartitionFile:
         return "Move the file away and replay the offsets of the stream that its name tells."
 
 
-def group_folder(root: Path, group: str) -> Path:
+def group_folder(root: Location, group: str) -> Location:
     """Returns the folder of a group.
 
     Raises:
@@ -84,12 +88,12 @@ def group_folder(root: Path, group: str) -> Path:
     return root / check_name(group, "feature group")
 
 
-def date_folder(root: Path, group: str, day: date) -> Path:
+def date_folder(root: Location, group: str, day: date) -> Location:
     """Returns the folder of one UTC day of a group."""
     return group_folder(root, group) / f"{_DATE_PREFIX}{day.isoformat()}"
 
 
-def batch_path(root: Path, group: str, partitioning: Partitioning, window: Window) -> Path:
+def batch_path(root: Location, group: str, partitioning: Partitioning, window: Window) -> Location:
     """Returns the file that the batch materialization of one partition owns.
 
     Raises:
@@ -154,7 +158,7 @@ def without_covered(names: Iterable[str]) -> list[str]:
     return kept
 
 
-def stream_path(root: Path, group: str, day: date, writer: str) -> Path:
+def stream_path(root: Location, group: str, day: date, writer: str) -> Location:
     """Returns the file that a stream writer owns.
 
     Raises:
@@ -168,14 +172,29 @@ def stream_path(root: Path, group: str, day: date, writer: str) -> Path:
     return date_folder(root, group, day) / f"{writer}{SUFFIX}"
 
 
-def list_files(root: Path, group: str, window: Window | None = None) -> Iterator[PartitionFile]:
+def list_files(
+    root: Location, group: str, window: Window | None = None, *, covered: bool = False
+) -> Iterator[PartitionFile]:
     """Yields a group's files that can hold rows of a window (of all time if None), in no order.
 
-    Foreign folders, hidden files and files of another suffix are no part of the store and are passed over. A
-    group without a folder has no files.
+    Foreign folders, hidden files, files of another suffix, and files whose offsets another one covers, are no part of
+    the store and are passed over. A group without a folder has no files.
+
+    Args:
+        root: Root of the store.
+        group: Name of the group.
+        window: Only files that can hold rows of it.
+        covered: Yields the files whose offsets another one covers, instead of the others.
     """
+    folder = group_folder(root, group)
+    if isinstance(folder, S3Path):
+        objects = sorted(_list_objects(folder, window))
+        for _, members in groupby(objects, lambda file: file.date):
+            files = {file.name: file for file in members}
+            yield from (files[name] for name in _chosen(files, covered=covered))
+        return
     try:
-        folders = list(group_folder(root, group).iterdir())
+        folders = list(folder.iterdir())
     except FileNotFoundError:
         return
     for folder in folders:
@@ -183,17 +202,73 @@ def list_files(root: Path, group: str, window: Window | None = None) -> Iterator
         if day is None or (window and not _overlap(_day(day), window)):
             continue
         names = [path.name for path in folder.iterdir() if path.suffix == SUFFIX and not path.name.startswith(".")]
-        for name in without_covered(names):
+        for name in _chosen(names, covered=covered):
             file = file_at(folder / name)
             if window is None or _overlap(file.window, window):
                 yield file
 
 
-def file_at(path: Path) -> PartitionFile:
+def _chosen(names: Iterable[str], *, covered: bool) -> list[str]:
+    names = list(names)
+    kept = without_covered(names)
+    return sorted(set(names) - set(kept)) if covered else kept
+
+
+def file_at(path: Location) -> PartitionFile:
     """Returns the record of a file that lies in a date folder."""
-    stat = path.stat()
     day = date.fromisoformat(path.parent.name.removeprefix(_DATE_PREFIX))
+    if isinstance(path, S3Path):
+        return _object(day, path, path.stat())
+    stat = path.stat()
     return PartitionFile(day, path.name, path, stat.st_size, stat.st_mtime_ns)
+
+
+def identities(files: Sequence[PartitionFile], *, listed: bool = False) -> list[Hashable]:
+    """Returns what tells each file from one that takes its place, None where it is gone.
+
+    Args:
+        files: Files of one group, by date; the first may be a snapshot.
+        listed: Whether they have just been listed, so that for objects there is no need to ask again.
+    """
+    if not any(isinstance(file.path, S3Path) for file in files):
+        return [_local_identity(file) for file in files]
+    if listed:
+        return [file.e_tag for file in files]
+    now: dict[Location, str] = {}
+    for folder, members in groupby(files, lambda file: file.path.parent.parent):
+        dates = [file.date for file in members]
+        span = Window(_day(min(dates)).start, _day(max(dates)).end)
+        assert isinstance(folder, S3Path)
+        now |= {file.path: file.e_tag for file in _list_objects(folder, span)}
+    return [now.get(file.path) for file in files]
+
+
+def _local_identity(file: PartitionFile) -> Hashable:
+    try:
+        stat = file.path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size  # type: ignore[union-attr]  # a local file's
+
+
+def _list_objects(folder: S3Path, window: Window | None) -> Iterator[PartitionFile]:
+    """Yields the files of a group in S3; of a window, only its days are listed."""
+    # Keys are listed in their order: a day's begin with its date, and '~' comes after all that can follow it.
+    first = "" if window is None else window.start.date().isoformat()
+    last = "" if window is None else window.end.date().isoformat()
+    after, until = f"{_DATE_PREFIX}{first}", f"{_DATE_PREFIX}{last}~"
+    for path, stat in folder.objects(after=after, until=until):
+        name_of_folder, _, name = path.relative_to(folder).partition("/")
+        day = _parse_date(name_of_folder)
+        if day is None or "/" in name or name.startswith(".") or path.suffix != SUFFIX:
+            continue
+        file = _object(day, path, stat)
+        if window is None or _overlap(file.window, window):
+            yield file
+
+
+def _object(day: date, path: S3Path, stat: S3Stat) -> PartitionFile:
+    return PartitionFile(day, path.name, path, stat.st_size, stat.st_mtime_ns, stat.e_tag)
 
 
 def _partitioning(batch: re.Match[str]) -> Partitioning:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
-from pathlib import Path
 from typing import BinaryIO
 
 import polars as pl
@@ -21,15 +20,18 @@ from feature_store.catalog import Group
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.offline.files import replace_file
 from feature_store.offline.footers import file_metadata, naming_corrupt_files
-from feature_store.offline.layout import PartitionFile, date_folder, list_files
+from feature_store.offline.layout import SUFFIX, PartitionFile, date_folder, file_at, list_files
 from feature_store.offline.rows import row_schema
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
+from feature_store.storage.location import Location
+from feature_store.storage.parquet import scan_files
 
 FOLDER = "snapshots"
-FILE_NAME = "snapshot.parquet"
+FILE_NAME = f"snapshot{SUFFIX}"
 _INPUTS = "inputs"
 _TTL = "longest_ttl_seconds"
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,9 @@ def write_snapshots(store: OfflineStore, group: Group, days: Sequence[date]) -> 
             rows = _still_alive(group, carried, day)
             replace_file(path, _content(rows, metadata), unless=lambda: False)
         else:
-            rows = carried = _read(group, _file(path, day))
+            rows = carried = _read(group, file_at(path))
         carried_to = day
-        yield WrittenSnapshot(day, _file(path, day), rows.height, created)
+        yield WrittenSnapshot(day, file_at(path), rows.height, created)
 
 
 def usable_snapshot(store: OfflineStore, group: Group, span: Window, first_label: datetime) -> PartitionFile | None:
@@ -96,28 +98,18 @@ def usable_snapshot(store: OfflineStore, group: Group, span: Window, first_label
         span: The events that a read needs; a snapshot before its start would save nothing.
         first_label: The earliest label time (aware UTC).
     """
-    folder = store.root / FOLDER / group.name
-    days = sorted((_day_of(path) for path in folder.glob(f"date=*/{FILE_NAME}")), reverse=True)
-    for day in days:
-        start = datetime.combine(day, time(), UTC)
-        if span.start < start <= first_label:
-            path = _path(store, group, day)
-            if _is_current(path, group, _inputs(store, group, day)):
-                return _file(path, day)
+    # A snapshot is as old as the first instant of its day.
+    usable = Window(span.start, first_label + _MICROSECOND)
+    for file in sorted(list_files(store.root / FOLDER, group.name, usable), reverse=True):
+        if file.name != FILE_NAME or file.window.start <= span.start:
+            continue
+        if _is_current(file.path, group, _inputs(store, group, file.date)):
+            return file
     return None
 
 
-def _path(store: OfflineStore, group: Group, day: date) -> Path:
+def _path(store: OfflineStore, group: Group, day: date) -> Location:
     return date_folder(store.root / FOLDER, group.name, day) / FILE_NAME
-
-
-def _day_of(path: Path) -> date:
-    return date.fromisoformat(path.parent.name.removeprefix("date="))
-
-
-def _file(path: Path, day: date) -> PartitionFile:
-    stat = path.stat()
-    return PartitionFile(day, path.name, path, stat.st_size, stat.st_mtime_ns)
 
 
 def _inputs(store: OfflineStore, group: Group, day: date) -> list[PartitionFile]:
@@ -126,11 +118,11 @@ def _inputs(store: OfflineStore, group: Group, day: date) -> list[PartitionFile]
 
 def _fingerprint(inputs: Sequence[PartitionFile]) -> str:
     # Names, sizes and times of files instead of their content: a reader checks thousands of them for each read.
-    described = [(file.date.isoformat(), file.name, file.size, file.modified_ns) for file in inputs]
+    described = [(file.date.isoformat(), file.name, file.size, file.e_tag or file.modified_ns) for file in inputs]
     return hashlib.sha256(repr(described).encode()).hexdigest()
 
 
-def _is_current(path: Path, group: Group, inputs: Sequence[PartitionFile]) -> bool:
+def _is_current(path: Location, group: Group, inputs: Sequence[PartitionFile]) -> bool:
     try:
         metadata = file_metadata(path)
     except (OSError, pl.exceptions.PolarsError):
@@ -167,14 +159,7 @@ def _fold(group: Group, carried: pl.DataFrame, files: Sequence[PartitionFile]) -
 def _read(group: Group, file: PartitionFile) -> pl.DataFrame:
     schema = row_schema(group)
     return (
-        pl.scan_parquet(
-            file.path,
-            schema=schema,
-            glob=False,
-            hive_partitioning=False,
-            missing_columns="insert",
-            extra_columns="ignore",
-        )
+        scan_files(file.path, schema=schema, missing_columns="insert", extra_columns="ignore")
         .select(schema.names())
         .collect()
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from feature_store.definitions.dtypes import Dtype
+from feature_store.storage.location import Location
 
 _TYPES = {"float": "DOUBLE", "int": "BIGINT", "string": "VARCHAR", "bool": "BOOLEAN", "timestamp": "TIMESTAMPTZ"}
 
@@ -19,7 +18,7 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def exact_path(path: Path) -> str:
+def exact_path(path: Location) -> str:
     """Returns a path in which characters of a glob pattern stand for themselves."""
     return "".join(f"[{character}]" if character in "*?[" else character for character in str(path))
 

@@ -1,4 +1,4 @@
-"""OfflineStore: the history of all feature values, as Parquet files of one local folder.
+"""OfflineStore: the history of all feature values, as Parquet files below a local folder or an S3 prefix.
 
 It writes whole files and reads rows. Which value was visible when is decided in `point_in_time`, SQL over the
 files is in `views`.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 from typing import BinaryIO
 
 import duckdb
@@ -20,16 +20,27 @@ from feature_store.catalog import Catalog, Group
 from feature_store.clock import to_utc
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.source import day_window
-from feature_store.errors import InvalidRequestError, SettingsError
+from feature_store.errors import InvalidRequestError
 from feature_store.offline.digests import CONTENT, content_digest, content_of
 from feature_store.offline.files import replace_file
-from feature_store.offline.footers import is_readable, naming_corrupt_files, pass_start, present_columns
+from feature_store.offline.footers import (
+    is_readable,
+    load_footers,
+    naming_corrupt_files,
+    pass_start,
+    present_columns,
+)
 from feature_store.offline.layout import PartitionFile, batch_path, file_at, list_files, stream_path
 from feature_store.offline.rows import checked_rows, nan_to_null, row_schema
 from feature_store.offline.views import create_views
 from feature_store.partitions import Partitioning, Window
+from feature_store.storage.location import Location, open_location
+from feature_store.storage.parquet import scan_files
+from feature_store.storage.s3_path import S3Path
 
 ROW_GROUP_ROWS = 131_072
+WRITES_AT_ONCE = 16
+"""A request to S3 waits for the network most of its time."""
 SOURCE_FILE = "_file"
 """Column of `OfflineStore.history`; no feature can have a name with a leading underscore."""
 
@@ -48,25 +59,35 @@ class WrittenFile:
     superseded: bool
 
 
+@dataclass(frozen=True, slots=True)
+class PartitionWrite:
+    """What `OfflineStore.write_partition` is given, for one of several partitions.
+
+    Attributes:
+        window: The partition.
+        rows: All its rows.
+        metadata: Metadata of its file.
+    """
+
+    window: Window
+    rows: pl.DataFrame
+    metadata: Mapping[str, str]
+
+
 class OfflineStore:
     """Feature rows in `{root}/{group}/date=YYYY-MM-DD/{writer}.parquet`.
 
-    Safe for any number of readers and writers in any number of processes of one machine.
+    Safe for any number of readers and writers in any number of processes: of one machine for a folder, anywhere for S3.
 
     Args:
-        root: A local folder. It need not exist yet.
+        root: A folder, which need not exist yet, or `s3://bucket/prefix`.
 
     Raises:
-        SettingsError: If the root is no local folder.
+        SettingsError: If the root is neither, or S3 cannot be reached for want of a package or of credentials.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        if "://" in str(root):
-            raise SettingsError(
-                f"FEATURE_STORE_OFFLINE={str(root)!r}: the offline store is a local folder, other places are not "
-                "supported. Name a folder, for example a mounted volume."
-            )
-        self.root = Path(root).absolute()
+    def __init__(self, root: str | Location) -> None:
+        self.root = open_location(root, setting="FEATURE_STORE_OFFLINE")
 
     def write_partition(
         self, group: Group, window: Window, rows: pl.DataFrame, *, metadata: Mapping[str, str]
@@ -97,6 +118,21 @@ class OfflineStore:
 
         replaced = replace_file(path, content, unless=a_later_pass_is_in_place)
         return WrittenFile(file_at(path), superseded=not replaced)
+
+    def write_partitions(self, group: Group, partitions: Sequence[PartitionWrite]) -> list[WrittenFile]:
+        """Replaces several partitions, in S3 many at a time; see `write_partition`.
+
+        Returns:
+            One report per partition, in order.
+        """
+
+        def write(partition: PartitionWrite) -> WrittenFile:
+            return self.write_partition(group, partition.window, partition.rows, metadata=partition.metadata)
+
+        if not isinstance(self.root, S3Path):
+            return list(map(write, partitions))
+        with ThreadPoolExecutor(WRITES_AT_ONCE, thread_name_prefix="writes") as pool:
+            return list(pool.map(write, partitions))
 
     def write_stream_file(
         self, group: Group, day: date, writer: str, rows: pl.DataFrame, *, metadata: Mapping[str, str]
@@ -142,13 +178,14 @@ class OfflineStore:
             rows = rows.filter(pl.col(EVENT_TIMESTAMP).is_between(window.start, window.end, closed="left"))
         return rows.select(row_schema(group).names())
 
-    def history(self, group: Group, entity_id: str, window: Window | None = None) -> pl.DataFrame:
+    def history(self, group: Group, entity_id: str, window: Window | None = None, *, attempts: int = 5) -> pl.DataFrame:
         """Returns the rows of one entity, newest first, the row that wins among equal times before the others.
 
         Args:
             group: The group.
             entity_id: The entity.
             window: Only rows whose event lies in it, and only their files are opened; None for all of time.
+            attempts: How often to read, at most, where files in S3 are replaced meanwhile.
 
         Returns:
             The group's columns, and `_file`: path of the row's file below the root.
@@ -171,6 +208,9 @@ class OfflineStore:
                 .drop("_row")
                 .collect()
             )
+        # An object is read by several requests, and may have been replaced between two of them.
+        if isinstance(self.root, S3Path) and attempts > 1 and self.files(group.name, window) != files:
+            return self.history(group, entity_id, window, attempts=attempts - 1)
         prefix = f"{self.root}/"
         return rows.with_columns(pl.col(SOURCE_FILE).str.strip_prefix(prefix))
 
@@ -180,11 +220,13 @@ class OfflineStore:
         It is the digest of the file's rows, without `ingested_at`: a materialization that computes the same rows again
         leaves it as it was. Where a day has several files, `ingested_at` settles ties between them and belongs to it.
         """
-        files_of_day = Counter((file.path.parent) for file in files)
-        return {
-            str(file.path.relative_to(self.root)): content_of(file, with_time=files_of_day[file.path.parent] > 1)
-            for file in files
-        }
+        files_of_day = Counter(file.path.parent for file in files)
+        load_footers(files)
+        return {self.relative(file): content_of(file, with_time=files_of_day[file.path.parent] > 1) for file in files}
+
+    def relative(self, file: PartitionFile) -> str:
+        """Returns the path of a file below the root."""
+        return str(file.path).removeprefix(f"{self.root}/")
 
     def connect_views(self, catalog: Catalog, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
         """Creates DuckDB views over the store: one per group, and `feature_value`; see `views.create_views`."""
@@ -196,11 +238,9 @@ class OfflineStore:
         if not files:
             return pl.LazyFrame(schema={**schema, SOURCE_FILE: pl.String})
         present_columns(group, files)
-        return pl.scan_parquet(
+        return scan_files(
             [file.path for file in files],
             schema=schema,
-            glob=False,
-            hive_partitioning=False,
             missing_columns="insert",
             extra_columns="ignore",
             include_file_paths=SOURCE_FILE,

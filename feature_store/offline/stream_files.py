@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import BinaryIO
 
 import polars as pl
@@ -24,9 +23,13 @@ from feature_store.definitions.source import day_window
 from feature_store.errors import InvalidRequestError
 from feature_store.offline.digests import CONTENT, content_digest
 from feature_store.offline.files import locked, replace_file
-from feature_store.offline.layout import SUFFIX, OffsetRange, PartitionFile, date_folder, group_folder
+from feature_store.offline.footers import file_metadata, is_readable
+from feature_store.offline.layout import SUFFIX, OffsetRange, PartitionFile, group_folder, list_files
 from feature_store.offline.rows import row_schema
 from feature_store.offline.store import ROW_GROUP_ROWS, OfflineStore
+from feature_store.storage.location import Location
+from feature_store.storage.parquet import scan_files
+from feature_store.storage.s3_path import S3Path
 
 BATCH_FIRST, BATCH_LAST = "stream_first", "stream_last"
 GRACE_SECONDS = 3600.0
@@ -68,6 +71,10 @@ class StreamFiles:
     def exclusively(self) -> Iterator[None]:
         """Waits until no other drainer of the group is at work, and keeps others waiting while the block lasts."""
         folder = group_folder(self._store.root, self._group.name)
+        if isinstance(folder, S3Path):
+            # S3 has no locks: the limit of one run at a time of the group's asset has to do.
+            yield
+            return
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
             yield
@@ -104,7 +111,7 @@ class StreamFiles:
                 newest[covered.partition] = (covered.last, file)
         found = {}
         for partition, (_, file) in newest.items():
-            metadata = pl.read_parquet_metadata(file.path)
+            metadata = file_metadata(file.path)
             found[partition] = (int(metadata[BATCH_FIRST]), int(metadata[BATCH_LAST]))
         return found
 
@@ -116,12 +123,11 @@ class StreamFiles:
         """
         removed = 0
         for (day,), part in retracted.group_by(pl.col(EVENT_TIMESTAMP).dt.date()):
-            folder = date_folder(self._store.root, self._group.name, day)
-            for path in sorted(folder.glob(f"*{SUFFIX}")):
-                removed += self._remove_from(path, part)
+            for file in self._store.files(self._group.name, day_window(day)):
+                removed += self._remove_from(file.path, part)
         return removed
 
-    def _remove_from(self, path: Path, retracted: pl.DataFrame) -> int:
+    def _remove_from(self, path: Location, retracted: pl.DataFrame) -> int:
         identity = [*self._group.entity.join_keys, EVENT_TIMESTAMP]
         until = retracted.select(*identity, pl.col(INGESTED_AT).alias("_until"))
         kept = pl.DataFrame()
@@ -130,9 +136,9 @@ class StreamFiles:
         def nothing_to_remove() -> bool:
             # Under the folder's lock: what is read here is what is replaced.
             nonlocal kept, removed
-            if not path.exists():
+            if not is_readable(path):
                 return True
-            rows = pl.read_parquet(path, hive_partitioning=False)
+            rows = scan_files(path).collect()
             marked = rows.join(until, on=identity, how="left")
             kept = marked.filter(pl.col("_until").is_null() | (pl.col(INGESTED_AT) >= pl.col("_until"))).drop("_until")
             removed = rows.height - kept.height
@@ -178,7 +184,7 @@ class StreamFiles:
         members = sorted(members, key=lambda member: member[0].first)
         first, last = members[0][0], members[-1][0]
         whole = OffsetRange(first.topic, first.partition, first.first, last.last)
-        path = members[0][1].path.with_name(f"{whole.writer}{SUFFIX}")
+        path = members[0][1].path.parent / f"{whole.writer}{SUFFIX}"
         schema = row_schema(self._group)
         identity = [*self._group.entity.join_keys, EVENT_TIMESTAMP]
         newest = max(_own_metadata(file.path).get(INGESTED_AT, "") for _, file in members)
@@ -189,34 +195,26 @@ class StreamFiles:
         def is_there() -> bool:
             # Read under the folder's lock: a row that is taken back meanwhile must not come back.
             nonlocal before, merged
-            rows = pl.scan_parquet(
-                [file.path for _, file in members],
-                schema=schema,
-                glob=False,
-                hive_partitioning=False,
-                missing_columns="insert",
-                extra_columns="ignore",
-            ).collect()
+            paths = [file.path for _, file in members]
+            rows = scan_files(paths, schema=schema, missing_columns="insert", extra_columns="ignore").collect()
             before = rows.height
             order = [*self._group.entity.join_keys, EVENT_TIMESTAMP, INGESTED_AT]
             merged = rows.sort(order, maintain_order=True).unique(identity, keep="last", maintain_order=True)
-            return path.exists()
+            return is_readable(path)
 
         replace_file(path, lambda handle: _write(merged, handle, metadata), unless=is_there)
         return before, merged.height
 
     def _remove_replaced(self, grace_seconds: float) -> int:
-        removed = 0
-        current: dict[Path, list[PartitionFile]] = defaultdict(list)
+        current: dict[date, list[PartitionFile]] = defaultdict(list)
         for file in self._store.files(self._group.name):
-            current[file.path.parent].append(file)
-        for path in group_folder(self._store.root, self._group.name).glob(f"date=*/stream-*{SUFFIX}"):
-            covered = OffsetRange.of(path.stem)
-            if covered is None or path in {file.path for file in current.get(path.parent, [])}:
-                continue
-            successors = [file for file in current.get(path.parent, []) if _covers(file, covered)]
-            if any(time.time() - file.modified_ns / 1e9 > grace_seconds for file in successors):
-                path.unlink(missing_ok=True)
+            current[file.date].append(file)
+        removed = 0
+        for file in list_files(self._store.root, self._group.name, covered=True):
+            offsets = OffsetRange.of(file.writer)
+            successors = [other for other in current[file.date] if offsets is not None and _covers(other, offsets)]
+            if any(time.time() - successor.modified_ns / 1e9 > grace_seconds for successor in successors):
+                file.path.unlink(missing_ok=True)
                 removed += 1
         return removed
 
@@ -231,12 +229,11 @@ def _covers(file: PartitionFile, offsets: OffsetRange) -> bool:
     )
 
 
-def _own_metadata(path: Path) -> dict[str, str]:
+def _own_metadata(path: Location) -> dict[str, str]:
     try:
-        metadata = pl.read_parquet_metadata(path)
+        return {key: value for key, value in file_metadata(path).items() if key != CONTENT}
     except FileNotFoundError:
         return {}
-    return {key: value for key, value in metadata.items() if key not in {CONTENT, "ARROW:schema"}}
 
 
 def _write(rows: pl.DataFrame, handle: BinaryIO, metadata: dict[str, str]) -> None:

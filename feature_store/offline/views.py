@@ -6,7 +6,6 @@ Views for people and tools. Point-in-time joins do not go through them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import duckdb
 
@@ -17,12 +16,14 @@ from feature_store.errors import InvalidRequestError
 from feature_store.offline.footers import present_columns
 from feature_store.offline.layout import SUFFIX, PartitionFile, group_folder
 from feature_store.offline.sql import exact_path, identifier, literal, sql_type
+from feature_store.storage.duckdb_files import register_files
+from feature_store.storage.location import Location
 
 FEATURE_VALUE = "feature_value"
 
 
 def create_views(
-    root: Path, groups: Iterable[tuple[Group, Sequence[PartitionFile]]], connection: duckdb.DuckDBPyConnection
+    root: Location, groups: Iterable[tuple[Group, Sequence[PartitionFile]]], connection: duckdb.DuckDBPyConnection
 ) -> None:
     """Creates or replaces one view per group, named as the group, and the view `feature_value`.
 
@@ -35,6 +36,7 @@ def create_views(
         InvalidRequestError: If a group has the name of the log.
         CorruptFileError: If the footer of a file is damaged or not its group's.
     """
+    register_files(connection, [root])
     logs = []
     for group, files in groups:
         if group.name == FEATURE_VALUE:
@@ -50,7 +52,7 @@ def create_views(
     connection.execute(f"CREATE OR REPLACE VIEW {FEATURE_VALUE} AS {' UNION ALL '.join([nothing, *logs])}")
 
 
-def _rows(root: Path, group: Group, files: Sequence[PartitionFile]) -> str:
+def _rows(root: Location, group: Group, files: Sequence[PartitionFile]) -> str:
     present = frozenset[str]().union(*present_columns(group, files))
     values = [
         f"{_without_nan(feature)} AS {identifier(feature.ref.column)}"

@@ -47,6 +47,7 @@ class OnlineStore:
     """
 
     def __init__(self, url: str | None, clock: Clock, *, max_rows_per_second: float | None = None) -> None:
+        self._url = url
         self._clock = clock
         self._pace = max_rows_per_second
         self._schemas = Schemas()
@@ -61,6 +62,15 @@ class OnlineStore:
     def connect(cls, url: str | None, clock: Clock, *, max_rows_per_second: float | None = None) -> Self:
         """Returns the store at a URL; see the class for the arguments. Nothing is sent before the first call."""
         return cls(url, clock, max_rows_per_second=max_rows_per_second)
+
+    @property
+    def url(self) -> str:
+        """Where another process finds the same store, its password included; an embedded server is started."""
+        if self._url is None:
+            from feature_store.online.embedded import EmbeddedRedis
+
+            return EmbeddedRedis().ensure()
+        return self._url
 
     def write(
         self,

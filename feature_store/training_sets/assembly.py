@@ -15,6 +15,7 @@ from feature_store.errors import FeatureStoreError
 from feature_store.offline.point_in_time.engine import PointInTimeEngine, Progress
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
+from feature_store.storage.s3_path import S3Path
 from feature_store.training_sets import publishing
 from feature_store.training_sets.blueprint import Blueprint
 from feature_store.training_sets.fingerprint import fingerprint
@@ -22,6 +23,7 @@ from feature_store.training_sets.inputs import SourceFiles, source_files, visibl
 from feature_store.training_sets.labels import label_times
 from feature_store.training_sets.manifest import DataFile, Part
 from feature_store.training_sets.splits import assign
+from feature_store.training_sets.versions import part_path
 
 _ATTEMPTS = 3
 _WRITTEN_WITH = f"polars {pl.__version__}"
@@ -89,9 +91,11 @@ class Assembly:
             The part's manifest, which is not written yet.
         """
         times = label_times(labels, self.definition.as_of)
+        # Where nothing can be renamed, files of builders that race must not have the same name.
+        by_content = isinstance(self.offline.root, S3Path)
         files: dict[str, DataFile] = {}
         for split, of_split in rows_by_split(self.definition, labels, rows):
-            files |= publishing.write_rows(staged, partition, split, of_split)
+            files |= publishing.write_rows(staged, part_path(partition, split), split, of_split, by_content=by_content)
         return Part(
             partition=partition,
             created_at=self.now,

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from feature_store.catalog import Catalog
 from feature_store.definitions.names import FeatureRef
 from feature_store.definitions.source import day_window
 from feature_store.errors import CorruptFileError
+from feature_store.offline.footers import load_footers, read_footer
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
@@ -60,6 +59,7 @@ def source_files(offline: OfflineStore, spans: Mapping[str, Window]) -> SourceFi
         # Whole days: whether a day has several files decides what belongs to the digest of each.
         days = Window(day_window(span.start.date()).start, day_window((span.end - _MICROSECOND).date()).end)
         files = offline.files(group, days)
+        load_footers(files)
         with_rows = {file for file in files if _rows(file)}
         digests = offline.content(files)
         by_group[group] = [
@@ -139,11 +139,11 @@ def _changed_code(manifest: Manifest, on_demand: Mapping[str, str]) -> Iterator[
 
 def _rows(file: PartitionFile) -> int:
     try:
-        return int(pq.read_metadata(file.path).num_rows)
+        return read_footer(file).rows
     except FileNotFoundError:
         # Replaced at this very moment; who compares two readings will see it.
         return 1
-    except (OSError, pa.ArrowInvalid, pl.exceptions.PolarsError) as error:
+    except (OSError, pl.exceptions.PolarsError) as error:
         reason = "it is empty" if file.size == 0 else str(error).partition("\n")[0].rstrip(".")
         raise CorruptFileError(f"{file.path} is no whole Parquet file: {reason}. {file.remedy()}") from error
 

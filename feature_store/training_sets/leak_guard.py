@@ -7,7 +7,6 @@ that one is made of.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import random
@@ -18,14 +17,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.storage.arrow import parquet_file
+from feature_store.storage.location import Location, file_digest
 
 FUTURE = "future"
 EXPIRED = "expired"
@@ -139,8 +138,8 @@ class LeakReport:
 
 
 def check_leaks(
-    root: Path,
-    version: Path,
+    root: Location,
+    version: Location,
     *,
     rows: int = SAMPLE_ROWS,
     seed: int = 0,
@@ -165,7 +164,7 @@ def check_leaks(
     found = _Findings()
     intact = {}
     for path, record in sorted(files.items()):
-        if (version / path).is_file() and _sha256(version / path) == record["sha256"]:
+        if (version / path).is_file() and file_digest(version / path) == record["sha256"]:
             intact[path] = int(record["rows"])
         else:
             found.add(Offender(ALTERED, path))
@@ -227,14 +226,14 @@ class _Observation(NamedTuple):
         return None if values is None else values[self.number]
 
 
-def _partitions(version: Path, wanted: Collection[str] | None) -> list[dict[str, Any]]:
-    manifests = sorted(version.glob("rows/partition=*/_manifest.json"))
+def _partitions(version: Location, wanted: Collection[str] | None) -> list[dict[str, Any]]:
+    manifests: list[Location] = sorted(version.glob("rows/partition=*/_manifest.json"), key=str)
     parts = [json.loads(path.read_text()) for path in manifests]
     return [part for part in parts if wanted is None or part["partition"] in wanted]
 
 
 def _sample(
-    version: Path, as_of: str, files: Mapping[str, int], *, rows: int, seed: int, stored: Mapping[str, Any]
+    version: Location, as_of: str, files: Mapping[str, int], *, rows: int, seed: int, stored: Mapping[str, Any]
 ) -> list[_Sample]:
     total = sum(files.values())
     # S311: chance decides which rows are looked at, nothing is kept secret by it.
@@ -247,7 +246,7 @@ def _sample(
         start += height
         if not inside:
             continue
-        table = pq.ParquetFile(version / path).read(columns=columns).take(pa.array(inside))
+        table = parquet_file(version / path).read(columns=columns).take(pa.array(inside))
         times = _micros(table.column(as_of))
         values = {name: _plain(table.column(name)) for name in columns if name != as_of}
         for number, row in enumerate(inside):
@@ -256,7 +255,7 @@ def _sample(
 
 
 def _check_group(  # a group, what is asked of it, and where to put what is found
-    root: Path,
+    root: Location,
     group: str,
     features: Mapping[str, Any],
     samples: Sequence[_Sample],
@@ -333,18 +332,19 @@ def _explain(observations: Sequence[_Observation], latest: int, value: Any, colu
     return DIFFERENT, None
 
 
-def _files(folder: Path, first: date, last: date) -> Iterator[Path]:
+def _files(folder: Location, first: date, last: date) -> Iterator[Location]:
     """Yields a group's files of some UTC days, by date and name."""
-    for day in sorted(folder.glob("date=*")):
-        if first <= _date_of(f"{folder.name}/{day.name}/") <= last:
-            yield from sorted(path for path in day.glob("*.parquet") if not path.name.startswith("."))
+    paths: list[Location] = sorted(folder.glob("date=*/*.parquet"), key=str)
+    for path in paths:
+        if not path.name.startswith(".") and first <= _date_of(f"{folder.name}/{path.parent.name}/") <= last:
+            yield path
 
 
 def _observations(
-    path: Path, number: int, keys: Sequence[str], columns: Collection[str], wanted: Collection[tuple[Any, ...]]
+    path: Location, number: int, keys: Sequence[str], columns: Collection[str], wanted: Collection[tuple[Any, ...]]
 ) -> Iterator[tuple[tuple[Any, ...], _Observation]]:
     """Yields the rows of a file whose entity is wanted; the file is given its number in the order of files."""
-    with pq.ParquetFile(path) as file:
+    with parquet_file(path) as file:
         present = [column for column in columns if column in file.schema_arrow.names]
         table = file.read(columns=[*keys, EVENT_TIMESTAMP, INGESTED_AT, *present], use_threads=False)
     first_keys = pa.array([entity[0] for entity in wanted]).cast(table.schema.field(keys[0]).type)
@@ -388,11 +388,6 @@ def _bits(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_bits(element) for element in value)
     return type(value), value
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _date_of(path: str) -> date:

@@ -6,13 +6,13 @@ Records and their JSON alone. What is compared with them is in `inputs`, where t
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from feature_store.definitions.splits import GAP
 from feature_store.errors import CorruptFileError
+from feature_store.storage.location import Location
 
 
 class DataFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,7 +166,7 @@ def encode(record: Manifest | Part) -> bytes:
     return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Location) -> Manifest:
     """Reads the manifest of a version.
 
     Raises:
@@ -175,7 +175,7 @@ def read_manifest(path: Path) -> Manifest:
     return _read(path, Manifest)
 
 
-def read_part(path: Path) -> Part:
+def read_part(path: Location) -> Part:
     """Reads the manifest of a partition.
 
     Raises:
@@ -184,7 +184,7 @@ def read_part(path: Path) -> Part:
     return _read(path, Part)
 
 
-def _read(path: Path, kind: type[_Record]) -> _Record:
+def _read(path: Location, kind: type[_Record]) -> _Record:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:

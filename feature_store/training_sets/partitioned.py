@@ -18,6 +18,7 @@ from feature_store.definitions.training_set import TrainingSet
 from feature_store.errors import InvalidRequestError
 from feature_store.offline.point_in_time.engine import Progress
 from feature_store.partitions import Partitioning, Window
+from feature_store.storage.s3_path import S3Path
 from feature_store.training_sets import publishing
 from feature_store.training_sets.assembly import Assembly, column_types
 from feature_store.training_sets.fingerprint import fingerprint
@@ -145,13 +146,14 @@ class _Build:
         folder = set_folder(self.assembly.offline.root, definition.name)
         to_build = tuple(sorted({*plan.missing, *(key for key in plan.stale if key in self.frames)}))
         columns: Mapping[str, str] = {}
+        linked: dict[str, S3Path] = {}
         with publishing.staging(folder) as staged:
             for keys in self._passes(to_build):
                 columns = self._stage(staged, keys, to_build, columns)
             if current is not None:
                 for part in plan.sound:
                     self._check_columns(str(part.partition), current.manifest.columns, columns)
-                    publishing.link_part(current, part, staged)
+                    linked |= publishing.link_part(current, part, staged)
                 columns = columns or current.manifest.columns
             manifest = self.assembly.blueprint.manifest(
                 identity=self.identity,
@@ -165,6 +167,7 @@ class _Build:
                 staged,
                 manifest,
                 after=self.assembly.recorded,
+                linked=linked,
                 existing=lambda known: None if always else _open_version(known, self.identity),
             )
             if not created:

@@ -1,18 +1,19 @@
-"""Putting rows in place: written to a hidden folder, then shown in one rename. What the rows are is not known here.
+"""Putting rows in place: written to a hidden folder, then shown in one step. What the rows are is not known here.
 
 A reader sees a version, or a partition of one, whole or not at all. A writer that is killed at any instruction leaves a
-hidden folder, which no reader sees and the next writer of the set removes.
+hidden folder, which no reader sees and the next writer of the set removes. Folders are shown by a rename; in S3, which
+knows none, it is the manifest, put last, that shows what was uploaded before it, see `uploading`.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import shutil
+import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,15 +21,17 @@ import msgspec
 import polars as pl
 
 from feature_store.offline.files import locked
+from feature_store.storage.location import Location, file_digest
+from feature_store.storage.s3_path import S3Path
 from feature_store.training_sets.fingerprint import fingerprint
 from feature_store.training_sets.manifest import DataFile, Manifest, Part, encode
+from feature_store.training_sets.uploading import upload_part, upload_version
 from feature_store.training_sets.versions import (
     MANIFEST_FILE,
     PART_MANIFEST_FILE,
     PARTITION,
     ROWS_FOLDER,
     TrainingSetVersion,
-    part_path,
     version_at,
     versions,
 )
@@ -41,12 +44,17 @@ _READ_ONLY = 0o444
 
 
 @contextmanager
-def staging(folder: Path) -> Iterator[Path]:
+def staging(folder: Location) -> Iterator[Path]:
     """Gives a hidden folder to write to; what is in it at the end is removed.
 
     Args:
         folder: Folder of a training set; made if it is missing. What dead writers have left in it is removed.
+            For one in S3, rows are staged in the folder for temporary files of this machine.
     """
+    if isinstance(folder, S3Path):
+        with tempfile.TemporaryDirectory(prefix="training-set-") as local:
+            yield Path(local)
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         _sweep(folder)
@@ -62,13 +70,21 @@ def staging(folder: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def write_rows(staged: Path, partition: str | None, split: str | None, rows: pl.DataFrame) -> dict[str, DataFile]:
-    """Writes rows to the Parquet file of their partition and split.
+def write_rows(
+    staged: Path, relative: str, split: str | None, rows: pl.DataFrame, *, by_content: bool = False
+) -> dict[str, DataFile]:
+    """Writes rows to a Parquet file.
+
+    Args:
+        staged: What `staging` gave.
+        relative: The file's path below the version's folder.
+        split: The split whose rows they are.
+        rows: The rows.
+        by_content: Add a digest of the file's bytes to its name.
 
     Returns:
         The file's record by its path below the version's folder.
     """
-    relative = part_path(partition, split)
     path = staged / relative
     path.parent.mkdir(parents=True, exist_ok=True)
     rows.rechunk().write_parquet(path, compression="zstd", row_group_size=ROW_GROUP_ROWS)
@@ -80,21 +96,26 @@ def write_rows(staged: Path, partition: str | None, split: str | None, rows: pl.
         sha256=file_digest(path),
         fingerprint=fingerprint(rows),
     )
-    return {str(relative): record}
+    if by_content:
+        named = path.with_stem(f"{path.stem}-{record.sha256[:16]}")
+        return {path.rename(named).relative_to(staged).as_posix(): record}
+    return {relative: record}
 
 
-def file_digest(path: Path) -> str:
-    """Returns the SHA-256 of a file's bytes."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def link_part(version: TrainingSetVersion, part: Part, staged: Path) -> dict[str, S3Path]:
+    """Takes a partition over from another version: files that never change are shared, not copied.
 
-
-def link_part(version: TrainingSetVersion, part: Part, staged: Path) -> None:
-    """Takes a partition over from another version: files that never change are shared, not copied."""
-    for relative in (*part.files, _part_manifest(part)):
+    Returns:
+        In S3, what is to be copied there when the version is published, by path below its folder.
+    """
+    relatives = (*part.files, _part_manifest(part))
+    if isinstance(version.path, S3Path):
+        return {relative: version.path / relative for relative in relatives}
+    for relative in relatives:
         path = staged / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         path.hardlink_to(version.path / relative)
+    return {}
 
 
 def write_part_manifest(staged: Path, part: Part) -> None:
@@ -103,11 +124,12 @@ def write_part_manifest(staged: Path, part: Part) -> None:
 
 
 def publish_version(
-    folder: Path,
+    folder: Location,
     staged: Path,
     manifest: Manifest,
     *,
     after: int,
+    linked: Mapping[str, S3Path] | None = None,
     existing: Callable[[Sequence[TrainingSetVersion]], TrainingSetVersion | None],
 ) -> tuple[TrainingSetVersion, bool]:
     """Shows a staged version under the next number, unless another writer's came first and will do.
@@ -117,11 +139,14 @@ def publish_version(
         staged: What `staging` gave, with all rows.
         manifest: The version's manifest, but for its number.
         after: The number is greater than this one too.
+        linked: What `link_part` has left to be copied.
         existing: Picks the version that makes this one superfluous, of all that are there.
 
     Returns:
         The version, and whether it is the staged one.
     """
+    if isinstance(folder, S3Path):
+        return upload_version(folder, staged, manifest, after=after, linked=linked or {}, existing=existing)
     with locked(folder):
         before = versions(folder)
         found = existing(before)
@@ -135,13 +160,15 @@ def publish_version(
     return version_at(folder, number), True
 
 
-def publish_part(version: Path, staged: Path, partition: str) -> bool:
+def publish_part(version: Location, staged: Path, partition: str) -> bool:
     """Adds a staged partition to a version.
 
     Returns:
         Whether it was added; False if the version has it already.
     """
     source = staged / ROWS_FOLDER / f"{PARTITION}={partition}"
+    if isinstance(version, S3Path):
+        return upload_part(version / ROWS_FOLDER / source.name, source)
     _sync_tree(source)
     try:
         source.rename(version / ROWS_FOLDER / source.name)
@@ -159,8 +186,17 @@ def write_beside(staged: Path, name: str, content: bytes) -> None:
     _write(staged / name, content)
 
 
+def restore(staged: Path, place: Location) -> None:
+    """Puts a staged file of a version back in its place."""
+    if isinstance(place, S3Path):
+        place.put(staged)
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    staged.replace(place)
+
+
 def _part_manifest(part: Part) -> str:
-    return str(Path(ROWS_FOLDER) / f"{PARTITION}={part.partition}" / PART_MANIFEST_FILE)
+    return f"{ROWS_FOLDER}/{PARTITION}={part.partition}/{PART_MANIFEST_FILE}"
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -21,6 +21,8 @@ from feature_store.offline.point_in_time.engine import PointInTimeEngine
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Partitioning, Window
 from feature_store.resolution import Resolution, resolve
+from feature_store.storage.location import Location, file_digest
+from feature_store.storage.parquet import scan_files
 from feature_store.training_sets import publishing
 from feature_store.training_sets.assembly import rows_by_split
 from feature_store.training_sets.blueprint import Blueprint, join_features
@@ -29,7 +31,7 @@ from feature_store.training_sets.inputs import changes, files_of
 from feature_store.training_sets.labels import by_partition, read_labels
 from feature_store.training_sets.manifest import DataFile, Manifest, Part
 from feature_store.training_sets.splits import record
-from feature_store.training_sets.versions import TrainingSetVersion
+from feature_store.training_sets.versions import TrainingSetVersion, part_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,7 @@ class Rebuilder:
                         )
                     same_bytes &= written.sha256 == part.files[path].sha256
                     if path in damaged:
-                        (version.path / path).parent.mkdir(parents=True, exist_ok=True)
-                        (staged / path).replace(version.path / path)
+                        publishing.restore(staged / path, version.path / path)
                         restored.append(path)
         files = sum(len(part.files) for part in version.parts)
         return RebuiltTrainingSet(version, files, same_bytes, tuple(restored))
@@ -137,14 +138,16 @@ class Rebuilder:
         files: dict[str, DataFile] = {}
         if definition is not None and labels is not None:
             rows = joined(labels[part.partition])
+            paths = {file.split: path for path, file in part.files.items()}
             for split, of_split in rows_by_split(definition, labels[part.partition], rows):
-                files |= publishing.write_rows(staged, part.partition, split, of_split)
+                path = paths.get(split) or part_path(part.partition, split)
+                files |= publishing.write_rows(staged, path, split, of_split)
             return files
         columns = list(version.label_columns)
-        frames = [pl.read_parquet(version.path / path, columns=columns, glob=False) for path in part.files]
+        frames = [scan_files(version.path / path).select(columns).collect() for path in part.files]
         rows, start = joined(pl.concat(frames)), 0
-        for before in part.files.values():
-            files |= publishing.write_rows(staged, part.partition, before.split, rows.slice(start, before.rows))
+        for path, before in part.files.items():
+            files |= publishing.write_rows(staged, path, before.split, rows.slice(start, before.rows))
             start += before.rows
         return files
 
@@ -199,8 +202,8 @@ def _changed_labels(version: TrainingSetVersion, labels: Mapping[str | None, pl.
             yield f"labels{where}: {part.rows:,} rows then, {frame.height:,} now, with another content"
 
 
-def _is_whole(path: Path, before: DataFile) -> bool:
-    return path.is_file() and publishing.file_digest(path) == before.sha256
+def _is_whole(path: Location, before: DataFile) -> bool:
+    return path.is_file() and file_digest(path) == before.sha256
 
 
 def _reference(text: str) -> FeatureRef:

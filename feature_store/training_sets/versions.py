@@ -16,12 +16,14 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import polars as pl
 
 from feature_store.definitions.names import check_name
 from feature_store.errors import CorruptFileError, InvalidRequestError, UnknownFeatureError, did_you_mean
+from feature_store.storage.location import Location
+from feature_store.storage.parquet import scan_files
+from feature_store.storage.s3_path import S3Path
 from feature_store.training_sets.manifest import Manifest, Part, read_manifest, read_part
 
 FOLDER = "training_sets"
@@ -36,7 +38,7 @@ PARTITION = "partition"
 
 _REFERENCE = re.compile(r"(?P<name>[a-z][a-z0-9_]{0,62})(?::v(?P<version>[1-9][0-9]{0,8}))?")
 _VERSION = re.compile(r"v(?P<version>[1-9][0-9]{0,8})")
-_SPLIT_OF_PATH = rf"/{SPLIT}=([a-z0-9_]+)/{re.escape(ROWS_FILE)}$"
+_SPLIT_OF_PATH = rf"/{SPLIT}=([a-z0-9_]+)/[^/]+$"
 _FILE = "_file"
 
 
@@ -50,7 +52,7 @@ class TrainingSetVersion:
         parts: Its rows, one part for a whole set, else one per partition, in order of time.
     """
 
-    path: Path
+    path: Location
     manifest: Manifest
     parts: tuple[Part, ...]
 
@@ -106,7 +108,7 @@ class TrainingSetVersion:
         """Keys of the partitions that are built, in order of time; empty for a whole set."""
         return tuple(part.partition for part in self.parts if part.partition is not None)
 
-    def files(self, split: str | None = None) -> list[Path]:
+    def files(self, split: str | None = None) -> list[Location]:
         """Returns the Parquet files, of one split or of all.
 
         Raises:
@@ -140,10 +142,10 @@ class TrainingSetVersion:
         """
         files = self.files(split)
         if not files:
-            return pl.scan_parquet(self.files()[0], glob=False, hive_partitioning=False).limit(0)
+            return scan_files(self.files()[0]).limit(0)
         if split is not None or not self.manifest.splits:
-            return pl.scan_parquet(files, glob=False, hive_partitioning=False)
-        rows = pl.scan_parquet(files, glob=False, hive_partitioning=False, include_file_paths=_FILE)
+            return scan_files(files)
+        rows = scan_files(files, include_file_paths=_FILE)
         return rows.select(*self.columns, pl.col(_FILE).str.extract(_SPLIT_OF_PATH).alias(SPLIT))
 
 
@@ -174,7 +176,7 @@ def written(
     return WrittenTrainingSet(version.path, version.manifest, version.parts, created, built, stale or {})
 
 
-def set_folder(root: Path, name: str) -> Path:
+def set_folder(root: Location, name: str) -> Location:
     """Returns the folder of a training set.
 
     Raises:
@@ -183,25 +185,28 @@ def set_folder(root: Path, name: str) -> Path:
     return root / FOLDER / check_name(name, "training set")
 
 
-def part_path(partition: str | None, split: str | None) -> Path:
+def part_path(partition: str | None, split: str | None) -> str:
     """Returns where a part's rows lie, relative to the version's folder."""
-    folder = Path(ROWS_FOLDER)
-    if partition is not None:
-        folder /= f"{PARTITION}={partition}"
-    if split is not None:
-        folder /= f"{SPLIT}={split}"
-    return folder / ROWS_FILE
+    of_partition = f"{PARTITION}={partition}/" if partition is not None else ""
+    of_split = f"{SPLIT}={split}/" if split is not None else ""
+    return f"{ROWS_FOLDER}/{of_partition}{of_split}{ROWS_FILE}"
 
 
-def version_numbers(folder: Path) -> list[int]:
-    """Returns the versions in a training set's folder, in order; none if there is no folder."""
+def version_numbers(folder: Location) -> list[int]:
+    """Returns the versions in a training set's folder, in order; none if there is no folder.
+
+    In S3, where folders cannot be renamed, a version is there once its manifest is.
+    """
+    if isinstance(folder, S3Path):
+        found = [(path, _VERSION.fullmatch(path.name)) for path in folder.iterdir()]
+        return sorted(int(match["version"]) for path, match in found if match and (path / MANIFEST_FILE).is_file())
     if not folder.is_dir():
         return []
     matches = (_VERSION.fullmatch(path.name) for path in folder.iterdir())
     return sorted(int(match["version"]) for match in matches if match)
 
 
-def version_at(folder: Path, number: int) -> TrainingSetVersion:
+def version_at(folder: Location, number: int) -> TrainingSetVersion:
     """Reads a version.
 
     Raises:
@@ -221,12 +226,12 @@ def version_at(folder: Path, number: int) -> TrainingSetVersion:
     return TrainingSetVersion(path, manifest, tuple(sorted(parts, key=lambda part: part.partition or "")))
 
 
-def versions(folder: Path) -> list[TrainingSetVersion]:
+def versions(folder: Location) -> list[TrainingSetVersion]:
     """Reads all versions of a training set, in order."""
     return [version_at(folder, number) for number in version_numbers(folder)]
 
 
-def open_version(root: Path, name: str, version: int | None = None) -> TrainingSetVersion:
+def open_version(root: Location, name: str, version: int | None = None) -> TrainingSetVersion:
     """Reads a version of a training set, the latest by default.
 
     Raises:
@@ -255,7 +260,7 @@ def parse_reference(text: str) -> tuple[str, int | None]:
     return match["name"], int(match["version"]) if match["version"] else None
 
 
-def _written_sets(root: Path, name: str) -> str:
+def _written_sets(root: Location, name: str) -> str:
     folder = root / FOLDER
     names: Sequence[str] = [path.name for path in folder.iterdir() if version_numbers(path)] if folder.is_dir() else []
     return did_you_mean(name, names) if names else "None was written yet: run `feature-store training-set build`."

@@ -20,7 +20,7 @@ from feature_store.errors import InvalidRowsError
 from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.monitoring.profile import PartitionProfile, profile_partitions
 from feature_store.monitoring.stored import PROFILE, encode_profile
-from feature_store.offline.store import OfflineStore, WrittenFile
+from feature_store.offline.store import OfflineStore, PartitionWrite, WrittenFile
 from feature_store.online.store import OnlineStore
 from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
@@ -136,12 +136,13 @@ def _materialize_pass(
     edges = [*stored[EVENT_TIMESTAMP].search_sorted(starts).to_list(), stored.height]
     metadata = {**metadata, INGESTED_AT: ingested_at.isoformat()}
     parts = [stored[begin:end] for begin, end in pairwise(edges)]
-    written = [
-        stores.offline.write_partition(
-            stores.record, window, part, metadata={**metadata, PROFILE: encode_profile(profile)}
-        )
-        for window, part, profile in zip(windows, parts, profiles, strict=True)
-    ]
+    written = stores.offline.write_partitions(
+        stores.record,
+        [
+            PartitionWrite(window, part, {**metadata, PROFILE: encode_profile(profile)})
+            for window, part, profile in zip(windows, parts, profiles, strict=True)
+        ],
+    )
     # What a later pass has replaced meanwhile must not be pushed: its own push is the newer one.
     current = [part for part, file in zip(parts, written, strict=True) if not file.superseded]
     report = stores.online.write(stores.record, pl.concat([stored.clear(), *current]))

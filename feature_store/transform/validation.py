@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import polars as pl
-from pandera.errors import SchemaErrors
 
 from feature_store.catalog import Group
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.definitions.schema_library import SchemaErrors
 from feature_store.errors import InvalidRequestError, InvalidRowsError
 from feature_store.frames import TIMESTAMP_TYPE, polars_type, utc_micros
 

@@ -36,7 +36,7 @@ def test_the_location_loads_with_its_jobs_sensors_and_schedule() -> None:
     repository = defs.get_repository_def()
     assert {job.name for job in repository.get_all_jobs()} >= {"features", "flight_delay_training_set"}
     assert {sensor.name for sensor in repository.sensor_defs} == {
-        "automation",
+        "late_data_sensor",
         "landing_sensor",
         "definition_sensor",
         "gap_sensor",

@@ -79,3 +79,19 @@ def test_a_drift_check_carries_numbers_and_a_picture_once_there_is_a_baseline(do
     assert image.startswith("![")
     assert len(image) < 1000
     assert pl.Series([drift.metadata["psi/last_amount"].value]).is_finite().all()
+
+
+def test_a_failed_check_shows_its_picture_first_and_alerts_leave_it_out():
+    from feature_assets.check_results import description, summary_of
+    from feature_store.monitoring.findings import CheckResult, Finding, Picture
+
+    picture = Picture("last_amount", "<svg/>")
+    moved = CheckResult("drift", False, "last_amount: moved.", {}, (Finding("mean", "alert", "moved"),), picture)
+    shown = description(moved)
+    assert "`last_amount`: the bars are this partition" in shown
+    assert "![" in shown
+    assert "data:image/svg+xml;base64," in shown
+    assert summary_of(shown) == "last_amount: moved."
+    calm = CheckResult("drift", True, "No feature has changed.", {}, (), picture)
+    assert description(calm) == "No feature has changed."
+    assert summary_of(None) == ""

@@ -36,6 +36,15 @@ def test_every_partition_has_every_check(group):
     assert "look-back is not full" in results[-1].summary
 
 
+def test_the_last_partition_of_a_group_that_ends_may_be_cut_off():
+    ending = spending(Orders(some_orders()), end=START + timedelta(days=41))
+    for group, failed in ((ending, []), (spending(Orders(some_orders())), ["row_count"])):
+        monitor = PartitionMonitor(group, {})
+        monitor.judge([(day(group, number), partition(rows=400)) for number in range(3, 40)])
+        (results,) = monitor.judge([(day(group, 40), partition(rows=40))])
+        assert [result.name for result in results if not result.passed] == failed
+
+
 def test_what_the_definition_says_is_judged_without_history(group):
     (results,) = PartitionMonitor(group, {}).judge([(day(group, 5), partition(rows=2, nulls=2))])
     failed = {result.name: result.summary for result in results if not result.passed}

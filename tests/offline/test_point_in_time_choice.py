@@ -50,5 +50,5 @@ def test_a_plan_decides_which_engine_reads(plan, expected):
 
 def test_engines_go_by_name():
     assert [engine_named(name).name for name in ("sweep", "duckdb", "auto")] == ["sweep", "duckdb", "auto"]
-    with pytest.raises(SettingsError, match=r"FEATURE_STORE_ENGINE='spork' is no engine .* Use sweep or duckdb"):
+    with pytest.raises(SettingsError, match=r"FEATURE_STORE_ENGINE='spork' is no engine .* Use sweep, duckdb or spark"):
         engine_named("spork")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -17,6 +18,7 @@ from feature_store.offline.point_in_time.duckdb_asof import DuckDBEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
+from feature_store.storage.s3_path import S3Path
 from tests.offline.groups import DAY_SECONDS, FIRST_DAY, PASS, ROUTE, at, group, metadata, rows, without
 
 CLICKS = group("activity", features={"clicks": (FLOAT, DAY_SECONDS), "seats": (INT, 3 * DAY_SECONDS)})
@@ -40,8 +42,8 @@ class RecordingEngine(DuckDBEngine):
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = OfflineStore(tmp_path / "it's a [store]*")
+def store(root):
+    store = OfflineStore(root)
     for day in range(6):
         record = {"user_id": "u", "event_timestamp": at(day, 12), "clicks": float(day), "seats": day}
         store.write_partition(CLICKS, Window(at(day), at(day + 1)), rows(CLICKS, [record]), metadata=metadata())
@@ -142,7 +144,9 @@ def test_of_rows_of_one_instant_the_last_one_wins(tmp_path, first, second):
 
 def test_nan_in_a_foreign_file_reads_as_null(store):
     path = store.files("activity", FIRST_DAY)[0].path
-    pl.read_parquet(path, glob=False).with_columns(clicks=float("nan")).write_parquet(path)
+    foreign = io.BytesIO()
+    pl.read_parquet(io.BytesIO(path.read_bytes())).with_columns(clicks=float("nan")).write_parquet(foreign)
+    (path.put if isinstance(path, S3Path) else path.write_bytes)(foreign.getvalue())
     assert read(store, pl.DataFrame({"user_id": ["u"], "t": [at(0, 13)]}))["clicks"].to_list() == [None]
     assert store.scan(CLICKS, FIRST_DAY).collect()["clicks"].to_list() == [None]
     with duckdb.connect() as connection:

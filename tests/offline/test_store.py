@@ -238,6 +238,7 @@ def test_a_name_that_leads_out_of_the_store_is_refused(store):
         store.write_partition(replace(CLICKS, name="../x"), FIRST_DAY, rows(CLICKS, []), metadata=metadata())
 
 
-def test_a_place_that_is_no_folder_is_refused():
-    with pytest.raises(SettingsError, match="local folder"):
-        OfflineStore("s3://bucket/features")
+@pytest.mark.parametrize("place", ["gs://bucket/features", "s3://", "s3://bucket/../other", "https://host/features"])
+def test_a_place_that_is_neither_folder_nor_s3_is_refused(place):
+    with pytest.raises(SettingsError, match="neither a folder nor an S3 prefix"):
+        OfflineStore(place)

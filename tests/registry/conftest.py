@@ -10,19 +10,11 @@ import pytest
 from feature_store.clock import FixedClock
 from feature_store.registry.registry import Registry
 from tests.registry.groups import NOW
-from tests.servers.postgres import MISSING, PostgresServer, find_binaries
+from tests.servers.postgres import PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    if find_binaries() is None:
-        pytest.skip(MISSING)
-    with PostgresServer() as server:
-        yield server
 
 
 @pytest.fixture(scope="session")

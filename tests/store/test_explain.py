@@ -107,6 +107,7 @@ def test_a_materialized_row_names_file_run_and_code(store, group):
     assert found.winner.file == f"spending/date={found.winner.event_timestamp:%Y-%m-%d}/batch.parquet"
     assert found.winner.partition == f"{found.winner.event_timestamp:%Y-%m-%d}"
     assert (found.winner.run_id, found.winner.code_version) == ("run-7", group.code_version)
+    assert "profile" not in found.winner.written_with
     assert found.code_is_current
     assert "profile" not in found.winner.written_with
     assert found.owner == "team@example.com"

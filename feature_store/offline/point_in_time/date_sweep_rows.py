@@ -24,6 +24,7 @@ from feature_store.offline.layout import PartitionFile
 from feature_store.offline.point_in_time.date_sweep_match import Integers
 from feature_store.offline.point_in_time.engine import GroupHistory
 from feature_store.offline.rows import row_schema
+from feature_store.storage.parquet import scan_files
 
 CHUNK_ROWS = 262_144
 SPAN_ROWS = 16_384
@@ -170,11 +171,9 @@ def read_features(group: Group, chunk: Chunk, rows: Integers, columns: Sequence[
 
 def _scan(group: Group, files: Sequence[PartitionFile], columns: Sequence[str]) -> pl.LazyFrame:
     schema = row_schema(group)
-    return pl.scan_parquet(
+    return scan_files(
         [file.path for file in files],
         schema={column: schema[column] for column in columns},
-        glob=False,
-        hive_partitioning=False,
         missing_columns="insert",
         extra_columns="ignore",
     )

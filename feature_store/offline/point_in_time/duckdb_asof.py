@@ -17,6 +17,7 @@ from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.offline.point_in_time.engine import GroupHistory, Progress, VisibleRows
 from feature_store.offline.point_in_time.labels import EntityLabels
 from feature_store.offline.sql import exact_path, identifier, literal
+from feature_store.storage.duckdb_files import register_files
 
 # No join key and no feature can have a leading underscore.
 AS_OF = "_as_of"
@@ -57,6 +58,7 @@ class DuckDBEngine:
             cursor.execute("SET TimeZone = 'UTC'")
             if self._memory_limit is not None:
                 cursor.execute(f"SET memory_limit = {literal(self._memory_limit)}")
+            register_files(cursor, [file.path for file in history.files])
             cursor.register(LABELS, numbered.to_arrow())
             try:
                 found = cursor.sql(

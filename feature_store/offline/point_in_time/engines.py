@@ -20,18 +20,23 @@ def engine_named(
     """Returns an engine by name.
 
     Args:
-        name: `sweep`, `duckdb`, or `auto` for the cheaper of the two, read by read.
+        name: `sweep`, `duckdb`, `auto` for the cheaper of the two, read by read, or `spark`.
         connect: Opens the DuckDB connections that a SQL engine works on; in memory if None.
 
     Raises:
         SettingsError: If there is no engine of this name.
     """
+    if name == "spark":
+        # Who asks for it has the extra that brings pyspark.
+        from feature_store.spark.engine import SparkEngine
+
+        return SparkEngine()
     sweep, sql = SweepEngine(), DuckDBEngine(connect)
     engines: list[PointInTimeEngine] = [sweep, sql, AutomaticEngine(sweep, sql)]
     for engine in engines:
         if engine.name == name:
             return engine
     raise SettingsError(
-        f"FEATURE_STORE_ENGINE={name!r} is no engine of point-in-time reads. Use sweep or duckdb, or unset it for the "
-        "cheaper of the two, read by read."
+        f"FEATURE_STORE_ENGINE={name!r} is no engine of point-in-time reads. Use sweep, duckdb or spark, or unset "
+        "it for the cheaper of the first two, read by read."
     )

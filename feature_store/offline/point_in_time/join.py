@@ -17,7 +17,7 @@ from feature_store.clock import EPOCH, to_micros
 from feature_store.errors import FeatureStoreError
 from feature_store.frames import polars_type
 from feature_store.offline.footers import naming_corrupt_files, present_columns
-from feature_store.offline.layout import PartitionFile
+from feature_store.offline.layout import PartitionFile, identities
 from feature_store.offline.point_in_time.engine import GroupHistory, PointInTimeEngine, Progress, VisibleRows
 from feature_store.offline.point_in_time.labels import EntityLabels, prepare_labels
 from feature_store.offline.snapshots import usable_snapshot
@@ -85,17 +85,34 @@ class _Request:
     labels: EntityLabels
     strict: bool
 
-    def history(
-        self, files: Sequence[PartitionFile], snapshot: PartitionFile | None, span: Window
-    ) -> GroupHistory | None:
-        """Returns what an engine is given, None where no file has a column that was asked for."""
-        present = present_columns(self.group, files)
-        wanted = dict.fromkeys(selection.feature.ref.column for selection in self.selections)
-        columns = tuple(column for column in wanted if any(column in names for names in present))
-        if not columns:
-            return None
-        complete = all(names.issuperset(columns) for names in present)
-        return GroupHistory(self.group, self.selections, columns, complete, tuple(files), snapshot, span, self.strict)
+
+def group_history(
+    group: Group,
+    selections: Sequence[Selection],
+    files: Sequence[PartitionFile],
+    span: Window,
+    *,
+    snapshot: PartitionFile | None = None,
+    strict: bool = False,
+) -> GroupHistory | None:
+    """Returns what an engine is given of a group, None where no file has a column that was asked for.
+
+    Raises:
+        CorruptFileError: If a file is damaged or not the group's.
+    """
+    present = present_columns(group, files)
+    wanted = dict.fromkeys(selection.feature.ref.column for selection in selections)
+    columns = tuple(column for column in wanted if any(column in names for names in present))
+    if not columns:
+        return None
+    complete = all(names.issuperset(columns) for names in present)
+    return GroupHistory(group, tuple(selections), columns, complete, tuple(files), snapshot, span, strict)
+
+
+def visible_span(oldest: int, newest: int, selections: Sequence[Selection]) -> Window:
+    """Returns the span of events that labels between two times (UTC microseconds, inclusive) can see."""
+    longest = max(selection.feature.online_ttl_seconds for selection in selections) * _MICROS
+    return Window(_moment(oldest - longest), _moment(newest + 1))
 
 
 def _read_group(
@@ -104,7 +121,9 @@ def _read_group(
     if request.labels.as_of.is_empty():
         return _answer(request, {})
     group = request.group
-    span = _visible_span(request.labels.as_of, request.selections)
+    times = request.labels.as_of.to_physical()
+    oldest, newest = int(times.min()), int(times.max())  # type: ignore[arg-type]  # integers without nulls
+    span = visible_span(oldest, newest, request.selections)
     # An engine may open a file twice, and a re-materialization may replace it in between: only a read during which
     # every file stayed what it was counts.
     for _ in range(_ATTEMPTS):
@@ -112,16 +131,16 @@ def _read_group(
         files = store.files(group.name, span)
         if snapshot is not None:
             files = [snapshot, *(file for file in files if file.date >= snapshot.date)]
-        before = _identities(files)
+        before = identities(files, listed=True)
         try:
-            history = request.history(files, snapshot, span)
+            history = group_history(group, request.selections, files, span, snapshot=snapshot, strict=request.strict)
             with naming_corrupt_files(group, files):
                 values = {} if history is None else _visible_values(request, history, engine, progress)
         except Exception:
-            if _identities(files) == before:
+            if identities(files) == before:
                 raise
             continue
-        if _identities(files) == before:
+        if identities(files) == before:
             return _answer(request, values)
     raise FeatureStoreError(
         f"Files of feature group {group.name!r} were replaced during each of {_ATTEMPTS} reads: "
@@ -172,24 +191,5 @@ def _snapshot(store: OfflineStore, request: _Request, span: Window) -> Partition
     return usable_snapshot(store, request.group, span, first_label)
 
 
-def _visible_span(as_of: pl.Series, selections: Sequence[Selection]) -> Window:
-    times = as_of.to_physical()
-    longest = max(selection.feature.online_ttl_seconds for selection in selections) * _MICROS
-    oldest, newest = int(times.min()), int(times.max())  # type: ignore[arg-type]  # integers without nulls
-    return Window(_moment(oldest - longest), _moment(newest + 1))
-
-
 def _moment(micros: int) -> datetime:
     return EPOCH + timedelta(microseconds=min(max(micros, _FIRST_MICROS), _LAST_MICROS))
-
-
-def _identities(files: Sequence[PartitionFile]) -> list[tuple[int, int, int] | None]:
-    return [_identity(file) for file in files]
-
-
-def _identity(file: PartitionFile) -> tuple[int, int, int] | None:
-    try:
-        stat = file.path.stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size

@@ -1,0 +1,57 @@
+"""Where a group is materialized: in the run's own process, or by a Spark job that the run launches."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import msgspec
+
+from feature_store.definitions.group import FeatureGroup
+from feature_store.errors import FeatureStoreError
+from feature_store.partitions import Window
+from feature_store.settings import Settings
+from feature_store.spark.reports import PassReport, Refusal
+from feature_store.store import FeatureStore
+from feature_store.transform.materialization import MaterializedPass
+from resources.feature_store import FeatureStoreResource
+from resources.spark import SparkJobsResource
+
+_JOB = "feature_assets.spark_job"
+
+
+def materialized_passes(
+    context: dg.AssetExecutionContext,
+    store: FeatureStore,
+    group: FeatureGroup,
+    span: Window,
+    feature_store: FeatureStoreResource,
+    spark: SparkJobsResource,
+) -> Iterator[MaterializedPass]:
+    """Yields the passes of a materialization; the engine that the settings name decides where they run.
+
+    Raises:
+        InvalidRowsError: If a partition's rows are refused.
+        FeatureStoreError: If the Spark job ended without having materialized all partitions.
+    """
+    if store.engine.name != "spark":
+        yield from store.materialize(group, span, run_id=context.run.run_id)
+        return
+    store.publish_catalog()
+    windows = list(group.partitioning.windows(span))
+    first, last = (group.partitioning.key(window.start) for window in (windows[0], windows[-1]))
+    module = spark.definitions or Settings.from_env().definitions or group.transform.__module__
+    extras = {"module": module, "group": group.name, "first": first, "last": last}
+    settings = {**feature_store.environment(), "FEATURE_STORE_ENGINE": store.engine.name}
+    job = spark.launch(context, _JOB, settings, extras)
+    seen = 0
+    for message in job.get_custom_messages():
+        if "pass" in message:
+            done = msgspec.convert(message["pass"], PassReport).materialized(group, store.offline)
+            seen += len(done.partitions)
+            yield done
+        if "refusal" in message:
+            raise msgspec.convert(message["refusal"], Refusal).error(group.name)
+    if seen < len(windows):
+        raise FeatureStoreError(
+            f"The Spark job of feature group {group.name!r} reported {seen} of {len(windows)} partitions, {first} to "
+            f"{last}: see its logs in this run; a second run completes what is missing."
+        )

@@ -1,0 +1,118 @@
+"""Between the store and Spark: dtypes, addresses of files, and a group's history as a Spark frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from feature_store.catalog import Group
+from feature_store.definitions.dtypes import Dtype
+from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.errors import FeatureStoreError
+from feature_store.offline.point_in_time.engine import GroupHistory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+_TYPES = {"float": "double", "int": "bigint", "string": "string", "bool": "boolean", "timestamp": "timestamp"}
+_GLOB = frozenset("{}[]*?\\")
+
+# No join key and no feature can have a leading underscore.
+FILE = "_file"
+ROW = "_row"
+
+
+def spark_type(dtype: Dtype) -> str:
+    """Returns the Spark type of a dtype, as it comes out of a Parquet file."""
+    return "array<float>" if dtype.name == "embedding" else _TYPES[dtype.name]
+
+
+def quoted(name: str) -> str:
+    """Returns a column's name such that Spark reads it as one, whatever characters are in it."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def uri(path: Any, *, exact: bool = True) -> str:
+    """Returns the address under which Spark finds a file or folder of the store.
+
+    Args:
+        path: A local path or an `s3://` address.
+        exact: Whether characters of a pattern are to stand for themselves, as Spark's readers need it.
+    """
+    text = str(path)
+    if text.startswith("s3://"):
+        text = f"s3a://{text.removeprefix('s3://')}"
+    if exact:
+        text = "".join(f"\\{character}" if character in _GLOB else character for character in text)
+    return text if "://" in text else f"file://{text}"
+
+
+def history_schema(history: GroupHistory) -> str:
+    """Returns the columns that a read needs of a group's files: keys, times, features."""
+    dtypes = {feature.ref.column: feature.dtype for feature in history.group.features}
+    return ", ".join(
+        [
+            key_schema(history.group),
+            f"{quoted(EVENT_TIMESTAMP)} timestamp",
+            *(f"{quoted(column)} {spark_type(dtypes[column])}" for column in history.columns),
+            f"{quoted(INGESTED_AT)} timestamp",
+        ]
+    )
+
+
+def key_schema(group: Group) -> str:
+    """Returns a group's join keys and their types, in order."""
+    return ", ".join(f"{quoted(key)} {spark_type(dtype)}" for key, dtype in group.entity.key_dtypes.items())
+
+
+def read_history(session: SparkSession, history: GroupHistory) -> DataFrame:
+    """Returns the rows of a history, with `_file` and `_row` that settle which of two equal rows is the later one.
+
+    Raises:
+        FeatureStoreError: If Spark would pass over a file.
+    """
+    hidden = [file for file in history.files if file.name.startswith("_")]
+    if hidden:
+        raise FeatureStoreError(
+            f"Spark does not see files whose names begin with '_', such as {hidden[0].path}, of feature group "
+            f"{history.group.name!r}: read with another engine, or rename the stream's writer."
+        )
+    from pyspark.sql import functions as f
+
+    reader = (
+        session.read.schema(history_schema(history))
+        # The files are named one by one: nothing is to be found out from their folders.
+        .option("recursiveFileLookup", "true")
+        # What cannot be read must fail the read, whatever a cluster's defaults say.
+        .option("ignoreCorruptFiles", "false")
+        .option("ignoreMissingFiles", "false")
+        .option("mergeSchema", "false")
+        .option("datetimeRebaseMode", "CORRECTED")
+        .option("int96RebaseMode", "CORRECTED")
+    )
+    rows = reader.parquet(*(uri(file.path) for file in history.files))
+    event = f.col(EVENT_TIMESTAMP)
+    start, end = (_moment(micros) for micros in _micros(history))
+    return rows.select("*", f.col("_metadata.file_name").alias(FILE), f.col("_metadata.row_index").alias(ROW)).where(
+        (event >= start) & (event < end)
+    )
+
+
+def columns_of(names: Iterable[str]) -> list[Column]:
+    """Returns columns by their exact names."""
+    from pyspark.sql import functions as f
+
+    return [f.col(quoted(name)).alias(name) for name in names]
+
+
+def _micros(history: GroupHistory) -> tuple[int, int]:
+    from feature_store.clock import to_micros
+
+    return to_micros(history.span.start), to_micros(history.span.end)
+
+
+def _moment(micros: int) -> Column:
+    from pyspark.sql import functions as f
+
+    return f.timestamp_micros(f.lit(micros))

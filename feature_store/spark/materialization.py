@@ -1,0 +1,198 @@
+"""Materialization on Spark: the group's own function on shards of entities, the contract's files, pushed online.
+
+    source --(by day)--> events --(by entity)--> function, checks --(by partition)--> files --(by entity)--> Redis
+
+The same steps in the same order as `transform.materialization`, and the same rows; each arrow is a shuffle or a stage.
+A task holds one day of the source, one shard of events with the look-back, or one partition of rows.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from feature_store.catalog import Group
+from feature_store.clock import Clock, to_micros
+from feature_store.definitions.group import FeatureGroup
+from feature_store.definitions.source import day_window
+from feature_store.errors import FeatureStoreError
+from feature_store.offline.store import OfflineStore
+from feature_store.online.store import OnlineStore
+from feature_store.online.writer import WriteReport
+from feature_store.partitions import Window
+from feature_store.spark.reports import PartitionReport, Refusal, written_partitions
+from feature_store.spark.session import spark_session
+from feature_store.spark.tasks import FAILURE, PARCEL, REPORT, ROWS, ComputeRows, PushOnline, ReadEvents, WritePartition
+from feature_store.transform.materialization import PARTITIONS_PER_PASS, MaterializedPartition, MaterializedPass
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_LOG = logging.getLogger(__name__)
+_SHARDS_PER_CORE = 2
+_PARCELS_PER_BATCH = 8
+
+
+def materialize(
+    group: FeatureGroup,
+    span: Window,
+    *,
+    record: Group,
+    offline: OfflineStore,
+    online: OnlineStore,
+    clock: Clock,
+    run_id: str = "",
+    partitions_per_pass: int = PARTITIONS_PER_PASS,
+) -> Iterator[MaterializedPass]:
+    """Computes and stores all partitions of a span on Spark; see `transform.materialization.materialize`.
+
+    `spark.sql.shuffle.partitions` of the application is the number of shards; two per core if it is not set.
+
+    Args:
+        group: The feature group; its module must be importable on the executors.
+        span: Whole partitions.
+        record: The group as it is registered.
+        offline: Written by the executors, which must reach its root.
+        online: Written by the executors, after the files.
+        clock: Gives `ingested_at`.
+        run_id: Kept in the files' metadata.
+        partitions_per_pass: A shard holds the events of so many partitions and one look-back at a time.
+
+    Yields:
+        One report per pass, when both stores have it.
+
+    Raises:
+        MissingSourceError: If events have not landed; earlier passes stay.
+        InvalidRowsError: If a partition's rows are refused; it is named, and the partitions before it are written.
+        FeatureStoreError: If a task failed: the function raised, or a store did not answer. A second run completes.
+    """
+    windows = list(group.partitioning.windows(span))
+    metadata = {"run_id": run_id, "code_version": group.code_version}
+    session = spark_session(s3=str(offline.root).startswith("s3:"))
+    job = _Job(session, group, record, offline, online, clock, metadata)
+    session.conf.set("spark.sql.adaptive.enabled", "false")
+    session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(_PARCELS_PER_BATCH))
+    for first in range(0, len(windows), partitions_per_pass):
+        yield from job.run(windows[first : first + partitions_per_pass])
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    session: SparkSession
+    group: FeatureGroup
+    record: Group
+    offline: OfflineStore
+    online: OnlineStore
+    clock: Clock
+    metadata: Mapping[str, str]
+
+    def run(self, windows: Sequence[Window]) -> Iterator[MaterializedPass]:
+        from pyspark.errors import PySparkException
+        from pyspark.storagelevel import StorageLevel
+
+        started = time.perf_counter()
+        ingested_at = self.clock.now()
+        spans = self._source_spans(windows)
+        shards = self._shards()
+        try:
+            computed = self._computed(windows, spans, shards).persist(StorageLevel.DISK_ONLY)
+            try:
+                refused = self._refused(computed)
+                sound = windows[: min(refused)] if refused else windows
+                if sound:
+                    partitions, superseded = self._write(computed, sound, ingested_at)
+                    left_out = superseded | frozenset(range(len(sound), len(windows)))
+                    report = self._push(computed, ingested_at, left_out)
+                    yield MaterializedPass(partitions, report, time.perf_counter() - started)
+            finally:
+                computed.unpersist()
+        except PySparkException as error:
+            raise FeatureStoreError(
+                f"Feature group {self.group.name!r} was not materialized from {windows[0].start.isoformat()} to "
+                f"{windows[-1].end.isoformat()}: a task on Spark failed, {_reason(error)} What is written stays, and "
+                "a second run completes it."
+            ) from error
+        if refused:
+            first = min(refused)
+            refused[first].partition = self.group.partitioning.key(windows[first].start)
+            raise refused[first].error(self.group.name)
+
+    def _computed(self, windows: Sequence[Window], spans: list[tuple[int, int, int]], shards: int) -> DataFrame:
+        days = self.session.createDataFrame(spans, "number int, start bigint, end bigint")
+        events = days.repartitionById(len(spans), "number").mapInArrow(ReadEvents(self.group, shards), PARCEL)
+        by_entity = events.repartitionById(shards, "target")
+        return by_entity.mapInArrow(ComputeRows(self.group, tuple(windows)), PARCEL)
+
+    def _refused(self, computed: DataFrame) -> dict[int, Refusal]:
+        """Returns what is wrong, by the number of the partition."""
+        refused: dict[int, Refusal] = {}
+        for row in computed.where(computed.kind == FAILURE).collect():
+            found = msgspec.json.decode(row.payload, type=Refusal)
+            known = refused.setdefault(row.target, Refusal([], found.remedy))
+            known.failures += [failure for failure in found.failures if failure not in known.failures]
+        return refused
+
+    def _write(
+        self, computed: DataFrame, windows: Sequence[Window], ingested_at: datetime
+    ) -> tuple[tuple[MaterializedPartition, ...], frozenset[int]]:
+        write = WritePartition(
+            self.group, self.record, str(self.offline.root), tuple(windows), ingested_at, dict(self.metadata)
+        )
+        # A partition without rows is written, too.
+        every = [(number, -1, 0, ROWS, b"") for number in range(len(windows))]
+        rows = computed.where(computed.target < len(windows)).unionAll(self.session.createDataFrame(every, PARCEL))
+        by_partition = rows.repartitionById(len(windows), "target")
+        done = by_partition.mapInArrow(write, PARCEL).where(f"kind = '{REPORT}'").collect()
+        reports = {row.target: msgspec.json.decode(row.payload, type=PartitionReport) for row in done}
+        by_window = {windows[number]: report for number, report in reports.items()}
+        superseded = frozenset(number for number, report in reports.items() if report.superseded)
+        return written_partitions(self.group, self.offline, by_window), superseded
+
+    def _push(self, computed: DataFrame, ingested_at: datetime, left_out: frozenset[int]) -> WriteReport:
+        push = PushOnline(self.record, self.online.url, self.clock, ingested_at, left_out)
+        reports = [
+            msgspec.json.decode(row.payload, type=WriteReport) for row in computed.mapInArrow(push, PARCEL).collect()
+        ]
+        counts = (field.name for field in fields(WriteReport))
+        return WriteReport(**{name: sum(getattr(report, name) for report in reports) for name in counts})
+
+    def _source_spans(self, windows: Sequence[Window]) -> list[tuple[int, int, int]]:
+        """Returns the days that are read, numbered, after the source has said that all have landed."""
+        source = self.group.source
+        needed = Window(windows[0].start - self.group.lookback, windows[-1].end)
+        events = source.scan(needed).collect_schema()
+        missing = [key for key in self.group.entity.join_keys if key not in events]
+        if missing:
+            _LOG.warning(
+                "The events of %r have no column %s: all of feature group %r is computed in one task.",
+                source.name,
+                ", ".join(missing),
+                self.group.name,
+            )
+        begin = max(needed.start, source.start)
+        edges = [
+            begin,
+            *(start for day in Window(begin, needed.end).dates() if (start := day_window(day).start) > begin),
+            needed.end,
+        ]
+        micros = [to_micros(edge) for edge in edges]
+        return [(number, *edge) for number, edge in enumerate(pairwise(micros))]
+
+    def _shards(self) -> int:
+        context = self.session.sparkContext
+        given = context.getConf().get("spark.sql.shuffle.partitions")
+        return int(given) if given else max(2, _SHARDS_PER_CORE * context.defaultParallelism)
+
+
+def _reason(error: Exception) -> str:
+    """Returns the last line of the traceback that an error of a task carries."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith(("\t", " "))]
+    told = [line for line in lines if ": " in line and not line.startswith(("Traceback", "["))]
+    return f"{(told or lines or ['without a word'])[-1].rstrip('.')}."

@@ -1,0 +1,87 @@
+"""What a materialization reports from one process to another: passes as JSON, without their files' contents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from feature_store.definitions.group import FeatureGroup
+from feature_store.errors import InvalidRowsError
+from feature_store.monitoring.profile import PartitionProfile
+from feature_store.offline.store import OfflineStore, WrittenFile
+from feature_store.online.writer import WriteReport
+from feature_store.partitions import Window
+from feature_store.transform.materialization import MaterializedPartition, MaterializedPass
+
+
+class PartitionReport(msgspec.Struct):
+    """One partition that was written.
+
+    Attributes:
+        profile: Its numbers.
+        superseded: Whether the file of a later pass stays.
+    """
+
+    profile: PartitionProfile
+    superseded: bool
+
+
+class Refusal(msgspec.Struct):
+    """Rows that were refused; see `InvalidRowsError`."""
+
+    failures: list[str]
+    remedy: str
+    partition: str | None = None
+
+    @classmethod
+    def of(cls, error: InvalidRowsError) -> Refusal:
+        """Returns the refusal that an error tells of."""
+        return cls(error.failures, error.remedy, error.partition)
+
+    def error(self, group: str) -> InvalidRowsError:
+        """Returns the error."""
+        return InvalidRowsError(group, self.failures, self.remedy, self.partition)
+
+
+class PassReport(msgspec.Struct):
+    """One pass; see `MaterializedPass`. Partitions by key."""
+
+    partitions: dict[str, PartitionReport]
+    online: WriteReport
+    seconds: float
+
+    @classmethod
+    def of(cls, done: MaterializedPass) -> PassReport:
+        """Returns the report of a pass."""
+        partitions = {
+            partition.key: PartitionReport(partition.profile, partition.written.superseded)
+            for partition in done.partitions
+        }
+        return cls(partitions, done.online, done.seconds)
+
+    def materialized(self, group: FeatureGroup, offline: OfflineStore) -> MaterializedPass:
+        """Returns the pass, with the files that are in place now."""
+        reports = {group.partitioning.window(key): report for key, report in self.partitions.items()}
+        return MaterializedPass(written_partitions(group, offline, reports), self.online, self.seconds)
+
+
+def written_partitions(
+    group: FeatureGroup, offline: OfflineStore, reports: Mapping[Window, PartitionReport]
+) -> tuple[MaterializedPartition, ...]:
+    """Returns partitions that other processes have written, in order, with their files."""
+    windows: Sequence[Window] = sorted(reports)
+    files = {
+        file.window: file
+        for file in offline.files(group.name, Window(windows[0].start, windows[-1].end))
+        if file.belongs_to(group.partitioning)
+    }
+    return tuple(
+        MaterializedPartition(
+            group.partitioning.key(window.start),
+            window,
+            WrittenFile(files[window], superseded=reports[window].superseded),
+            reports[window].profile,
+        )
+        for window in windows
+    )

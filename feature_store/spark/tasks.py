@@ -1,0 +1,239 @@
+"""What executors do in a materialization: read events, run a group's function, write partitions, push online.
+
+Each task takes and gives Arrow batches. Rows travel inside of them as Arrow IPC in a binary column: Spark moves them
+and never looks at them, so that no dtype of a source or of a function is changed on the way.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import polars as pl
+import pyarrow as pa
+
+from feature_store.catalog import Group
+from feature_store.clock import EPOCH, Clock
+from feature_store.definitions.dtypes import TIMESTAMP
+from feature_store.definitions.group import FeatureGroup
+from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.errors import InvalidRowsError
+from feature_store.frames import TIMESTAMP_TYPE, polars_type
+from feature_store.monitoring.profile import profile_partitions
+from feature_store.monitoring.stored import PROFILE, encode_profile
+from feature_store.offline.store import OfflineStore
+from feature_store.online.store import OnlineStore
+from feature_store.partitions import Window
+from feature_store.spark.reports import PartitionReport, Refusal
+from feature_store.transform.compute import apply_transform
+from feature_store.transform.validation import stored_rows, validate
+
+PARCEL = "target int, origin int, part int, kind string, payload binary"
+"""Rows on their way: to which task, from which one, which part of its rows, what they are, and the rows."""
+
+ROWS, FAILURE, REPORT = "rows", "failure", "report"
+
+_PARCEL_ROWS = 262_144
+_ARROW = pa.schema(
+    [
+        ("target", pa.int32()),
+        ("origin", pa.int32()),
+        ("part", pa.int32()),
+        ("kind", pa.string()),
+        ("payload", pa.binary()),
+    ]
+)
+_SHARD = "_shard"
+Batches = Iterator[pa.RecordBatch]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEvents:
+    """Reads the source, a span of time per task, and sorts the events into shards by entity.
+
+    Attributes:
+        group: The feature group.
+        shards: Number of shards. Events without the entity's join keys all go to the first one.
+    """
+
+    group: FeatureGroup
+    shards: int
+
+    def __call__(self, batches: Batches) -> Batches:
+        """Takes `number`, `start` and `end` (UTC microseconds) of spans, gives their events."""
+        for span in _records(batches):
+            events = self.group.source.scan(Window(_moment(span["start"]), _moment(span["end"]))).collect()
+            for shard, part in self._sharded(events):
+                for number, rows in enumerate(part.iter_slices(_PARCEL_ROWS)):
+                    yield _parcel(shard, span["number"], number, ROWS, _encoded(rows))
+
+    def _sharded(self, events: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
+        keys = self.group.entity.join_keys
+        if events.is_empty() or not set(keys) <= set(events.columns):
+            yield 0, events
+            return
+        entities = events.select(pl.concat_str(pl.col(*keys).cast(pl.String), separator="|", ignore_nulls=True))
+        entity = entities.to_series().alias(_SHARD)
+        distinct = entity.unique()
+        # By a checksum: hashes of Polars may be others on another machine, and an entity must not be torn apart.
+        shards = [zlib.crc32(text.encode()) % self.shards for text in distinct]
+        of_event = entity.replace_strict(distinct, pl.Series(shards, dtype=pl.Int32))
+        for part in events.with_columns(of_event).partition_by(_SHARD, maintain_order=True):
+            yield part[_SHARD][0], part.drop(_SHARD)
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeRows:
+    """Runs the group's function on one shard, checks its rows and sorts them into partitions.
+
+    Attributes:
+        group: The feature group.
+        windows: The partitions.
+    """
+
+    group: FeatureGroup
+    windows: Sequence[Window]
+
+    def __call__(self, batches: Batches) -> Batches:
+        """Takes the events of one shard, gives its rows, or what is wrong with them."""
+        parcels = sorted(_records(batches), key=lambda parcel: (parcel["origin"], parcel["part"]))
+        if not parcels:
+            return
+        shard = parcels[0]["target"]
+        events = pl.concat([_decoded(parcel["payload"]) for parcel in parcels])
+        del parcels
+        rows = apply_transform(self.group, events.lazy(), Window(self.windows[0].start, self.windows[-1].end))
+        del events
+        try:
+            valid = validate(self.group, rows)
+        except InvalidRowsError:
+            yield from self._one_by_one(shard, rows)
+            return
+        for number, window in enumerate(self.windows):
+            yield from self._rows(shard, number, _inside(valid, window))
+
+    def _one_by_one(self, shard: int, rows: pl.DataFrame) -> Batches:
+        unplaced = rows.filter(pl.col(EVENT_TIMESTAMP).is_null())
+        for number, window in enumerate(self.windows):
+            # Rows without a time belong nowhere; the first partition tells of them.
+            of_window = [_inside(rows, window), *([] if number else [unplaced])]
+            try:
+                yield from self._rows(shard, number, validate(self.group, pl.concat(of_window)))
+            except InvalidRowsError as error:
+                yield _parcel(number, shard, 0, FAILURE, msgspec.json.encode(Refusal.of(error)))
+
+    def _rows(self, shard: int, number: int, rows: pl.DataFrame) -> Batches:
+        for part, slice_ in enumerate(rows.iter_slices(_PARCEL_ROWS)):
+            if slice_.height:
+                yield _parcel(number, shard, part, ROWS, _encoded(slice_))
+
+
+@dataclass(frozen=True, slots=True)
+class WritePartition:
+    """Writes the file of one partition.
+
+    Attributes:
+        group: The feature group.
+        record: The group as it is registered.
+        root: Root of the offline store.
+        windows: The partitions.
+        ingested_at: When the pass began.
+        metadata: Of every file, besides its profile.
+    """
+
+    group: FeatureGroup
+    record: Group
+    root: str
+    windows: Sequence[Window]
+    ingested_at: datetime
+    metadata: dict[str, str]
+
+    def __call__(self, batches: Batches) -> Batches:
+        """Takes all rows of one partition, gives a report."""
+        parcels = sorted(_records(batches), key=lambda parcel: (parcel["origin"], parcel["part"]))
+        if not parcels:
+            return
+        number = parcels[0]["target"]
+        window = self.windows[number]
+        rows = pl.concat([self._no_rows(), *(_decoded(parcel["payload"]) for parcel in parcels if parcel["payload"])])
+        del parcels
+        (profile,) = profile_partitions(self.group, rows, [window])
+        metadata = {**self.metadata, INGESTED_AT: self.ingested_at.isoformat(), PROFILE: encode_profile(profile)}
+        stored = stored_rows(rows, self.record, self.ingested_at)
+        written = OfflineStore(self.root).write_partition(self.record, window, stored, metadata=metadata)
+        report = PartitionReport(profile, written.superseded)
+        yield _parcel(number, 0, 0, REPORT, msgspec.json.encode(report))
+
+    def _no_rows(self) -> pl.DataFrame:
+        dtypes = {
+            **self.group.entity.key_dtypes,
+            EVENT_TIMESTAMP: TIMESTAMP,
+            **{spec.ref.column: spec.dtype for spec in self.group.features},
+        }
+        return pl.DataFrame(schema={column: polars_type(dtype) for column, dtype in dtypes.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class PushOnline:
+    """Pushes the rows of one shard to the online store.
+
+    Attributes:
+        record: The group as it is registered.
+        url: URL of the online store.
+        clock: The store's present.
+        ingested_at: When the pass began.
+        left_out: Partitions whose rows are not pushed, because the file of a later pass is in place.
+    """
+
+    record: Group
+    url: str
+    clock: Clock
+    ingested_at: datetime
+    left_out: frozenset[int]
+
+    def __call__(self, batches: Batches) -> Batches:
+        """Takes the rows of one shard, gives a report."""
+        parts = [
+            _decoded(parcel["payload"])
+            for parcel in _records(batches)
+            if parcel["kind"] == ROWS and parcel["target"] not in self.left_out
+        ]
+        if not parts:
+            return
+        with OnlineStore.connect(self.url, self.clock) as online:
+            report = online.write(self.record, stored_rows(pl.concat(parts), self.record, self.ingested_at))
+        yield _parcel(0, 0, 0, REPORT, msgspec.json.encode(report))
+
+
+def _records(batches: Batches) -> Iterator[dict[str, Any]]:
+    for batch in batches:
+        yield from batch.to_pylist()
+
+
+def _parcel(target: int, origin: int, part: int, kind: str, payload: bytes) -> pa.RecordBatch:
+    columns = [[target], [origin], [part], [kind], [payload]]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, _ARROW, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=_ARROW)
+
+
+def _encoded(rows: pl.DataFrame) -> bytes:
+    # Uncompressed: Spark compresses what it shuffles.
+    return rows.rechunk().write_ipc(None, compression="uncompressed").getvalue()
+
+
+def _decoded(payload: bytes) -> pl.DataFrame:
+    return pl.read_ipc(io.BytesIO(payload))
+
+
+def _inside(rows: pl.DataFrame, window: Window) -> pl.DataFrame:
+    start, end = (pl.lit(edge, TIMESTAMP_TYPE) for edge in (window.start, window.end))
+    return rows.filter(pl.col(EVENT_TIMESTAMP).is_between(start, end, closed="left"))
+
+
+def _moment(micros: int) -> datetime:
+    return EPOCH + timedelta(microseconds=micros)

@@ -1,0 +1,251 @@
+"""Point-in-time joins that never leave Spark: labels from Parquet, the answer into Parquet.
+
+The same rule and the same checks as in `offline.point_in_time`, for label sets that no one machine holds. Groups run
+one after another, each with one shuffle; their columns travel with the labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from feature_store.catalog import Catalog, Group, Selection
+from feature_store.clock import to_micros, to_utc
+from feature_store.definitions.names import EVENT_TIMESTAMP
+from feature_store.errors import FeatureStoreError, InvalidRequestError, did_you_mean
+from feature_store.offline.footers import naming_corrupt_files
+from feature_store.offline.layout import PartitionFile
+from feature_store.offline.point_in_time.join import group_history, visible_span
+from feature_store.offline.store import OfflineStore
+from feature_store.partitions import Window
+from feature_store.spark.engine import latest_rows
+from feature_store.spark.frames import columns_of, quoted, spark_type, uri
+from feature_store.spark.latest_rows import AS_OF, FOUND
+from feature_store.spark.session import spark_session
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_EXAMPLES = 5
+_MICROS = 1_000_000
+_LONGEST_TTL = 2**63 - 1
+_FILE = "_label_file"
+_ROW = "_label_row"
+_DONE = "_SUCCESS"
+_INTEGERS = ("tinyint", "smallint", "int", "bigint")
+_TIMES = ("timestamp", "timestamp_ntz", "date")
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedFiles:
+    """Labels with their features, in Parquet files.
+
+    Attributes:
+        path: Folder of the files; sorted by name, they hold the labels' rows in order.
+        rows: Number of rows, that of the labels.
+    """
+
+    path: str
+    rows: int
+
+
+def join_files(
+    store: OfflineStore,
+    catalog: Catalog,
+    labels: str | Path,
+    as_of: str,
+    selections: Sequence[Selection],
+    output: str | Path,
+    *,
+    strict: bool = False,
+    now: datetime | None = None,
+) -> JoinedFiles:
+    """Joins to each label what was visible at its time; see `offline.point_in_time.join.point_in_time_join`.
+
+    Args:
+        store: Holds the history.
+        catalog: Holds the groups of the selected features.
+        labels: Parquet file or folder: join keys, the time column, any other columns.
+        as_of: Name of the time column. Naive times are UTC.
+        selections: The features, from `Catalog.select`.
+        output: Folder that is made; what an interrupted join has left there is replaced. It is complete once it holds
+            `_SUCCESS`.
+        strict: Leave out rows that were ingested after the label's time.
+        now: The store's present (UTC): later labels are refused. None lets labels lie in the future.
+
+    Returns:
+        Where the rows are: the label columns, then one column per selection; one row per label, in order.
+
+    Raises:
+        InvalidRequestError: If the labels cannot be answered, or the output exists.
+        CorruptFileError: If a file that is needed is damaged or not its group's.
+        FeatureStoreError: If files were replaced while they were read.
+    """
+    session = spark_session(s3=any(str(place).startswith("s3:") for place in (store.root, labels, output)))
+    target = uri(_absolute(output), exact=False)
+    if _exists(session, f"{target}/{_DONE}"):
+        raise InvalidRequestError(f"{output} holds a finished join already: name another folder, or delete it.")
+    given = session.read.parquet(uri(_absolute(labels)))
+    groups = [catalog.group(name) for name in dict.fromkeys(item.feature.group for item in selections)]
+    keys = _checked_columns(given, as_of, groups, selections)
+    extent = _checked_values(given, as_of, keys, now)
+    joined = given.select(
+        *columns_of(given.columns),
+        given[quoted(as_of)].cast("timestamp").alias(AS_OF),
+        given["_metadata.file_path"].alias(_FILE),
+        given["_metadata.row_index"].alias(_ROW),
+    )
+    reads: list[_Read] = []
+    for group in groups if extent.rows else []:
+        asked = [item for item in selections if item.feature.group == group.name]
+        span = visible_span(extent.oldest, extent.newest, asked)
+        files = store.files(group.name, span)
+        reads.append(_Read(group, span, files))
+        history = group_history(group, asked, files, span, strict=strict)
+        key_dtypes = group.entity.key_dtypes.items()
+        found = None
+        if history is not None:
+            in_labels, in_given = (
+                [frame[quoted(key)].cast(spark_type(dtype)) for key, dtype in key_dtypes] for frame in (joined, given)
+            )
+            sampled = given.select(*in_given)
+            found = latest_rows(session, joined, tuple(in_labels), extent.rows, history, sampled=sampled)
+        joined = _with_features(joined, found, asked, () if history is None else history.columns)
+    if not extent.rows:
+        joined = _with_features(joined, None, selections, ())
+    with ExitStack() as stack:
+        for read in reads:
+            stack.enter_context(naming_corrupt_files(read.group, read.files))
+        wanted = [*given.columns, *(item.label for item in selections)]
+        joined.orderBy(_FILE, _ROW).select(*columns_of(wanted)).write.mode("overwrite").parquet(target)
+    for read in reads:
+        if store.files(read.group.name, read.span) != read.files:
+            _delete(session, target)
+            raise FeatureStoreError(
+                f"Files of feature group {read.group.name!r} were replaced while they were read, nothing was kept: "
+                "join again when the materialization has ended."
+            )
+    return JoinedFiles(str(output), extent.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    group: Group
+    span: Window
+    files: list[PartitionFile]
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """Number of labels, and their first and last time in UTC microseconds."""
+
+    rows: int
+    oldest: int
+    newest: int
+
+
+def _with_features(
+    labels: DataFrame, found: DataFrame | None, selections: Sequence[Selection], present: Sequence[str]
+) -> DataFrame:
+    """Returns the labels with a column per selection, null where the latest row is not visible or was not found."""
+    from pyspark.sql import functions as f
+
+    columns = []
+    for selection in selections:
+        feature = selection.feature
+        value = f.lit(None).cast(spark_type(feature.dtype))
+        if found is not None and feature.ref.column in present:
+            ttl = min(feature.online_ttl_seconds * _MICROS, _LONGEST_TTL)
+            age = f.unix_micros(AS_OF) - f.unix_micros(f.col(FOUND)[EVENT_TIMESTAMP])
+            stored = f.col(FOUND)[feature.ref.column]
+            known = age < f.lit(ttl)
+            if feature.dtype.name == "float":
+                known &= ~f.isnan(stored)
+            value = f.when(known, stored)
+        columns.append(value.alias(selection.label))
+    return (labels if found is None else found).select(*columns_of(labels.columns), *columns)
+
+
+def _checked_columns(
+    labels: DataFrame, as_of: str, groups: Sequence[Group], selections: Sequence[Selection]
+) -> list[str]:
+    """Returns the join keys of all entities, after all columns were found to be there and of the right types."""
+    types = dict(labels.dtypes)
+    taken = [selection.label for selection in selections if selection.label in types]
+    reserved = [name for name in (AS_OF, FOUND, _FILE, _ROW) if name in types]
+    if taken or reserved:
+        raise InvalidRequestError(
+            f"The labels have columns with names of requested features or of the join itself: "
+            f"{', '.join([*taken, *reserved])}. Rename or drop them, labels are returned untouched."
+        )
+    if types.get(as_of) not in _TIMES:
+        held = f"holds {types[as_of]}" if as_of in types else f"is missing. {did_you_mean(as_of, types)}"
+        raise InvalidRequestError(f"Label column {as_of!r}, the time to read features as of, {held}.")
+    keys: dict[str, None] = {}
+    for entity in {group.entity.name: group.entity for group in groups}.values():
+        for key, dtype in entity.key_dtypes.items():
+            allowed = _INTEGERS if dtype.name == "int" else ("string",)
+            if types.get(key) not in allowed:
+                held = f"holds {types[key]}" if key in types else f"is missing. {did_you_mean(key, types)}"
+                raise InvalidRequestError(
+                    f"Label column {key!r}, a join key of entity {entity.name!r} declared as "
+                    f"{entity.join_keys[key].__name__}, {held}."
+                )
+            keys[key] = None
+    return list(keys)
+
+
+def _checked_values(labels: DataFrame, as_of: str, keys: Sequence[str], now: datetime | None) -> _Extent:
+    """Returns what is to be known of the labels, after none was found to be null or to lie in the future."""
+    from pyspark.sql import functions as f
+
+    time = labels[quoted(as_of)].cast("timestamp")
+    needed = [*keys, as_of]
+    counted = labels.agg(
+        f.count(f.lit(1)).alias("rows"),
+        f.min(f.unix_micros(time)).alias("oldest"),
+        f.max(f.unix_micros(time)).alias("newest"),
+        *(f.count_if(labels[quoted(column)].isNull()).alias(f"null_{number}") for number, column in enumerate(needed)),
+    ).collect()[0]
+    for number, column in enumerate(needed):
+        if counted[f"null_{number}"]:
+            raise InvalidRequestError(
+                f"Label column {column!r} is null in {counted[f'null_{number}']} of {counted['rows']} rows "
+                f"({_shown(labels.where(labels[quoted(column)].isNull()))}). Drop these rows or fill them in."
+            )
+    if now is not None and counted["rows"] and counted["newest"] > to_micros(now):
+        late = labels.where(time > f.timestamp_micros(f.lit(to_micros(now))))
+        raise InvalidRequestError(
+            f"Label column {as_of!r}, the time to read features as of, lies after the store's present, "
+            f"{to_utc(now).isoformat()}, in {late.count()} of {counted['rows']} rows ({_shown(late)}). What will be "
+            "visible then is not known yet: drop these rows, or ask as of the present."
+        )
+    return _Extent(counted["rows"], counted["oldest"] or 0, counted["newest"] or 0)
+
+
+def _shown(rows: DataFrame) -> str:
+    return ", ".join(str(row.asDict()) for row in rows.limit(_EXAMPLES).collect())
+
+
+def _absolute(place: str | Path) -> str:
+    return str(place) if "://" in str(place) else str(Path(place).absolute())
+
+
+def _exists(session: SparkSession, address: str) -> bool:
+    path, files = _in_hadoop(session, address)
+    return bool(files.exists(path))
+
+
+def _delete(session: SparkSession, address: str) -> None:
+    path, files = _in_hadoop(session, address)
+    files.delete(path, True)
+
+
+def _in_hadoop(session: SparkSession, address: str) -> tuple[Any, Any]:
+    jvm: Any = session._jvm  # noqa: SLF001  pyspark has no other way to its file systems
+    path = jvm.org.apache.hadoop.fs.Path(address)
+    return path, path.getFileSystem(session._jsparkSession.sessionState().newHadoopConf())  # noqa: SLF001

@@ -1,0 +1,85 @@
+"""A group's asset on Spark: the run launches a job through Pipes, and reports what the job has written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import dagster as dg
+import polars as pl
+import pytest
+from dagster_duckdb import DuckDBResource
+
+from feature_assets.definitions import build_defs
+from feature_store.offline.footers import file_metadata
+from resources.feature_store import FeatureStoreResource
+from resources.offline import OfflineStoreResource
+from resources.online import OnlineStoreResource
+from resources.registry import RegistryResource
+from resources.spark import SparkJobsResource
+from tests.cli import shop
+from tests.spark import refused_shop
+
+CONF = (
+    "spark.master=local[2] spark.ui.enabled=false spark.driver.bindAddress=127.0.0.1 spark.driver.host=127.0.0.1 "
+    "spark.sql.shuffle.partitions=2"
+)
+
+pytestmark = [
+    pytest.mark.gate,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java"),
+]
+
+
+@pytest.fixture
+def resources(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    monkeypatch.setenv("FEATURE_STORE_ENGINE", "spark")
+    return {
+        "feature_store": FeatureStoreResource(
+            offline=OfflineStoreResource(root=str(tmp_path / "offline")),
+            online=OnlineStoreResource(url=redis_url),
+            registry=RegistryResource(url=f"sqlite:///{tmp_path / 'registry.db'}"),
+            duckdb=DuckDBResource(database=":memory:"),
+            clock="2024-03-10T00:00:00Z",
+        ),
+    }
+
+
+def run(domain: ModuleType, resources: dict[str, object], instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    jobs = SparkJobsResource(conf=CONF, definitions=domain.__name__)
+    defs = build_defs(domain=domain, resources={**resources, "spark": jobs})
+    tags = {"dagster/asset_partition_range_start": "2024-03-03", "dagster/asset_partition_range_end": "2024-03-06"}
+    return defs.resolve_job_def("features").execute_in_process(
+        instance=instance, tags=tags, asset_selection=[dg.AssetKey("spending")], raise_on_error=False
+    )
+
+
+def test_a_run_reports_each_partition_that_its_spark_job_has_written(tmp_path, resources, capfd):
+    with dg.DagsterInstance.ephemeral(str(tmp_path)) as instance:
+        result = run(shop, resources, instance)
+        assert result.success
+        records = instance.fetch_materializations(dg.AssetKey("spending"), limit=10).records
+        by_key = {record.partition_key: record.asset_materialization.metadata for record in records}
+        checks = [event for event in result.all_events if event.event_type_value == "ASSET_CHECK_EVALUATION"]
+        logs = "\n".join(event.user_message for event in instance.all_logs(result.run_id))
+    assert sorted(by_key) == ["2024-03-03", "2024-03-04", "2024-03-05", "2024-03-06"]
+    for key, metadata in by_key.items():
+        file = tmp_path / "offline" / "spending" / f"date={key}" / "batch.parquet"
+        assert metadata["dagster/partition_row_count"].value == pl.read_parquet(file).height > 0
+        assert file_metadata(file)["run_id"] == result.run_id
+    assert checks
+    assert "spending: 2024-03-03 to 2024-03-06 on Spark" in logs
+    resource = resources["feature_store"]
+    assert isinstance(resource, FeatureStoreResource)
+    with resource.open() as store:
+        assert store.get_online_features("c1", ["last_amount"])["last_amount"] is not None
+
+
+def test_refused_rows_fail_the_run_and_name_the_partition(tmp_path, resources):
+    with dg.DagsterInstance.ephemeral(str(tmp_path)) as instance:
+        result = run(refused_shop, resources, instance)
+        errors = "\n".join(str(event.event_specific_data) for event in result.all_events if event.is_step_failure)
+    assert not result.success
+    assert "partition 2024-03-05, were refused" in errors
