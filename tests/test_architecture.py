@@ -21,6 +21,13 @@ FORBIDDEN = {
         "feature_store.registry",
         "feature_store.store",
     },
+    "feature_store/sources": {
+        "feature_store.offline",
+        "feature_store.online",
+        "feature_store.registry",
+        "feature_store.store",
+        "feature_store.transform",
+    },
     "feature_store/offline": {
         "feature_store.streaming",
         "feature_store.online",
