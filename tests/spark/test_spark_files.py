@@ -57,6 +57,7 @@ def store(tmp_path: Path) -> OfflineStore:
 def some_labels(count: int = 60) -> pl.DataFrame:
     return pl.DataFrame(
         {
+            "row_index": [number % 3 for number in range(count)],
             "weight.of label": [number / 7 for number in range(count)],
             "user_id": [f"u{number % 6}" for number in range(count)],
             "origin": ["JFK"] * count,
