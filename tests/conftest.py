@@ -44,6 +44,7 @@ def kafka_server() -> Iterator[KafkaServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     if find_binaries() is None:
         pytest.skip(MISSING)
