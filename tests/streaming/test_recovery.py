@@ -29,7 +29,7 @@ from tests.streaming.pipeline import (
 
 def test_without_its_snapshots_it_goes_on_from_the_topic(pipeline):
     events = random_orders(900, customers=20)
-    delivered = deliveries(events)
+    delivered = deliveries(events, spread=200)
     for part in delivered.iter_slices(520):
         pipeline.publish(part)
         pipeline.stream_all()
