@@ -26,7 +26,7 @@ ui: install ## Open the Dagster UI on the same data: http://localhost:3000 (PORT
 	@$(BIN)/dagster dev --port $(PORT)
 
 test: install ## Run the tests; says at the end what it left out, and why
-	@$(BIN)/pytest -n auto -q
+	@$(BIN)/pytest -n auto --dist loadgroup -q
 
 lint: install ## Check style and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

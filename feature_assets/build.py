@@ -40,7 +40,7 @@ def source_spec(source: Source, end: datetime | None) -> dg.AssetSpec:
         source.name,
         description=getattr(source, "description", None),
         group_name=SOURCES,
-        kinds={"parquet", "source"},
+        kinds={getattr(source, "kind", "parquet"), "source"},
         partitions_def=source_partitions(source, end),
     )
 

@@ -14,6 +14,7 @@ import polars as pl
 
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.definitions.source import fingerprints
 from feature_store.offline.footers import load_footers, read_footer
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.store import OfflineStore
@@ -94,7 +95,8 @@ def spans(windows: Iterable[Window], *, bridging: int = 0) -> Iterator[Window]:
 def has_landed(group: FeatureGroup, span: Window) -> bool:
     """Tells whether all source days have landed that the partitions of a span read, look-back included."""
     reach = Window(max(span.start - group.lookback, group.source.start), span.end)
-    return all(group.source.fingerprint(day) is not None for day in reach.dates())
+    days = list(reach.dates())
+    return len(fingerprints(group.source, days)) == len(days)
 
 
 def changed_values(group: FeatureGroup, offline: OfflineStore, window: Window) -> str | None:

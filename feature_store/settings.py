@@ -23,7 +23,8 @@ class Settings:
         offline: Folder or `s3://` prefix of the offline store.
         online: URL of the online store; None for the embedded server.
         registry: SQLAlchemy URL of the registry.
-        engine: Engine of point-in-time reads: `sweep`, `duckdb`, or `auto` for the cheaper of the two.
+        engine: Engine of point-in-time reads: `sweep`, `duckdb`, `auto` for the cheaper of the two, or `spark`, which
+            also materializes.
         clock: `system`, or an ISO timestamp at which the store's present stands (a replay of history).
         definitions: Python module that holds the feature groups, for the command line.
         kafka: Bootstrap servers; None for no stream.

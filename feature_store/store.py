@@ -76,7 +76,8 @@ class FeatureStore:
         registry: The registry, or its SQLAlchemy URL. None for a store that only reads online, by the catalog that
             is published there.
         clock: Tells the present; the wall clock by default.
-        engine: Engine of point-in-time reads, or its name: `sweep`, `duckdb`, or `auto` for the cheaper of the two.
+        engine: Engine of point-in-time reads, or its name: `sweep`, `duckdb`, `auto` for the cheaper of the two, or
+            `spark`, on which groups are then materialized, too.
         definitions: The Python module, or its name, that holds on-demand features and feature services; imported when
             one of them is first asked for.
         request_log: Keeps a sample of what is served, see `monitoring.request_log`; None for no log.

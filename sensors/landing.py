@@ -17,7 +17,7 @@ import dagster as dg
 from dagster import AssetMaterialization, DagsterEventType, DagsterInstance
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
-from feature_store.definitions.source import Source
+from feature_store.definitions.source import Source, fingerprints
 from sensors.requests import digest
 
 INTERVAL_SECONDS = 30
@@ -28,22 +28,23 @@ MOST_TICKS_WAITED = 10
 _AT_REST = json.dumps(["", 0])
 
 
-def landed_events(instance: DagsterInstance, source: Source, days: Sequence[date]) -> Iterator[AssetMaterialization]:
+def landed_events(
+    instance: DagsterInstance, source: Source, days: Sequence[date] | None = None
+) -> Iterator[AssetMaterialization]:
     """Yields a materialization for each landed day whose content differs from what Dagster has on record.
 
     Args:
         instance: Holds the record.
         source: The source.
-        days: The days to look at.
+        days: The days to look at; None for all that have landed.
     """
     key = dg.AssetKey(source.name)
     recorded = instance.event_log_storage.get_latest_tags_by_partition(
         key, DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
     )
-    for day in days:
-        fingerprint = source.fingerprint(day)
+    for day, fingerprint in fingerprints(source, days).items():
         partition = day.isoformat()
-        if fingerprint is not None and recorded.get(partition, {}).get(DATA_VERSION_TAG) != fingerprint:
+        if recorded.get(partition, {}).get(DATA_VERSION_TAG) != fingerprint:
             yield AssetMaterialization(asset_key=key, partition=partition, tags={DATA_VERSION_TAG: fingerprint})
 
 
@@ -60,9 +61,7 @@ def landing_sensor(sources: Sequence[Source], *, interval_seconds: int = INTERVA
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        events = [
-            event for source in sources for event in landed_events(context.instance, source, list(source.landed_days()))
-        ]
+        events = [event for source in sources for event in landed_events(context.instance, source)]
         if not events:
             context.update_cursor(_AT_REST)
             return dg.SkipReason("No source day has landed or changed.")

@@ -21,6 +21,13 @@ FORBIDDEN = {
         "feature_store.registry",
         "feature_store.store",
     },
+    "feature_store/sources": {
+        "feature_store.offline",
+        "feature_store.online",
+        "feature_store.registry",
+        "feature_store.store",
+        "feature_store.transform",
+    },
     "feature_store/offline": {
         "feature_store.streaming",
         "feature_store.online",
@@ -47,7 +54,8 @@ FORBIDDEN = {
         "feature_store.store",
         "feature_store.streams",
     },
-    "feature_store/transform": {"feature_store.store", "feature_store.streaming"},
+    "feature_store/transform": {"feature_store.spark", "feature_store.store", "feature_store.streaming"},
+    "feature_store/spark": {"feature_store.registry", "feature_store.serving", "feature_store.store"},
 }
 
 
@@ -67,5 +75,17 @@ def test_arrows_point_one_way(folder):
         for name in imports(path)
         for wall in FORBIDDEN[folder]
         if name == wall or name.startswith(f"{wall}.")
+    ]
+    assert crossed == []
+
+
+def test_only_the_spark_package_imports_pyspark():
+    crossed = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for folder in ("feature_store", "feature_assets", "resources", "sensors")
+        for path in (ROOT / folder).rglob("*.py")
+        if not path.is_relative_to(ROOT / "feature_store" / "spark")
+        for name in imports(path)
+        if name.partition(".")[0] == "pyspark"
     ]
     assert crossed == []

@@ -52,7 +52,7 @@ def land(source_name: str, first_day: date, last_day: date, *, folder: Path | No
             f"Source {source_name!r} cannot land {first_day}..{last_day}: "
             f"name a first and a last day, in order, from {FIRST_DAY} to {LAST_DAY}."
         )
-    root = SOURCES[source_name].root if folder is None else folder
+    root = Path(SOURCES[source_name].root) if folder is None else folder
     by_day = _events_by_day(source_name)
     nothing = EVENTS[source_name]().clear()
     written = []

@@ -1,23 +1,28 @@
 """Sources: where a feature group's events come from.
 
-Only the small interface that the transform needs, and the source that lies in date partitions of Parquet.
+Only the small interface that the transform needs, and sources that lie in date folders. Tables are in `sources`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from feature_store.definitions.names import EVENT_TIMESTAMP, check_name
 from feature_store.errors import MissingSourceError
 from feature_store.partitions import Window
+from feature_store.storage.location import Location, open_location
+from feature_store.storage.s3_path import S3Path, S3Stat
 
 if TYPE_CHECKING:
     import polars as pl
+
+_Stat: TypeAlias = os.stat_result | S3Stat
 
 
 class Source(Protocol):
@@ -54,67 +59,151 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class SurveyedSource(Source, Protocol):
+    """A source that tells of all its days in one look, where asking day by day would cost a request for each."""
+
+    def survey(self) -> Mapping[date, str]:
+        """Returns the days that have landed, in order, each with its fingerprint."""
+        ...
+
+
+def fingerprints(source: Source, days: Iterable[date] | None = None) -> dict[date, str]:
+    """Returns the days that have landed, in order, each with its fingerprint.
+
+    Args:
+        source: The source.
+        days: Only these; None for all.
+    """
+    if isinstance(source, SurveyedSource):
+        found = source.survey()
+        return {day: found[day] for day in (found if days is None else days) if day in found}
+    asked = ((day, source.fingerprint(day)) for day in (source.landed_days() if days is None else days))
+    return {day: text for day, text in asked if text is not None}
+
+
 @dataclass(frozen=True, slots=True)
 class ParquetSource:
     """Events in Parquet files below `{root}/date=YYYY-MM-DD/`.
 
     Attributes:
         name: The source's name.
-        root: Folder that holds the date partitions.
+        root: Folder or `s3://bucket/prefix` that holds the date partitions.
         start: First instant of its history.
         description: One sentence for the catalog.
     """
 
     name: str
-    root: Path
+    root: Path | str
     start: datetime
     description: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.name, "source")
 
-    def files(self, day: date) -> list[Path]:
+    def files(self, day: date) -> list[Location]:
         """Returns the files of one UTC day, none if it has not landed."""
-        return sorted((self.root / f"date={day.isoformat()}").glob("*.parquet"))
+        return [path for path, _ in self._landed(day, day).get(day, [])]
 
     def scan(self, window: Window) -> pl.LazyFrame:
         """Returns the events of a window; see `Source.scan`."""
         import polars as pl
 
         from_start = Window(max(window.start, self.start), window.end)
-        paths: list[Path] = []
-        missing: list[date] = []
-        for day in from_start.dates():
-            landed = self.files(day)
-            paths += landed
-            if not landed:
-                missing.append(day)
-        if missing:
-            raise MissingSourceError(
-                f"Source {self.name!r} has not landed for {len(missing)} day(s) from {missing[0]} to {missing[-1]}: "
-                f"no Parquet file in {self.root / f'date={missing[0]}'}. Land the files, or compute days before them."
-            )
-        if not paths:
+        days = list(from_start.dates())
+        if not days:
             raise MissingSourceError(
                 f"Source {self.name!r} begins at {self.start.isoformat()}; nothing can be computed before it."
             )
-        events = pl.scan_parquet(paths, hive_partitioning=False)
+        landed = self._landed(days[0], days[-1])
+        missing = [day for day in days if day not in landed]
+        if missing:
+            raise MissingSourceError(
+                f"Source {self.name!r} has not landed for {len(missing)} day(s) from {missing[0]} to {missing[-1]}: "
+                f"no {self._suffix[1:]} file in {self.root}/date={missing[0]}. Land the files, or compute days before "
+                "them."
+            )
+        events = self._read([path for day in days for path, _ in landed[day]])
         return events.filter(pl.col(EVENT_TIMESTAMP).is_between(window.start, window.end, closed="left"))
 
     def fingerprint(self, day: date) -> str | None:
         """Returns a digest of the names, sizes and modification times of a day's files; see `Source.fingerprint`."""
-        files = self.files(day)
-        if not files:
-            return None
-        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
+        found = self._landed(day, day).get(day)
+        return None if found is None else _digest(found)
 
     def landed_days(self) -> Iterator[date]:
-        """Yields the days whose folder holds a Parquet file; see `Source.landed_days`."""
-        for folder in sorted(self.root.glob("date=*")):
-            day = date.fromisoformat(folder.name.removeprefix("date="))
-            if self.files(day):
-                yield day
+        """Yields the days whose folder holds a file; see `Source.landed_days`."""
+        yield from self._landed(None, None)
+
+    def survey(self) -> dict[date, str]:
+        """Returns all days in one look; see `SurveyedSource.survey`."""
+        return {day: _digest(files) for day, files in self._landed(None, None).items()}
+
+    @property
+    def _suffix(self) -> str:
+        return ".parquet"
+
+    def _read(self, paths: list[Location]) -> pl.LazyFrame:
+        from feature_store.storage.parquet import scan_files
+
+        return scan_files(paths)
+
+    def _landed(self, first: date | None, last: date | None) -> dict[date, list[tuple[Location, _Stat]]]:
+        """Returns the files of some UTC days, by day and name."""
+        place = open_location(self.root, setting=f"root of source {self.name!r}")
+        found: dict[date, list[tuple[Location, _Stat]]] = {}
+        for path, stat in _listed(place, first, last, self._suffix):
+            if not path.name.startswith("."):
+                found.setdefault(date.fromisoformat(path.parent.name.removeprefix("date=")), []).append((path, stat))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class CsvSource(ParquetSource):
+    """Events in CSV files below `{root}/date=YYYY-MM-DD/`.
+
+    Attributes:
+        columns: Column name to dtype of Polars, in the order of the files, which have a header. A column of times
+            holds ISO texts; without an offset they are UTC.
+    """
+
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def _suffix(self) -> str:
+        return ".csv"
+
+    def _read(self, paths: list[Location]) -> pl.LazyFrame:
+        import polars as pl
+
+        from feature_store.storage.parquet import scan_options
+
+        times = {name: dtype for name, dtype in self.columns.items() if dtype.is_temporal()}
+        schema = {name: pl.String() if name in times else dtype for name, dtype in self.columns.items()}
+        rows = pl.scan_csv([str(path) for path in paths], schema=schema, glob=False, **scan_options(paths))
+        return rows.with_columns(
+            pl.col(name).str.to_datetime(time_unit="us", time_zone="UTC").cast(dtype) for name, dtype in times.items()
+        )
+
+
+def _listed(place: Location, first: date | None, last: date | None, suffix: str) -> Iterator[tuple[Location, _Stat]]:
+    """Yields the files in date folders, of all days or from one to another, by day and name."""
+    if isinstance(place, S3Path):
+        after = f"date={first or ''}"
+        for path, stat in place.objects(after=after, until=f"date={last or ''}~"):
+            if path.suffix == suffix and path.parent.parent == place:
+                yield path, stat
+        return
+    folders = [place / f"date={first}"] if first == last and first is not None else sorted(place.glob("date=*"))
+    for folder in folders:
+        if (first is None or folder.name >= f"date={first}") and (last is None or folder.name <= f"date={last}"):
+            for file in sorted(folder.glob(f"*{suffix}")):
+                yield file, file.stat()
+
+
+def _digest(files: Iterable[tuple[Location, _Stat]]) -> str:
+    described = [(path.name, stat.st_size, getattr(stat, "e_tag", stat.st_mtime_ns)) for path, stat in files]
+    return hashlib.sha256(repr(described).encode()).hexdigest()[:16]
 
 
 def day_window(day: date) -> Window:

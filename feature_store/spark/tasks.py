@@ -38,7 +38,9 @@ PARCEL = "target int, origin int, part int, kind string, payload binary"
 
 ROWS, FAILURE, REPORT = "rows", "failure", "report"
 
-_PARCEL_ROWS = 262_144
+_PARCEL_BYTES = 16 * 2**20
+"""Spark holds some parcels at a time, each as one value."""
+
 _ARROW = pa.schema(
     [
         ("target", pa.int32()),
@@ -69,7 +71,7 @@ class ReadEvents:
         for span in _records(batches):
             events = self.group.source.scan(Window(_moment(span["start"]), _moment(span["end"]))).collect()
             for shard, part in self._sharded(events):
-                for number, rows in enumerate(part.iter_slices(_PARCEL_ROWS)):
+                for number, rows in enumerate(_slices(part)):
                     yield _parcel(shard, span["number"], number, ROWS, _encoded(rows))
 
     def _sharded(self, events: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
@@ -128,9 +130,8 @@ class ComputeRows:
                 yield _parcel(number, shard, 0, FAILURE, msgspec.json.encode(Refusal.of(error)))
 
     def _rows(self, shard: int, number: int, rows: pl.DataFrame) -> Batches:
-        for part, slice_ in enumerate(rows.iter_slices(_PARCEL_ROWS)):
-            if slice_.height:
-                yield _parcel(number, shard, part, ROWS, _encoded(slice_))
+        for part, slice_ in enumerate(_slices(rows)):
+            yield _parcel(number, shard, part, ROWS, _encoded(slice_))
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +220,12 @@ def _parcel(target: int, origin: int, part: int, kind: str, payload: bytes) -> p
     columns = [[target], [origin], [part], [kind], [payload]]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _ARROW, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=_ARROW)
+
+
+def _slices(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Yields rows in parcels of bounded size; nothing where there are none."""
+    parcels = int(rows.estimated_size()) // _PARCEL_BYTES + 1
+    yield from rows.iter_slices(max(1, -(-rows.height // parcels)))
 
 
 def _encoded(rows: pl.DataFrame) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +29,16 @@ from feature_store.spark.latest_rows import AS_OF, FOUND
 from feature_store.spark.session import spark_session
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 _EXAMPLES = 5
 _MICROS = 1_000_000
 _LONGEST_TTL = 2**63 - 1
-_FILE = "_label_file"
+_PATH = "_label_path"
+_START = "_label_start"
 _ROW = "_label_row"
+_POSITION = "_label_position"
+_ROWS_PER_FILE = 1_000_000
 _DONE = "_SUCCESS"
 _INTEGERS = ("tinyint", "smallint", "int", "bigint")
 _TIMES = ("timestamp", "timestamp_ntz", "date")
@@ -93,12 +97,7 @@ def join_files(
     groups = [catalog.group(name) for name in dict.fromkeys(item.feature.group for item in selections)]
     keys = _checked_columns(given, as_of, groups, selections)
     extent = _checked_values(given, as_of, keys, now)
-    joined = given.select(
-        *columns_of(given.columns),
-        given[quoted(as_of)].cast("timestamp").alias(AS_OF),
-        given["_metadata.file_path"].alias(_FILE),
-        given["_metadata.row_index"].alias(_ROW),
-    )
+    joined = _numbered(session, given, given[quoted(as_of)].cast("timestamp").alias(AS_OF))
     reads: list[_Read] = []
     for group in groups if extent.rows else []:
         asked = [item for item in selections if item.feature.group == group.name]
@@ -121,7 +120,7 @@ def join_files(
         for read in reads:
             stack.enter_context(naming_corrupt_files(read.group, read.files))
         wanted = [*given.columns, *(item.label for item in selections)]
-        joined.orderBy(_FILE, _ROW).select(*columns_of(wanted)).write.mode("overwrite").parquet(target)
+        _ordered(session, joined, extent.rows).select(*columns_of(wanted)).write.mode("overwrite").parquet(target)
     for read in reads:
         if store.files(read.group.name, read.span) != read.files:
             _delete(session, target)
@@ -146,6 +145,38 @@ class _Extent:
     rows: int
     oldest: int
     newest: int
+
+
+def _numbered(session: SparkSession, labels: DataFrame, as_of: Column) -> DataFrame:
+    """Returns the labels with their time and their position: files in the order of their paths, rows as they lie."""
+    from pyspark.sql import functions as f
+
+    path = "_metadata.file_path"
+    counted = labels.groupBy(f.col(path).alias("path")).count().collect()
+    counts = sorted((row["path"], row["count"]) for row in counted)
+    starts = accumulate((count for _, count in counts), initial=0)
+    files = [(file, start) for (file, _), start in zip(counts, starts, strict=False)]
+    offsets = f.broadcast(session.createDataFrame(files, f"{_PATH} string, {_START} bigint"))
+    return (
+        labels.select(
+            *columns_of(labels.columns), as_of, f.col(path).alias(_PATH), f.col("_metadata.row_index").alias(_ROW)
+        )
+        .join(offsets, _PATH)
+        .select(*columns_of(labels.columns), AS_OF, (f.col(_START) + f.col(_ROW)).alias(_POSITION))
+    )
+
+
+def _ordered(session: SparkSession, labels: DataFrame, rows: int) -> DataFrame:
+    """Returns labels in the order of their positions, cut into tasks of equal size.
+
+    Spark's own sort would compute all labels twice, once to find out where to cut.
+    """
+    from pyspark.sql import functions as f
+
+    tasks = max(1, session.sparkContext.defaultParallelism, -(-rows // _ROWS_PER_FILE))
+    size = max(1, -(-rows // tasks))
+    task = f.floor(f.col(_POSITION) / f.lit(size)).cast("int")
+    return labels.repartitionById(tasks, task).sortWithinPartitions(_POSITION)
 
 
 def _with_features(
@@ -176,7 +207,7 @@ def _checked_columns(
     """Returns the join keys of all entities, after all columns were found to be there and of the right types."""
     types = dict(labels.dtypes)
     taken = [selection.label for selection in selections if selection.label in types]
-    reserved = [name for name in (AS_OF, FOUND, _FILE, _ROW) if name in types]
+    reserved = [name for name in (AS_OF, FOUND, _PATH, _START, _ROW, _POSITION) if name in types]
     if taken or reserved:
         raise InvalidRequestError(
             f"The labels have columns with names of requested features or of the join itself: "

@@ -38,9 +38,9 @@ def open_location(text: str | Location, *, setting: str, connection: S3Connectio
             f"{setting}={str(text)!r} is neither a folder nor an S3 prefix: write a path, or s3://bucket/prefix."
         )
     if connection is None:
-        from feature_store.storage.s3_connection import connect
+        from feature_store.storage.s3_connection import connect_by_environment
 
-        connection = connect(bucket)
+        connection = connect_by_environment(bucket)
     return S3Path(bucket, "/".join(parts), connection)
 
 

@@ -6,9 +6,10 @@ single sign-on, the roles of a machine, container or service account. What is re
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -65,6 +66,16 @@ class S3Connection:
         if self.credentials is None:
             return {"storage_options": {**options, "aws_skip_signature": "true"}, "credential_provider": None}
         return {"storage_options": options, "credential_provider": self._polars_credentials}
+
+    def object_store_options(self) -> dict[str, str]:
+        """Returns the same as the options that libraries over object_store take, with credentials as they are now."""
+        options = {"AWS_REGION": self.region}
+        if self.endpoint:
+            options |= {"AWS_ENDPOINT_URL": self.endpoint, "AWS_ALLOW_HTTP": str(self._is_plain).lower()}
+        if self.credentials is None:
+            return {**options, "AWS_SKIP_SIGNATURE": "true"}
+        named, _ = self._polars_credentials()
+        return options | {name.upper(): value for name, value in named.items()}
 
     @property
     def _is_plain(self) -> bool:
@@ -148,6 +159,17 @@ def connect(
             "profile by AWS_PROFILE, or give the machine a role."
         )
     return S3Connection(bucket, client.meta.region_name, _own_endpoint(client.meta.endpoint_url), credentials, timeout)
+
+
+def connect_by_environment(bucket: str) -> S3Connection:
+    """Returns how a bucket is reached by what the environment says; it is looked up anew when that has changed."""
+    return _connection_of(bucket, tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))))
+
+
+@lru_cache(maxsize=64)
+def _connection_of(bucket: str, variables: tuple[tuple[str, str], ...]) -> S3Connection:
+    del variables
+    return connect(bucket)
 
 
 def _own_endpoint(url: str) -> str | None:

@@ -19,6 +19,8 @@ from feature_store.partitions import Window
 from feature_store.spark.training_sets import join_files
 from tests.offline.groups import PASS, ROUTE, USER, at, group, metadata, rows
 
+pytestmark = pytest.mark.timeout(600)
+
 DAY = 86_400
 CLICKS = group("activity", USER, {"clicks": (FLOAT, DAY), "visits": (INT, 2 * DAY), "later": (INT, DAY)})
 DELAYS = group(
@@ -55,6 +57,7 @@ def store(tmp_path: Path) -> OfflineStore:
 def some_labels(count: int = 60) -> pl.DataFrame:
     return pl.DataFrame(
         {
+            "row_index": [number % 3 for number in range(count)],
             "weight.of label": [number / 7 for number in range(count)],
             "user_id": [f"u{number % 6}" for number in range(count)],
             "origin": ["JFK"] * count,
@@ -72,7 +75,7 @@ def write_labels(folder: Path, labels: pl.DataFrame, files: int = 3) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("strict", [False, pytest.param(True, marks=pytest.mark.gate)])
 def test_files_hold_what_a_training_set_holds(spark, store, tmp_path, strict):
     labels = some_labels()
     done = join_files(
@@ -98,6 +101,7 @@ def test_files_hold_what_a_training_set_holds(spark, store, tmp_path, strict):
     assert_frame_equal(as_expected, expected, check_exact=True)
 
 
+@pytest.mark.gate
 def test_a_finished_join_stays_and_an_interrupted_one_is_replaced(spark, store, tmp_path):
     labels = write_labels(tmp_path / "labels", some_labels(6), files=1)
     output = tmp_path / "out"

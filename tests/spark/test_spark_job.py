@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from types import ModuleType
 
+import boto3
 import dagster as dg
 import polars as pl
 import pytest
+from dagster_aws.pipes import PipesS3ContextInjector, PipesS3MessageReader
 from dagster_duckdb import DuckDBResource
 
 from feature_assets.definitions import build_defs
@@ -19,6 +22,7 @@ from resources.online import OnlineStoreResource
 from resources.registry import RegistryResource
 from resources.spark import SparkJobsResource
 from tests.cli import shop
+from tests.servers.s3 import BUCKET, S3Server
 from tests.spark import refused_shop
 
 CONF = (
@@ -47,8 +51,26 @@ def resources(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -
     }
 
 
-def run(domain: ModuleType, resources: dict[str, object], instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
-    jobs = SparkJobsResource(conf=CONF, definitions=domain.__name__)
+class ThroughS3(SparkJobsResource):
+    """As a launcher for a service does: what is told, and what is reported, goes through a bucket."""
+
+    def launch(self, context, module, environment, extras):
+        s3 = boto3.client("s3")
+        client = dg.PipesSubprocessClient(
+            env={**environment, "FEATURE_STORE_SPARK_CONF": self.conf},
+            context_injector=PipesS3ContextInjector(bucket=BUCKET, client=s3),
+            message_reader=PipesS3MessageReader(bucket=BUCKET, client=s3, interval=1),
+        )
+        return client.run(context=context, command=[sys.executable, "-m", module], extras=extras)
+
+
+def run(
+    domain: ModuleType,
+    resources: dict[str, object],
+    instance: dg.DagsterInstance,
+    launcher: type[SparkJobsResource] = SparkJobsResource,
+) -> dg.ExecuteInProcessResult:
+    jobs = launcher(conf=CONF, definitions=domain.__name__)
     defs = build_defs(domain=domain, resources={**resources, "spark": jobs})
     tags = {"dagster/asset_partition_range_start": "2024-03-03", "dagster/asset_partition_range_end": "2024-03-06"}
     return defs.resolve_job_def("features").execute_in_process(
@@ -83,3 +105,12 @@ def test_refused_rows_fail_the_run_and_name_the_partition(tmp_path, resources):
         errors = "\n".join(str(event.event_specific_data) for event in result.all_events if event.is_step_failure)
     assert not result.success
     assert "partition 2024-03-05, were refused" in errors
+
+
+def test_a_launcher_may_send_and_receive_through_s3(tmp_path, resources, monkeypatch):
+    with S3Server() as s3, dg.DagsterInstance.ephemeral(str(tmp_path)) as instance:
+        for name, value in s3.environment.items():
+            monkeypatch.setenv(name, value)
+        result = run(shop, resources, instance, ThroughS3)
+        assert result.success
+        assert len(instance.fetch_materializations(dg.AssetKey("spending"), limit=10).records) == 4

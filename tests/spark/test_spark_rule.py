@@ -35,6 +35,8 @@ from tests.offline.test_point_in_time_rule import (
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+pytestmark = pytest.mark.timeout(600)
+
 label_rows = st.lists(
     st.builds(
         lambda user, route, t: {**user, **route, "t": t}, users | st.just({"user_id": "?"}), routes, label_instants
@@ -96,7 +98,7 @@ def spark_of(spark: SparkSession) -> SparkSession:
 
 
 @given(activity=activity_rows, delays=delay_rows, labels=label_rows, strict=st.booleans())
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 def test_spark_agrees_with_the_other_engines_and_the_oracle(spark, *, activity, delays, labels, strict):
     agree(spark, activity, delays, labels, strict=strict)
 
