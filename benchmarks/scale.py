@@ -62,8 +62,8 @@ def redis_figures(layout: Layout, entities: int, features: int) -> None:
         cpu = client.info("cpu")
         spent = cpu["used_cpu_user"] + cpu["used_cpu_sys"] - cpu_before
         print(
-            f"redis {layout}: {READS * 100 / seconds:,.0f} entities/s x {2 * features} features read by one process, in batches "
-            f"of 100; {READS * 100 / spent:,.0f} entities/s per core of the server"
+            f"redis {layout}: {READS * 100 / seconds:,.0f} entities/s x {2 * features} features read by one process, "
+            f"100 at a time; {READS * 100 / spent:,.0f} entities/s per core of the server"
         )
         store.close()
         client.close()

@@ -21,7 +21,7 @@ SUFFIX = ".parquet"
 _DATE_PREFIX = "date="
 _BATCH = re.compile(r"batch(?:-(?P<hour>[01][0-9]|2[0-3]))?")
 _OFFSETS = re.compile(r"(?P<lane>stream-[A-Za-z0-9._-]+-[0-9]+)-(?P<first>[0-9]{12,})-(?P<last>[0-9]{12,})")
-_STREAM_WRITER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,239}")
+_STREAM_WRITER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,239}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
