@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from feature_store.clock import FixedClock, SystemClock
     from feature_store.definitions.dtypes import embedding
     from feature_store.definitions.entity import Entity
+    from feature_store.definitions.event_stream import EventStream
     from feature_store.definitions.feature_service import FeatureService
     from feature_store.definitions.group import FeatureGroup, feature_group
     from feature_store.definitions.on_demand import OnDemandFeatures, on_demand
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         RegistryConflictError,
         RegistryError,
         SettingsError,
+        StreamError,
         UnknownFeatureError,
     )
     from feature_store.partitions import Partitioning
@@ -39,6 +41,7 @@ _HOMES = {
     "feature_store.clock": ("FixedClock", "SystemClock"),
     "feature_store.definitions.dtypes": ("embedding",),
     "feature_store.definitions.entity": ("Entity",),
+    "feature_store.definitions.event_stream": ("EventStream",),
     "feature_store.definitions.feature_service": ("FeatureService",),
     "feature_store.definitions.group": ("FeatureGroup", "feature_group"),
     "feature_store.definitions.on_demand": ("OnDemandFeatures", "on_demand"),
@@ -56,6 +59,7 @@ _HOMES = {
         "RegistryConflictError",
         "RegistryError",
         "SettingsError",
+        "StreamError",
         "UnknownFeatureError",
     ),
     "feature_store.partitions": ("Partitioning",),
@@ -68,6 +72,7 @@ __all__ = [
     "DefinitionError",
     "Embedding",
     "Entity",
+    "EventStream",
     "FeatureGroup",
     "FeatureSchema",
     "FeatureService",
@@ -84,6 +89,7 @@ __all__ = [
     "RegistryConflictError",
     "RegistryError",
     "SettingsError",
+    "StreamError",
     "SystemClock",
     "TrainingSet",
     "UnknownFeatureError",

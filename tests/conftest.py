@@ -37,9 +37,13 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="session")
-def kafka_server() -> Iterator[KafkaServer]:
+def _kafka_jars() -> None:
     if find_jars() is None:
         pytest.skip(MISSING_KAFKA)
+
+
+@pytest.fixture(scope="session")
+def kafka_server(_kafka_jars: None) -> Iterator[KafkaServer]:
     with KafkaServer() as server:
         yield server
 

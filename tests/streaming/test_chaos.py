@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 
 from feature_store.transform.comparison import difference
-from tests.servers.kafka import MISSING, KafkaServer, find_jars
+from tests.servers.kafka import KafkaServer
 from tests.streaming.chaos import Chaos
 from tests.streaming.pipeline import KEYS, batch, by_the_rule, deliveries, random_orders
-
-needs_broker = pytest.mark.skipif(find_jars() is None, reason=MISSING)
 
 
 def run(
@@ -48,14 +46,13 @@ def run(
         pipeline.assert_online(orders, wait=True)
 
 
-@needs_broker
 def test_a_few_kills(tmp_path, kafka_server):
     victims = ["streamer 0", "drainer", "redis", "streamer 1", "streamer 0"]
     run(tmp_path, events=4000, customers=60, seconds=3, victims=victims, calm=(0.3, 0.8), broker=kafka_server)
 
 
-@needs_broker
 @pytest.mark.gate
+@pytest.mark.usefixtures("_kafka_jars")
 @pytest.mark.timeout(900)
 def test_fifty_kills_and_a_hundred_thousand_events(tmp_path):
     victims = ["streamer 0"] * 12 + ["streamer 1"] * 12 + ["drainer"] * 10 + ["redis"] * 10 + ["broker"] * 6

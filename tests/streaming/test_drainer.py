@@ -25,11 +25,11 @@ from tests.streaming.pipeline import (
 
 
 def test_drained_in_parts_the_offline_rows_are_those_of_a_batch(pipeline):
-    events = random_orders(3000, customers=40)
+    events = random_orders(1500, customers=40)
     delivered = deliveries(events)
     drainer = pipeline.store.drainer(pipeline.group, pipeline.settings)
     reports = []
-    for part in delivered.iter_slices(1000):
+    for part in delivered.iter_slices(900):
         pipeline.publish(part)
         pipeline.stream_all()
         reports.append(drainer.drain())

@@ -28,9 +28,9 @@ from tests.streaming.pipeline import (
 
 
 def test_without_its_snapshots_it_goes_on_from_the_topic(pipeline):
-    events = random_orders(1500, customers=20)
-    delivered = deliveries(events)
-    for part in delivered.iter_slices(500):
+    events = random_orders(900, customers=20)
+    delivered = deliveries(events, spread=200)
+    for part in delivered.iter_slices(520):
         pipeline.publish(part)
         pipeline.stream_all()
         shutil.rmtree(pipeline.settings.state)
