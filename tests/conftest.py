@@ -30,6 +30,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leaves what needs Java, a Kafka broker or Spark, to the gate."""
+    of_java = {Path(__file__).with_name(folder) for folder in ("spark", "streaming")}
+    for item in items:
+        if of_java.intersection(item.path.parents):
+            item.add_marker(pytest.mark.gate)
+
+
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     with RedisServer() as server:

@@ -21,6 +21,7 @@ from tests.offline.groups import FIRST_DAY, PASS, at, metadata, rows
 from tests.servers.s3 import environment
 from tests.storage.test_offline_store_in_s3 import CLICKS, history, joined, labels, written
 
+pytestmark = pytest.mark.gate
 DAYS = 5
 KINDS = ["500", "503", "slow", "cut", "cut-answer", "half-answer"]
 
@@ -40,7 +41,7 @@ def tree(root: S3Path) -> dict[str, bytes]:
     return {path.relative_to(root): path.read_bytes() for path, _ in root.objects()}
 
 
-@pytest.mark.parametrize("kind", [*(pytest.param(kind, marks=pytest.mark.gate) for kind in KINDS), "mixed"])
+@pytest.mark.parametrize("kind", [*KINDS, "mixed"])
 def test_a_store_that_was_written_and_read_through_faults_is_the_same(place, proxy, through, kind):
     undisturbed = written(place / "undisturbed", DAYS)
     list(write_snapshots(undisturbed, CLICKS, [date(2024, 1, 4)]))
