@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export DAGSTER_HOME := $(CURDIR)/.dagster
 PORT ?= 3000
+# Dozens of processes are started below: each would compile all of its modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo stream-demo ui test lint types lock clean stop
 

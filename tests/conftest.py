@@ -20,6 +20,9 @@ from tests.servers.s3 import S3Server
 REQUIRE_ALL = os.environ.get("FEATURE_STORE_TESTS_REQUIRE") == "all"
 
 
+_GATE_FIXTURES = {"kafka_server", "s3_server"}
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Where everything is required, as in the gate, what is left out is a failure."""
@@ -32,10 +35,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leaves what needs Java, a Kafka broker or Spark, to the gate."""
-    of_java = {Path(__file__).with_name(folder) for folder in ("spark", "streaming")}
+    """Leaves what needs Kafka, an S3 server or Spark to the gate."""
+    spark = Path(__file__).with_name("spark")
     for item in items:
-        if of_java.intersection(item.path.parents):
+        if spark in item.path.parents or _GATE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.gate)
 
 

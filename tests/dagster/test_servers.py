@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import dagster as dg
-import pytest
 import yaml
 from dagster_duckdb import DuckDBResource
 
@@ -18,7 +17,6 @@ from tests.dagster.test_feature_group_assets import RANGE, materializations, run
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import BUCKET
 
-pytestmark = pytest.mark.gate
 SETTINGS = Path(__file__).parents[2] / "deploy" / "dagster.yaml"
 
 

@@ -75,7 +75,7 @@ def write_labels(folder: Path, labels: pl.DataFrame, files: int = 3) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("strict", [False, pytest.param(True, marks=pytest.mark.gate)])
+@pytest.mark.parametrize("strict", [False, True])
 def test_files_hold_what_a_training_set_holds(spark, store, tmp_path, strict):
     labels = some_labels()
     done = join_files(
@@ -101,7 +101,6 @@ def test_files_hold_what_a_training_set_holds(spark, store, tmp_path, strict):
     assert_frame_equal(as_expected, expected, check_exact=True)
 
 
-@pytest.mark.gate
 def test_a_finished_join_stays_and_an_interrupted_one_is_replaced(spark, store, tmp_path):
     labels = write_labels(tmp_path / "labels", some_labels(6), files=1)
     output = tmp_path / "out"

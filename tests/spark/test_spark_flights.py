@@ -22,7 +22,7 @@ from feature_store.store import FeatureStore
 FIRST, LAST = date(2013, 3, 4), date(2013, 3, 17)
 LANDED_FROM = date(2013, 1, 1)  # the registry of aircraft lands on this day alone
 
-pytestmark = [pytest.mark.gate, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ from tests.orders import START
 from tests.servers.s3 import S3Server
 
 pytestmark = [
-    pytest.mark.gate,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java"),
 ]

@@ -31,7 +31,6 @@ CONF = (
 )
 
 pytestmark = [
-    pytest.mark.gate,
     pytest.mark.timeout(900),
     pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java"),
 ]

@@ -71,7 +71,7 @@ def online_values(store: FeatureStore, group: FeatureGroup, entity_ids: list[str
     return store.get_online_features_batch(entity_ids, [group.name])
 
 
-@pytest.mark.parametrize("layout", ["feature", pytest.param("row", marks=pytest.mark.gate)])
+@pytest.mark.parametrize("layout", ["feature", "row"])
 def test_spark_writes_what_one_machine_writes(spark, open_at, layout):
     group = spending(Orders(some_orders(customers=23)), online_layout=layout)
     customers = [f"c{number}" for number in range(24)]
@@ -91,7 +91,6 @@ def test_spark_writes_what_one_machine_writes(spark, open_at, layout):
         assert means[0] == pytest.approx(means[1], rel=1e-12)
 
 
-@pytest.mark.gate
 def test_hours_are_partitions_too(spark, open_at):
     group = hourly_activity(Orders(some_orders()))
     one, other = open_at("auto"), open_at("spark")
@@ -100,7 +99,6 @@ def test_hours_are_partitions_too(spark, open_at):
     assert_same_files(one, other, group)
 
 
-@pytest.mark.gate
 def test_the_later_pass_stays_and_the_newest_event_wins(spark, open_at):
     source = Orders(some_orders())
     group = spending(source)
@@ -117,7 +115,6 @@ def test_the_later_pass_stays_and_the_newest_event_wins(spark, open_at):
     assert online_values(later, group, ["c1", "c2"]) == before
 
 
-@pytest.mark.gate
 def test_bad_rows_name_their_partition_and_those_before_it_are_written(spark, open_at):
     events = pl.concat([some_orders(), orders(("c1", START + 3 * DAY, 5_000), ("c4", START + 3 * DAY, 7_000))])
     group = spending(Orders(events))
@@ -138,7 +135,6 @@ def test_events_that_have_not_landed_are_said_so_before_anything_runs(spark, ope
         materialize(open_at("spark"), spending(Orders(some_orders())), "2024-03-09", "2024-03-10")
 
 
-@pytest.mark.gate
 def test_a_function_that_raises_is_named_with_its_reason(spark, open_at):
     group = spending(Orders(some_orders()))
 
@@ -150,7 +146,6 @@ def test_a_function_that_raises_is_named_with_its_reason(spark, open_at):
         materialize(open_at("spark"), group, "2024-03-02", "2024-03-03")
 
 
-@pytest.mark.gate
 def test_entities_that_cannot_be_seen_from_outside_are_computed_in_one_task(spark, open_at, caplog):
     renamed = Orders(some_orders().rename({"customer": "who"}))
     group = spending(renamed)

@@ -21,7 +21,6 @@ from tests.offline.groups import FIRST_DAY, PASS, at, metadata, rows
 from tests.servers.s3 import environment
 from tests.storage.test_offline_store_in_s3 import CLICKS, history, joined, labels, written
 
-pytestmark = pytest.mark.gate
 DAYS = 5
 KINDS = ["500", "503", "slow", "cut", "cut-answer", "half-answer"]
 

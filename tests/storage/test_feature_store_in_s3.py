@@ -24,7 +24,6 @@ from tests.orders import START, Orders, some_orders, spending
 from tests.servers.s3 import S3Server
 from tests.training_sets.conftest import SPAN, every_morning, purchases
 
-pytestmark = pytest.mark.gate
 FEATURES = ["orders_3d", "amount_3d", "last_amount"]
 
 

@@ -87,6 +87,7 @@ def test_killed_at_random_and_run_again_is_as_if_never_killed(tmp_path, spawn):
         assert contents(tmp_path / "harried", harried) == contents(tmp_path / "calm", calm)
 
 
+@pytest.mark.gate
 def test_two_materializations_of_one_span_at_once_leave_one_result(tmp_path, spawn):
     with RedisServer() as alone, RedisServer() as shared:
         finish(spawn(tmp_path / "alone", alone.url))
