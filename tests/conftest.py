@@ -20,7 +20,8 @@ from tests.servers.s3 import S3Server
 REQUIRE_ALL = os.environ.get("FEATURE_STORE_TESTS_REQUIRE") == "all"
 
 
-_GATE_FIXTURES = {"kafka_server", "s3_server"}
+_GATE_FIXTURES = {"kafka_server", "s3_server", "postgres"}
+_GATE_FOLDERS = {"spark", "serving", "sources"}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -35,10 +36,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leaves what needs Kafka, an S3 server or Spark to the gate."""
-    spark = Path(__file__).with_name("spark")
+    """Leaves to the gate what needs many servers, or those of others."""
+    folders = {Path(__file__).with_name(folder) for folder in _GATE_FOLDERS}
     for item in items:
-        if spark in item.path.parents or _GATE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+        fixtures = _GATE_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+        if fixtures or (folders.intersection(item.path.parents) and item.path.name != "test_online_features_route.py"):
             item.add_marker(pytest.mark.gate)
 
 

@@ -18,6 +18,8 @@ from feature_store.online.store import OnlineStore
 from tests.online.groups import DAY, LayoutName, at, catalog, frame, group
 from tests.servers.redis import RedisServer, free_port
 
+pytestmark = pytest.mark.gate
+
 FEATURES = {"x": (INT, DAY), "y": (FLOAT, DAY)}
 GROUP = group(FEATURES)
 CATALOG = catalog(GROUP)

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from prometheus_client.parser import text_string_to_metric_families
 from schemathesis import GenerationMode, openapi
@@ -105,7 +104,6 @@ def test_the_page_shows_every_route_and_loads_nothing_from_elsewhere(server):
     assert "curl -s localhost:6566/v1/online-features" in text
 
 
-@pytest.mark.gate
 def test_the_server_keeps_to_its_document(start):
     server = start("--no-log-requests", FEATURE_STORE_SERVER_TOKENS=json.dumps(TOKENS))
     document = openapi.from_url(f"http://127.0.0.1:{server.port}/openapi.json")

@@ -12,7 +12,6 @@ from tests.serving.servers import call_on
 
 PATH = "/v1/online-features"
 ASK = {"entity_ids": ["c0"], "features": ["amount_3d"]}
-pytestmark = pytest.mark.gate
 HEAD = b"POST /v1/online-features HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
 
 

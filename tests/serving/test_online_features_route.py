@@ -155,6 +155,7 @@ def test_one_connection_serves_request_after_request_errors_among_them(server):
     connection.close()
 
 
+@pytest.mark.gate
 def test_ten_thousand_features_in_one_request(environment, start, tmp_path):
     groups, each = 10, 500
     own = {
