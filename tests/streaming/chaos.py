@@ -27,7 +27,7 @@ from tests.servers.kafka import KafkaServer
 from tests.servers.redis import RedisServer
 from tests.streaming.pipeline import PARTITIONS, Pipeline, habits, no_files, order_stream
 
-NAME = "habits"
+NAME = "harried_habits"
 NOW = START + timedelta(days=10)
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 HEAVY = ["feature_store.streams", "feature_store.offline.stream_files", "feature_store.registry.registry"]
