@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dagster as dg
 import polars as pl
+import pytest
 from redis import Redis
+
+pytestmark = pytest.mark.gate
 
 RANGE = {"dagster/asset_partition_range_start": "2024-03-01", "dagster/asset_partition_range_end": "2024-03-09"}
 ONLINE = {"freshness", "online_values", "online_consistency", "served_values"}

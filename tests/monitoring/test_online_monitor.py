@@ -14,6 +14,8 @@ from feature_store.definitions.schema import FeatureSchema, feature
 from feature_store.errors import DefinitionError
 from tests.orders import START, Orders, orders, some_orders, spending
 
+pytestmark = pytest.mark.gate
+
 USERS = 60
 
 

@@ -26,6 +26,8 @@ from tests.offline.groups import PASS, USER, at, group, metadata, rows
 if TYPE_CHECKING:
     from datetime import datetime
 
+pytestmark = pytest.mark.gate
+
 DAY = 86_400
 DAYS = 8
 CLICKS = group("clicks_daily", USER, {"clicks": (FLOAT, 3 * DAY), "visits": (INT, 20 * DAY)})

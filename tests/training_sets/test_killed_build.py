@@ -22,6 +22,8 @@ from tests.orders import START, Orders, some_orders, spending
 from tests.servers.redis import RedisServer
 from tests.training_sets.conftest import SPAN, label_frame, purchases
 
+pytestmark = pytest.mark.gate
+
 KILLS = 8
 HEAVY = ["feature_store.training_sets.building", "feature_store.registry.registry", "feature_store.online.store"]
 ROWS = 5000
@@ -82,7 +84,6 @@ def finish(process: BaseProcess) -> None:
     assert process.exitcode == 0
 
 
-@pytest.mark.gate
 def test_killed_at_random_and_built_again_is_as_if_never_killed(tmp_path, spawn):
     with RedisServer() as server:
         for name in ("warm-up", "calm", "harried"):
