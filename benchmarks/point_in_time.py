@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 import polars as pl
@@ -28,6 +30,7 @@ FLOOR = "floor"
 SYSTEMS = (FLOOR, *RUNS, SNAPSHOT, *FEAST_STORES)
 FEAST = "feast[duckdb]==0.67.*"
 TIMEOUT_SECONDS = 600
+ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -149,15 +152,8 @@ def _measure(cell: Cell, systems: list[str], rounds: int) -> None:
             if system in failed:
                 continue
             command = [sys.executable, "-m", "benchmarks.point_in_time_systems", system, cell.to_json()]
-            try:
-                done = subprocess.run(
-                    [*command, str(answers / f"{system}.parquet")],
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                    timeout=TIMEOUT_SECONDS,
-                )
-            except subprocess.TimeoutExpired:
+            done = _in_scratch([*command, str(answers / f"{system}.parquet")], cell.data)
+            if done is None:
                 failed[system] = f"it was stopped after {TIMEOUT_SECONDS} s"
                 continue
             if done.returncode:
@@ -170,6 +166,29 @@ def _measure(cell: Cell, systems: list[str], rounds: int) -> None:
         console.print(f"[red]{system} failed:[/] {reason}")
     for system in order:
         (answers / f"{system}.parquet").unlink(missing_ok=True)
+
+
+def _in_scratch(command: list[str], data: Path) -> subprocess.CompletedProcess[str] | None:
+    """Runs a system where its spilled data, tens of gigabytes at times, goes when it ends; None if it took too long."""
+    with (
+        TemporaryDirectory(prefix="scratch-", dir=data) as scratch,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=scratch,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            out, errors = process.communicate(timeout=TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            # With the processes that it has started: Feast runs in an environment of its own.
+            os.killpg(process.pid, signal.SIGKILL)
+            return None
+        return subprocess.CompletedProcess(command, process.returncode, out, errors)
 
 
 def _shown(taken: dict[str, float]) -> str:
