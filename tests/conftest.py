@@ -86,9 +86,9 @@ def s3_root(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
-    """URL of an empty Redis."""
+    """URL of an empty Redis, with the patience that a machine full of other tests asks for."""
     redis_server.client().flushall()
-    return redis_server.url
+    return f"{redis_server.url}?socket_timeout=20"
 
 
 @pytest.fixture
