@@ -90,3 +90,9 @@ def environment() -> dict[str, str]:
 def embedded_folder() -> Path:
     """Returns the folder of the embedded parts: `.feature_store` in the working directory."""
     return EMBEDDED_FOLDER
+
+
+def contradictions() -> list[str]:
+    """Returns the names of variables that the environment and `.env` in the working directory set differently."""
+    from_file = dotenv_values(".env")
+    return sorted(name for name, value in from_file.items() if os.environ.get(name, value) != value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from feature_store.cli.context import load
 from feature_store.cli.output import examples, print_properties, print_table, size
 from feature_store.clock import SystemClock, parse_clock
 from feature_store.errors import FeatureStoreError, OnlineStoreError, SettingsError, UnknownFeatureError
-from feature_store.settings import Settings
+from feature_store.settings import Settings, contradictions
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -25,18 +26,20 @@ _CREDENTIALS = re.compile(r"^(?P<scheme>[a-z0-9+]+://)?.*@", re.IGNORECASE)
 _PASSWORD_OPTION = re.compile(r"(?<=password=)[^&]*", re.IGNORECASE)
 _SKEW_SECONDS = 1.0
 _NEARLY_FULL = 0.9
+_LITTLE_SPACE = 2**30
 
 
 @click.command(epilog=examples("feature-store doctor"))
 def doctor() -> None:
     """Find out what is wrong, and the remedy.
 
-    Checks settings, clock, definitions, registry and both stores. Starts the embedded server if it is the one in use.
+    Checks settings, clock, definitions, registry, both stores and the room that is left. Starts the embedded server if it is the one in use.
     Exit code 1 if there is a problem.
     """
     settings = Settings.from_env()
     print_properties("setting", [(f"FEATURE_STORE_{name.upper()}", shown) for name, shown in _shown(settings)])
     examinations: tuple[tuple[str, Callable[[Settings], str]], ...] = (
+        ("settings", _settings),
         ("clock", _clock),
         ("definitions", _definitions),
         ("registry", _registry),
@@ -71,6 +74,17 @@ def _shown(settings: Settings) -> list[tuple[str, object]]:
 
 def _masked(url: str) -> str:
     return _PASSWORD_OPTION.sub("***", _CREDENTIALS.sub(lambda found: f"{found['scheme'] or ''}***@", url))
+
+
+def _settings(settings: Settings) -> str:
+    del settings
+    disagreeing = [name for name in contradictions() if name.startswith("FEATURE_STORE_")]
+    if disagreeing:
+        raise SettingsError(
+            f"The environment and .env say different things of {', '.join(disagreeing)}: this command follows the "
+            "environment, Dagster's own commands follow .env. Set a variable in one of the two."
+        )
+    return "the environment and .env agree"
 
 
 def _clock(settings: Settings) -> str:
@@ -134,6 +148,12 @@ def _offline(settings: Settings) -> str:
             f"The folder {folder} cannot be written: {error.strerror}. Give this user the right to, or let "
             "FEATURE_STORE_OFFLINE name another folder."
         ) from None
+    free = shutil.disk_usage(folder).free
+    if free < _LITTLE_SPACE:
+        raise SettingsError(
+            f"Only {size(free)} are free where {folder} lies: nothing more can be written when they are used up. Make "
+            "room, or let FEATURE_STORE_OFFLINE name another place."
+        )
     return f"{root}, writable" if folder == root else f"{root}, to be made at the first write"
 
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from polars.exceptions import PolarsError
+
+from feature_store.errors import StorageError
 from feature_store.storage.location import Location
 from feature_store.storage.replacing import replace_object
 from feature_store.storage.s3_path import S3Path
@@ -48,6 +52,9 @@ def replace_file(path: Location, write: Callable[[BinaryIO], None], *, unless: C
 
     Returns:
         Whether the file was replaced.
+
+    Raises:
+        StorageError: If the disk takes no more; the old file stays as it is.
     """
     if isinstance(path, S3Path):
         return replace_object(path, write, unless=unless)
@@ -63,8 +70,15 @@ def replace_file(path: Location, write: Callable[[BinaryIO], None], *, unless: C
                 handle.flush()
                 os.fsync(handle.fileno())
             temporary.replace(path)
-        except BaseException:
+        except BaseException as error:
             temporary.unlink(missing_ok=True)
+            # Polars writes to the file itself, and tells the operating system's errors as its own.
+            if isinstance(error, OSError | PolarsError):
+                free = shutil.disk_usage(path.parent).free
+                raise StorageError(
+                    f"{path} could not be written, and is as it was: {error}. {free // 2**20:,} MiB are free there: make "
+                    "room, or let FEATURE_STORE_OFFLINE name another place, and run again."
+                ) from error
             raise
         os.fsync(folder)
     return True

@@ -45,6 +45,17 @@ def test_the_doctor_sees_groups_that_are_defined_but_not_applied(run, tmp_path):
     assert parts(run("doctor", code=1))["registry"][1] == "Not registered: activity. Run `feature-store apply`."
 
 
+def test_the_doctor_sees_that_the_environment_hides_the_file(run, monkeypatch, tmp_path):
+    run("apply")
+    (tmp_path / ".env").write_text("FEATURE_STORE_CLOCK=2031-01-01T00:00:00Z\nFEATURE_STORE_ENGINE=duckdb\nOTHER=1\n")
+    monkeypatch.setenv("OTHER", "2")
+    outcome, detail = parts(run("doctor", code=1))["settings"]
+    assert outcome == "problem"
+    assert "different things of FEATURE_STORE_CLOCK:" in detail
+    (tmp_path / ".env").unlink()
+    assert parts(run("doctor"))["settings"][0] == "ok"
+
+
 def test_the_doctor_never_shows_a_password(run, monkeypatch, tmp_path):
     monkeypatch.setenv("FEATURE_STORE_ONLINE", f"redis://me:s3cret@{tmp_path.name}.invalid:6379/0?password=s3cret")
     monkeypatch.setenv("FEATURE_STORE_REGISTRY", "postgresql://me:s3cret@127.0.0.1:1/registry?password=s3cret")

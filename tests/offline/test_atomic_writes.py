@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.catalog import Catalog
-from feature_store.errors import FeatureStoreError
+from feature_store.errors import FeatureStoreError, StorageError
 from feature_store.offline.files import replace_file
 from feature_store.offline.point_in_time.duckdb_asof import DuckDBEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
@@ -198,3 +199,21 @@ def test_a_damaged_file_is_replaced_by_writing_its_partition_again(tmp_path):
     again = store.write_partition(CLICKS, FIRST_DAY, contents(2.0), metadata=metadata())
     assert not again.superseded
     assert store.scan(CLICKS).collect().height == 1000
+
+
+def test_a_disk_that_takes_no_more_leaves_the_old_file_and_says_where(tmp_path: Path) -> None:
+    store = OfflineStore(tmp_path)
+    store.write_partition(CLICKS, FIRST_DAY, contents(1.0, 10), metadata=metadata())
+    [before] = store.files("clicks_daily")
+    old = before.path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"batch\.parquet could not be written, and is as it was.*make room"):
+            store.write_partition(CLICKS, FIRST_DAY, contents(2.0, 20_000), metadata=metadata())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert before.path.read_bytes() == old
+    assert [path.name for path in before.path.parent.iterdir()] == [before.path.name]
+    store.write_partition(CLICKS, FIRST_DAY, contents(2.0, 20_000), metadata=metadata())
+    assert before.path.read_bytes() != old
