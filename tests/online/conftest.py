@@ -1,36 +1,26 @@
-"""Real servers for the tests of the online store: one per kind and test process."""
+"""Real servers for the tests of the online store: one deployment per kind and test process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from redis import Redis
 
-from tests.online.groups import LAYOUTS, LayoutName
-from tests.servers.redis import RedisServer, find_binaries
-from tests.servers.redis_tls import PASSWORD, TlsRedisServer
+from feature_store.clock import FixedClock
+from feature_store.online.store import OnlineStore
+from tests.online.deployments import KINDS, Deployment, running
+from tests.online.groups import LAYOUTS, LayoutName, at
 
-TLS = "tls"
-# The embedded server is what all tests run on; the gate repeats them on the system's Redis, plain and over TLS.
-KINDS = [
-    pytest.param(kind, marks=[] if kind == "valkey" else pytest.mark.gate)
-    for kind in [*sorted(find_binaries()), *([TLS] if "redis" in find_binaries() else [])]
-]
+# The embedded server is what all tests run on; the gate repeats them on the other deployments.
+EVERY_KIND = [pytest.param(kind, marks=[] if kind == "valkey" else pytest.mark.gate) for kind in KINDS]
 
 
-@pytest.fixture(scope="session", params=KINDS)
-def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    if request.param != TLS:
-        with RedisServer(request.param) as running:
-            yield running
-        return
-    with TlsRedisServer() as running:
-        # All that the tests do is done by a user of the server's access list, on the store's own keys.
-        with running.client() as client:
-            client.execute_command("ACL", "SETUSER", "app", "on", f">{PASSWORD}", "~feature*", "+@all")
-        running.url = running.url_of("app")
-        yield running
+@pytest.fixture(scope="session", params=EVERY_KIND)
+def server(request: pytest.FixtureRequest) -> Iterator[Deployment]:
+    with running(request.param) as deployment:
+        yield deployment
 
 
 @pytest.fixture(params=LAYOUTS)
@@ -39,8 +29,27 @@ def layout(request: pytest.FixtureRequest) -> LayoutName:
 
 
 @pytest.fixture
-def redis(server: RedisServer) -> Iterator[Redis]:
-    """A plain client of an empty server."""
+def redis(server: Deployment) -> Iterator[Redis]:
+    """A plain client of an empty deployment; of a cluster one that finds the node of each key."""
     with server.client() as client:
         client.flushall()
         yield client
+
+
+@pytest.fixture
+def nodes(server: Deployment) -> Iterator[list[Redis]]:
+    """Plain clients, one per server that holds keys, for what is done to servers and not to keys."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(node.client()) for node in server.nodes]
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock(at(1))
+
+
+@pytest.fixture
+def store(server: Deployment, clock: FixedClock) -> Iterator[OnlineStore]:
+    """A store at the time of `clock`, one for all examples of a test: to connect takes longer than most of them."""
+    with OnlineStore.connect(server.url, clock) as connected:
+        yield connected

@@ -15,6 +15,7 @@ from feature_store.clock import FixedClock
 from feature_store.definitions.dtypes import FLOAT, INT
 from feature_store.errors import OnlineStoreError, SettingsError
 from feature_store.online.store import OnlineStore
+from tests.online.deployments import Deployment
 from tests.online.groups import DAY, LayoutName, at, catalog, frame, group
 from tests.servers.redis import RedisServer, free_port
 
@@ -33,6 +34,12 @@ def within(seconds: float) -> Iterator[None]:
     started = time.monotonic()
     yield
     assert time.monotonic() - started < seconds
+
+
+def cut_connections(nodes: list[Redis]) -> None:
+    """Closes all connections to the servers but the given ones."""
+    for node in nodes:
+        node.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
 
 def assert_all_there(store: OnlineStore, of: Group) -> None:
@@ -114,39 +121,42 @@ def test_a_replica_refuses_rows() -> None:
 
 
 def test_a_full_server_refuses_rows_and_keeps_none_in_part(
-    server: RedisServer, redis: Redis, layout: LayoutName
+    server: Deployment, redis: Redis, nodes: list[Redis], layout: LayoutName
 ) -> None:
     of = group(FEATURES, layout=layout)
     with OnlineStore.connect(server.url, CLOCK) as store:
         store.write(of, frame(of, MANY[:10]))
-        redis.config_set("maxmemory", "1")
+        for node in nodes:
+            node.config_set("maxmemory", "1")
         try:
             newer = [{**row, "event_timestamp": at(50), "x": -1} for row in MANY[:10]]
             with pytest.raises(OnlineStoreError, match="out of memory: raise its maxmemory"):
                 store.write(of, frame(of, newer))
         finally:
-            redis.config_set("maxmemory", "0")
+            for node in nodes:
+                node.config_set("maxmemory", "0")
         answers = store.read([f"u{n}" for n in range(10)], catalog(of).select(["activity"]), catalog(of))
     assert answers == [{"x": row["x"], "y": row["y"]} for row in MANY[:10]]
 
 
-def test_a_connection_that_broke_while_idle_is_replaced(server: RedisServer, redis: Redis) -> None:
+def test_a_connection_that_broke_while_idle_is_replaced(server: Deployment, redis: Redis, nodes: list[Redis]) -> None:
     with OnlineStore.connect(server.url, CLOCK) as store:
         store.write(GROUP, frame(GROUP, MANY[:1]))
         for _ in range(2):
-            redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            cut_connections(nodes)
             assert store.read(["u0"], SELECTED, CATALOG) == [{"x": 0, "y": 0.0}]
             store.write(GROUP, frame(GROUP, MANY[1:2]))
 
 
 def test_a_write_survives_lost_connections_and_a_forgotten_script(
-    server: RedisServer, redis: Redis, layout: LayoutName
+    server: Deployment, redis: Redis, nodes: list[Redis], layout: LayoutName
 ) -> None:
     of = group(FEATURES, layout=layout)
 
     def disturb(_: int) -> None:
-        redis.script_flush()
-        redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        for node in nodes:
+            node.script_flush()
+        cut_connections(nodes)
 
     with OnlineStore.connect(server.url, CLOCK) as store:
         assert store.write(of, frame(of, MANY), progress=disturb).written == len(MANY)

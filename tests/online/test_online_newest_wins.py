@@ -17,8 +17,8 @@ from redis import Redis
 from feature_store.clock import FixedClock, SystemClock
 from feature_store.definitions.dtypes import FLOAT, INT
 from feature_store.online.store import OnlineStore
+from tests.online.deployments import Deployment
 from tests.online.groups import DAY, LAYOUTS, LayoutName, LiveClock, at, catalog, frame, group
-from tests.servers.redis import RedisServer
 
 TTLS = {"brief": 3, "long": 7, "equal_v2": 7}
 GROUPS = {name: group({column: (INT, ttl) for column, ttl in TTLS.items()}, layout=name) for name in LAYOUTS}
@@ -70,7 +70,8 @@ def visible(writes: Sequence[Write], entity: str, column: str, now: timedelta) -
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=HISTORIES, epoch=EPOCHS, live=st.booleans())
 def test_reads_follow_the_rule_after_any_history_of_writes(
-    server: RedisServer,
+    server: Deployment,
+    redis: Redis,
     layout: LayoutName,
     history: tuple[list[tuple[timedelta, list[Row]]], timedelta],
     epoch: datetime,
@@ -83,8 +84,8 @@ def test_reads_follow_the_rule_after_any_history_of_writes(
     writes = [Write(moment, rows) for moment, (_, rows) in zip(moments, batches, strict=False)]
     # Under a live clock the server's own wall clock must agree: only the far future is safe from it here.
     clock = LiveClock(epoch) if live and epoch.year > 2080 else FixedClock(epoch)
-    with server.client() as plain, OnlineStore.connect(server.url, clock) as store:
-        plain.flushall()
+    redis.flushall()
+    with OnlineStore.connect(server.url, clock) as store:
         for write in writes:
             clock.set(epoch + write.now)
             rows = [
@@ -109,7 +110,7 @@ def test_reads_follow_the_rule_after_any_history_of_writes(
             assert columns.filter(columns["entity_id"] == entity)[label].unique().to_list() == [expected[0]]
 
 
-def test_of_equal_event_times_the_later_ingested_wins(server: RedisServer, redis: Redis, layout: LayoutName) -> None:
+def test_of_equal_event_times_the_later_ingested_wins(server: Deployment, redis: Redis, layout: LayoutName) -> None:
     of = group(layout=layout)
     rows = [
         {"user_id": "u", "event_timestamp": at(0), "ingested_at": at(second), "clicks": float(second)}
@@ -132,23 +133,20 @@ MICROS = st.integers(-(62 * 10**15), 25 * 10**16)
 @example(times=[(-1, 0), (0, -1)])
 @example(times=[(5, 2**32), (5, 2**32 - 1)])
 def test_times_are_compared_to_the_microsecond_over_ten_thousand_years(
-    server: RedisServer, layout: LayoutName, times: list[tuple[int, int]]
+    redis: Redis, store: OnlineStore, clock: FixedClock, layout: LayoutName, times: list[tuple[int, int]]
 ) -> None:
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     of = group({"x": (INT, 10**12)}, layout=layout)
     instants = [tuple(epoch + timedelta(microseconds=micros) for micros in pair) for pair in times]
-    with (
-        server.client() as plain,
-        OnlineStore.connect(server.url, FixedClock(datetime.max.replace(tzinfo=UTC))) as store,
-    ):
-        plain.flushall()
-        for n, (event, ingested) in enumerate(instants):
-            store.write(of, frame(of, [{"user_id": "u", "event_timestamp": event, "ingested_at": ingested, "x": n}]))
-        [answer] = store.read(["u"], catalog(of).select(["x"]), catalog(of))
+    clock.set(datetime.max.replace(tzinfo=UTC))
+    redis.flushall()
+    for n, (event, ingested) in enumerate(instants):
+        store.write(of, frame(of, [{"user_id": "u", "event_timestamp": event, "ingested_at": ingested, "x": n}]))
+    [answer] = store.read(["u"], catalog(of).select(["x"]), catalog(of))
     assert answer == {"x": max(range(len(times)), key=lambda n: (times[n], n))}
 
 
-def test_a_row_stays_away_until_its_time_and_is_written_then(server: RedisServer, redis: Redis) -> None:
+def test_a_row_stays_away_until_its_time_and_is_written_then(server: Deployment, redis: Redis) -> None:
     of = group()
     rows = frame(of, [{"user_id": "u", "event_timestamp": at(s), "clicks": float(s)} for s in (1, 5)])
     clock = FixedClock(at(4, 999_999))
@@ -160,32 +158,30 @@ def test_a_row_stays_away_until_its_time_and_is_written_then(server: RedisServer
         assert store.read(["u"], catalog(of).select(["clicks"]), catalog(of)) == [{"clicks": 5.0}]
 
 
-def test_an_expired_value_of_a_newer_row_removes_the_older_one(server: RedisServer, redis: Redis) -> None:
+def test_an_expired_value_of_a_newer_row_removes_the_older_one(server: Deployment, redis: Redis) -> None:
     of = group({"brief": (FLOAT, 10), "long": (FLOAT, 100)})
     clock = FixedClock(at(1))
     with OnlineStore.connect(server.url, clock) as store:
         store.write(of, frame(of, [{"user_id": "u", "event_timestamp": at(0), "brief": 1.0, "long": 1.0}]))
         clock.set(at(20))
         store.write(of, frame(of, [{"user_id": "u", "event_timestamp": at(5), "brief": 2.0, "long": 2.0}]))
-    assert redis.get("feature:brief:v1:u") is None
-    assert redis.get("feature:long:v1:u") == b"2.0"
+    assert redis.get(f"feature:brief:v1:{server.tagged('u')}") is None
+    assert redis.get(f"feature:long:v1:{server.tagged('u')}") == b"2.0"
 
 
-def test_writing_again_changes_nothing(server: RedisServer, redis: Redis) -> None:
+def test_writing_again_changes_nothing(server: Deployment, redis: Redis) -> None:
     of = group()
     rows = frame(of, [{"user_id": f"u{n}", "event_timestamp": at(n), "clicks": n / 7} for n in range(50)])
     with OnlineStore.connect(server.url, FixedClock(at(100))) as store:
         first = store.write(of, rows)
-        keys = sorted(redis.keys())
-        before = redis.mget(keys)
+        before = {key: redis.get(key) for key in redis.scan_iter()}
         assert store.write(of, rows) == first
-        assert sorted(redis.keys()) == keys
-        assert redis.mget(keys) == before
+        assert {key: redis.get(key) for key in redis.scan_iter()} == before
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_racing_writers_never_leave_an_older_value(
-    server: RedisServer, redis: Redis, seed: int, layout: LayoutName
+    server: Deployment, redis: Redis, seed: int, layout: LayoutName
 ) -> None:
     of = group({"clicks": (INT, DAY), "twin": (INT, DAY)}, layout=layout)
     entities, versions = [f"u{n}" for n in range(60)], 30
@@ -209,7 +205,7 @@ def test_racing_writers_never_leave_an_older_value(
     assert answers == [{"clicks": versions - 1, "twin": versions - 1}] * len(entities)
 
 
-def test_a_reader_never_sees_a_mixture_of_two_rows(server: RedisServer, redis: Redis, layout: LayoutName) -> None:
+def test_a_reader_never_sees_a_mixture_of_two_rows(server: Deployment, redis: Redis, layout: LayoutName) -> None:
     of = group({f"f{n}": (INT, DAY + n % 3) for n in range(12)}, layout=layout)
     selected = catalog(of).select(["activity"])
     done = threading.Event()
@@ -234,30 +230,30 @@ def test_a_reader_never_sees_a_mixture_of_two_rows(server: RedisServer, redis: R
 
 
 @pytest.mark.parametrize("micros", [0, 1, 999])
-def test_keys_expire_on_the_server_not_before_event_plus_ttl(server: RedisServer, redis: Redis, micros: int) -> None:
+def test_keys_expire_on_the_server_not_before_event_plus_ttl(server: Deployment, redis: Redis, micros: int) -> None:
     now = SystemClock().now().replace(microsecond=5_000 + micros)
     of = group({"brief": (FLOAT, 60), "long": (FLOAT, 600)})
     with OnlineStore.connect(server.url, LiveClock(now)) as store:
         store.write(of, frame(of, [{"user_id": "u", "event_timestamp": now, "brief": 1.0, "long": None}]))
     started = int((now - timedelta(microseconds=micros)).timestamp()) * 1000 + 5 + (micros > 0)
-    deadlines = {"feature:brief:v1:u": 60, "feature:long:v1:u": 600, "feature_stamp:activity:u": 600}
-    assert {key: redis.execute_command("PEXPIRETIME", key) for key in deadlines} == {
-        key: started + ttl * 1000 for key, ttl in deadlines.items()
+    deadlines = {"feature:brief:v1": 60, "feature:long:v1": 600, "feature_stamp:activity": 600}
+    assert {name: redis.pexpiretime(f"{name}:{server.tagged('u')}") for name in deadlines} == {
+        name: started + ttl * 1000 for name, ttl in deadlines.items()
     }
 
 
-def test_a_replay_keeps_what_the_wall_clock_would_drop(server: RedisServer, redis: Redis) -> None:
+def test_a_replay_keeps_what_the_wall_clock_would_drop(server: Deployment, redis: Redis) -> None:
     wall = SystemClock().now()
     of = group({"over": (FLOAT, 60), "ahead": (FLOAT, 600)})
     replayed = wall - timedelta(seconds=120)
     with OnlineStore.connect(server.url, FixedClock(replayed)) as store:
         store.write(of, frame(of, [{"user_id": "u", "event_timestamp": replayed, "over": 1.0, "ahead": 2.0}]))
         assert store.read(["u"], catalog(of).select(["activity"]), catalog(of)) == [{"over": 1.0, "ahead": 2.0}]
-    assert redis.ttl("feature:over:v1:u") == -1
-    assert 0 < redis.ttl("feature:ahead:v1:u") <= 480
+    assert redis.ttl(f"feature:over:v1:{server.tagged('u')}") == -1
+    assert 0 < redis.ttl(f"feature:ahead:v1:{server.tagged('u')}") <= 480
 
 
-def test_progress_adds_up_to_all_rows(server: RedisServer, redis: Redis, layout: LayoutName) -> None:
+def test_progress_adds_up_to_all_rows(server: Deployment, redis: Redis, layout: LayoutName) -> None:
     of = group(layout=layout)
     rows = [{"user_id": f"u{n % 5000}", "event_timestamp": at(n), "clicks": 1.0} for n in range(9000)]
     heard: list[int] = []

@@ -19,8 +19,8 @@ from feature_store.clock import FixedClock, to_micros
 from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, TIMESTAMP, embedding
 from feature_store.errors import OnlineStoreError
 from feature_store.online.store import OnlineStore
+from tests.online.deployments import Deployment
 from tests.online.groups import DAY, LiveClock, at, catalog, frame, group
-from tests.servers.redis import RedisServer
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "row-layout.md"
 EVERY_DTYPE = group(
@@ -67,42 +67,48 @@ def documented_reader() -> Callable[..., dict[str, Any]]:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(row=ROWS, age=st.sampled_from([0, 9, 10, 20, 30, DAY - 1, DAY]))
 def test_the_documented_reader_reads_what_the_store_reads(
-    server: RedisServer, documented_reader: Callable[..., dict[str, Any]], row: dict[str, Any], age: int
+    server: Deployment,
+    redis: Redis,
+    store: OnlineStore,
+    clock: FixedClock,
+    documented_reader: Callable[..., dict[str, Any]],
+    row: dict[str, Any],
+    age: int,
 ) -> None:
-    clock = FixedClock(at(0))
-    with server.client() as plain, OnlineStore.connect(server.url, clock) as store:
-        plain.flushall()
-        store.write(EVERY_DTYPE, frame(EVERY_DTYPE, [{"user_id": "u:1", "event_timestamp": at(0), **row}]))
-        clock.set(at(age))
-        [answer] = store.read(["u:1"], CATALOG.select(["activity"]), CATALOG)
-        ttls = {str(feature.ref): feature.online_ttl_seconds * 10**6 for feature in EVERY_DTYPE.features}
-        values = documented_reader(plain.get, "activity", "u:1", ttls, to_micros(at(age)))
-        assert documented_reader(plain.get, "activity", "nobody", ttls, 0) == {}
+    clock.set(at(0))
+    redis.flushall()
+    store.write(EVERY_DTYPE, frame(EVERY_DTYPE, [{"user_id": "u:1", "event_timestamp": at(0), **row}]))
+    clock.set(at(age))
+    [answer] = store.read(["u:1"], CATALOG.select(["activity"]), CATALOG)
+    ttls = {str(feature.ref): feature.online_ttl_seconds * 10**6 for feature in EVERY_DTYPE.features}
+    values = documented_reader(redis.get, "activity", server.tagged("u:1"), ttls, to_micros(at(age)))
+    assert documented_reader(redis.get, "activity", server.tagged("nobody"), ttls, 0) == {}
     if values["seen:v1"] is not None:
         values["seen:v1"] = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=values["seen:v1"])
     assert values == {str(feature.ref): answer[feature.ref.name] for feature in EVERY_DTYPE.features}
 
 
-def test_a_row_is_the_bytes_of_the_document(server: RedisServer, redis: Redis) -> None:
+def test_a_row_is_the_bytes_of_the_document(server: Deployment, redis: Redis) -> None:
     of = group({"x": (INT, DAY), "s": (STRING, DAY), "gone": (FLOAT, DAY)}, layout="row")
     row = {"user_id": "u", "event_timestamp": at(0), "ingested_at": at(2), "x": -2, "s": "hé", "gone": None}
     with OnlineStore.connect(server.url, FixedClock(at(3))) as store:
         store.write(of, frame(of, [row]))
-    raw = redis.get("feature_row:activity:u")
+    key = f"feature_row:activity:{server.tagged('u')}"
+    raw = redis.get(key)
     header = b"\xf5\x01" + raw[2:10] + struct.pack("<qq", to_micros(at(0)), to_micros(at(2)))
     assert raw == header + b"\x03" + struct.pack("<qId", -2, 3, 0.0) + "hé".encode()
     schema = redis.get(f"feature_schema:activity:{raw[2:10].hex()}")
     assert schema == b'[["x:v1","int"],["s:v1","string"],["gone:v1","float"]]'
-    assert sorted(redis.keys()) == [b"feature_row:activity:u", f"feature_schema:activity:{raw[2:10].hex()}".encode()]
+    assert sorted(redis.scan_iter()) == [key.encode(), f"feature_schema:activity:{raw[2:10].hex()}".encode()]
 
 
-def test_a_row_expires_with_its_longest_lived_feature(server: RedisServer, redis: Redis) -> None:
+def test_a_row_expires_with_its_longest_lived_feature(server: Deployment, redis: Redis) -> None:
     of = group({"brief": (FLOAT, 60), "long": (FLOAT, 600)}, layout="row")
     now = datetime.now(UTC).replace(microsecond=5_001)
     with OnlineStore.connect(server.url, LiveClock(now)) as store:
         store.write(of, frame(of, [{"user_id": "u", "event_timestamp": now, "brief": 1.0, "long": None}]))
     expected = int(now.replace(microsecond=0).timestamp()) * 1000 + 600_000 + 6
-    assert redis.execute_command("PEXPIRETIME", "feature_row:activity:u") == expected
+    assert redis.pexpiretime(f"feature_row:activity:{server.tagged('u')}") == expected
 
 
 JUNK = {
@@ -118,36 +124,38 @@ JUNK = {
 
 
 @pytest.mark.parametrize("kind", JUNK)
-def test_what_is_no_row_is_refused_by_name(server: RedisServer, redis: Redis, kind: str) -> None:
+def test_what_is_no_row_is_refused_by_name(server: Deployment, redis: Redis, kind: str) -> None:
     of = group({"x": (INT, DAY), "s": (STRING, DAY)}, layout="row")
+    key = f"feature_row:activity:{server.tagged('u')}"
     rows = [{"user_id": user, "event_timestamp": at(0), "x": 7, "s": "abc"} for user in ("good", "u")]
     with OnlineStore.connect(server.url, FixedClock(at(1))) as store:
         store.write(of, frame(of, rows))
-        redis.set("feature_row:activity:u", JUNK[kind](redis.get("feature_row:activity:u")))
+        redis.set(key, JUNK[kind](redis.get(key)))
         prepared = store.prepare(catalog(of).select(["activity"]), catalog(of))
         for read in (prepared.values, prepared.states, prepared.frame):
-            with pytest.raises(OnlineStoreError, match=r"'feature_row:activity:u'.*Delete the key and materialize"):
+            with pytest.raises(OnlineStoreError, match=f"'{re.escape(key)}'.*Delete the key and materialize"):
                 read(["good", "u"])
 
 
 @pytest.mark.parametrize("junk", [b"seven", b"\xf5\x02" + bytes(40), b"\xf5"])
-def test_what_is_no_row_is_not_overwritten(server: RedisServer, redis: Redis, junk: bytes) -> None:
+def test_what_is_no_row_is_not_overwritten(server: Deployment, redis: Redis, junk: bytes) -> None:
     of = group(layout="row")
-    redis.set("feature_row:activity:u", junk)
+    key = f"feature_row:activity:{server.tagged('u')}"
+    redis.set(key, junk)
     with (
         OnlineStore.connect(server.url, FixedClock(at(1))) as store,
-        pytest.raises(OnlineStoreError, match="something else at the key 'feature_row:activity:u'"),
+        pytest.raises(OnlineStoreError, match=f"something else at the key '{re.escape(key)}'"),
     ):
         store.write(of, frame(of, [{"user_id": "u", "event_timestamp": at(0), "clicks": 1.0}]))
-    assert redis.get("feature_row:activity:u") == junk
+    assert redis.get(key) == junk
 
 
-def test_an_unknown_fingerprint_is_refused(server: RedisServer, redis: Redis) -> None:
+def test_an_unknown_fingerprint_is_refused(server: Deployment, redis: Redis) -> None:
     of = group({"x": (INT, DAY), "y": (INT, DAY)}, layout="row")
     other = replace(of, features=of.features[::-1])
     with OnlineStore.connect(server.url, FixedClock(at(1))) as store:
         store.write(of, frame(of, [{"user_id": "u", "event_timestamp": at(0), "x": 1, "y": 2}]))
-        [key] = redis.keys("feature_schema:*")
+        [key] = redis.scan_iter("feature_schema:*")
         text = redis.getdel(key)
         for wrong, message in (
             (None, "explains"),
@@ -162,7 +170,7 @@ def test_an_unknown_fingerprint_is_refused(server: RedisServer, redis: Redis) ->
         assert store.read(["u"], catalog(other).select(["x"]), catalog(other)) == [{"x": 1}]
 
 
-def test_a_layout_that_is_not_known_is_refused(server: RedisServer) -> None:
+def test_a_layout_that_is_not_known_is_refused(server: Deployment) -> None:
     of = replace(group(), online_layout="column")  # type: ignore[arg-type]
     with (
         OnlineStore.connect(server.url, FixedClock(at(1))) as store,
@@ -171,19 +179,24 @@ def test_a_layout_that_is_not_known_is_refused(server: RedisServer) -> None:
         store.write(of, frame(of, [{"user_id": "u", "event_timestamp": at(0), "clicks": 1.0}]))
 
 
-def test_ten_floats_take_at_most_108_bytes_and_a_third_of_the_memory(server: RedisServer, redis: Redis) -> None:
+def test_ten_floats_take_at_most_108_bytes_and_a_third_of_the_memory(
+    server: Deployment, redis: Redis, nodes: list[Redis]
+) -> None:
+    def used_memory() -> int:
+        return sum(node.info("memory")["used_memory_dataset"] for node in nodes)
+
     features = {f"f{n}": (FLOAT, DAY) for n in range(10)}
     used = {}
     for layout in ("feature", "row"):
         redis.flushall()
         of = group(features, layout=layout)
-        before = redis.info("memory")["used_memory_dataset"]
+        before = used_memory()
         rows = [
             {"user_id": f"{n:05}", "event_timestamp": at(0)} | {f"f{i}": n / (i + 3) for i in range(10)}
             for n in range(4000)
         ]
         with OnlineStore.connect(server.url, FixedClock(at(1))) as store:
             store.write(of, frame(of, rows))
-        used[layout] = redis.info("memory")["used_memory_dataset"] - before
-    assert redis.strlen("feature_row:activity:00007") == 108
+        used[layout] = used_memory() - before
+    assert redis.strlen(f"feature_row:activity:{server.tagged('00007')}") == 108
     assert used["row"] < used["feature"] / 3

@@ -14,8 +14,8 @@ from feature_store.catalog import Group
 from feature_store.clock import FixedClock
 from feature_store.definitions.dtypes import FLOAT, INT
 from feature_store.online.store import OnlineStore
+from tests.online.deployments import Deployment
 from tests.online.groups import LAYOUTS, LayoutName, at, catalog, frame, group
-from tests.servers.redis import RedisServer
 
 COLUMNS = {"a": (INT, 10), "b": (FLOAT, 20), "c": (INT, 20)}
 
@@ -27,7 +27,7 @@ def definition(columns: Sequence[str], layout: LayoutName) -> Group:
 
 
 def test_rows_from_before_a_feature_was_added_stay_readable(
-    server: RedisServer, redis: Redis, layout: LayoutName
+    server: Deployment, redis: Redis, layout: LayoutName
 ) -> None:
     old, new = definition("ab", layout), definition("abc", layout)
     with OnlineStore.connect(server.url, FixedClock(at(1))) as store:
@@ -44,7 +44,7 @@ def test_rows_from_before_a_feature_was_added_stay_readable(
 
 
 def test_an_old_writer_beside_a_new_one_leaves_no_value_under_a_foreign_stamp(
-    server: RedisServer, redis: Redis, layout: LayoutName
+    server: Deployment, redis: Redis, layout: LayoutName
 ) -> None:
     old, new = definition("ab", layout), definition("abc", layout)
     with OnlineStore.connect(server.url, FixedClock(at(9))) as store:
@@ -67,11 +67,17 @@ WRITES = st.lists(
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(writes=WRITES, reader=st.permutations("abc"), now=st.integers(8, 40))
 def test_any_definitions_may_write_in_any_order(
-    server: RedisServer, layout: LayoutName, writes: list[tuple[list[str], int]], reader: list[str], now: int
+    server: Deployment,
+    redis: Redis,
+    layout: LayoutName,
+    writes: list[tuple[list[str], int]],
+    reader: list[str],
+    now: int,
 ) -> None:
     clock = FixedClock(at(8))
-    with server.client() as plain, OnlineStore.connect(server.url, clock) as store:
-        plain.flushall()
+    redis.flushall()
+    # A store of its own for each example: what one has learned of schemas would help the next.
+    with OnlineStore.connect(server.url, clock) as store:
         for number, (columns, event) in enumerate(writes):
             of = definition(columns, layout)
             row = {"user_id": "u", "event_timestamp": at(event)} | dict.fromkeys(columns, number)

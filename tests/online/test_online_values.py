@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -22,8 +24,8 @@ from feature_store.errors import InvalidRequestError, InvalidRowsError, OnlineSt
 from feature_store.frames import polars_type
 from feature_store.online.keys import KeySpace
 from feature_store.online.store import OnlineStore
+from tests.online.deployments import Deployment
 from tests.online.groups import DAY, LayoutName, at, catalog, frame, group
-from tests.servers.redis import RedisServer
 
 ANY_BITS = st.integers(0, 2**64 - 1).map(lambda bits: struct.unpack("d", struct.pack("Q", bits))[0])
 FLOATS = ANY_BITS | st.floats() | st.sampled_from([0.0, -0.0, 5e-324, float("inf"), float("-inf"), 1e22, 0.1])
@@ -55,7 +57,9 @@ def exact(value: Any) -> Any:
 @pytest.mark.parametrize("kind", VALUES)
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_values_survive_bit_for_bit(server: RedisServer, layout: LayoutName, kind: str, data: st.DataObject) -> None:
+def test_values_survive_bit_for_bit(
+    server: Deployment, redis: Redis, store: OnlineStore, layout: LayoutName, kind: str, data: st.DataObject
+) -> None:
     dtype, strategy = VALUES[kind]
     values = data.draw(st.lists(st.none() | strategy, min_size=1, max_size=40))
     of = group({"before": (STRING, DAY), "x": (dtype, DAY), "after": (STRING, DAY)}, layout=layout)
@@ -64,14 +68,12 @@ def test_values_survive_bit_for_bit(server: RedisServer, layout: LayoutName, kin
         for n, value in enumerate(values)
     ]
     ids = [row["user_id"] for row in rows]
-    with server.client() as plain, OnlineStore.connect(server.url, FixedClock(at(1))) as store:
-        plain.flushall()
-        store.write(of, frame(of, rows))
-        prepared = store.prepare(catalog(of).select(["x", "before"]), catalog(of))
-        answers = prepared.values(ids)
-        states = prepared.states(ids)
-        columns = prepared.frame(ids)
-        texts = plain.mget([f"feature:x:v1:{entity_id}" for entity_id in ids])
+    redis.flushall()
+    store.write(of, frame(of, rows))
+    prepared = store.prepare(catalog(of).select(["x", "before"]), catalog(of))
+    answers = prepared.values(ids)
+    states = prepared.states(ids)
+    columns = prepared.frame(ids)
     expected = [without_nan(value) for value in values]
     for given_back in (
         [answer["x"] for answer in answers],
@@ -84,7 +86,7 @@ def test_values_survive_bit_for_bit(server: RedisServer, layout: LayoutName, kin
     if layout == "row":
         return
     # Any client: the JSON says the same to a parser that is not ours.
-    parsed = [json.loads(text) for text in texts]
+    parsed = [json.loads(redis.get(f"feature:x:v1:{server.tagged(entity_id)}")) for entity_id in ids]
     if kind == "timestamp":
         parsed = [text if text is None else datetime.fromisoformat(text) for text in parsed]
     assert [exact(value) for value in parsed] == [exact(value) for value in expected]
@@ -100,21 +102,24 @@ IDS = TEXTS | st.sampled_from(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ids=st.lists(IDS, min_size=1, max_size=12, unique=True))
-def test_any_text_is_an_entity_id(server: RedisServer, layout: LayoutName, ids: list[str]) -> None:
+def test_any_text_is_an_entity_id(
+    server: Deployment, redis: Redis, store: OnlineStore, layout: LayoutName, ids: list[str]
+) -> None:
+    ids = [entity_id for entity_id in ids if server.takes(entity_id)]
     of = group({"x": (INT, DAY), "y": (FLOAT, DAY)}, layout=layout)
     rows = [{"user_id": entity, "event_timestamp": at(0), "x": n, "y": n / 3} for n, entity in enumerate(ids)]
-    with server.client() as plain, OnlineStore.connect(server.url, FixedClock(at(1))) as store:
-        plain.flushall()
-        store.write(of, frame(of, rows))
-        answers = store.read(ids[::-1], catalog(of).select(["activity"]), catalog(of))
-        assert answers == [{"x": row["x"], "y": row["y"]} for row in rows[::-1]]
+    redis.flushall()
+    store.write(of, frame(of, rows))
+    answers = store.read(ids[::-1], catalog(of).select(["activity"]), catalog(of))
+    assert answers == [{"x": row["x"], "y": row["y"]} for row in rows[::-1]]
+    for n, entity in enumerate(ids):
         if layout == "feature":
-            assert plain.get(f"feature:x:v1:{ids[0]}") == b"0"
+            assert redis.get(f"feature:x:v1:{server.tagged(entity)}") == str(n).encode()
         else:
-            assert plain.exists(f"feature_row:activity:{ids[0]}")
+            assert redis.exists(f"feature_row:activity:{server.tagged(entity)}")
 
 
-def test_int_keys_and_composite_keys(server: RedisServer, redis: Redis, layout: LayoutName) -> None:
+def test_int_keys_and_composite_keys(server: Deployment, redis: Redis, layout: LayoutName) -> None:
     flight = Entity("flight", {"number": int, "origin": str})
     of = group({"x": (INT, DAY)}, entity=flight, layout=layout)
     keys: list[tuple[int, str]] = [(-(2**63), "a|b"), (7, "\\"), (7, "|"), (2**63 - 1, "é")]
@@ -127,7 +132,9 @@ def test_int_keys_and_composite_keys(server: RedisServer, redis: Redis, layout: 
             store.read(["7"], catalog(of).select(["x"]), catalog(of))
 
 
-def test_large_reads_keep_order_and_duplicates(server: RedisServer, redis: Redis, layout: LayoutName) -> None:
+def test_large_reads_keep_order_and_duplicates(
+    server: Deployment, redis: Redis, nodes: list[Redis], layout: LayoutName
+) -> None:
     first = group({f"f{n}": (INT, DAY) for n in range(30)}, name="first", layout=layout)
     second = group({"g": (INT, DAY), "g_v2": (INT, DAY)}, name="second")
     both = catalog(first, second)
@@ -143,16 +150,26 @@ def test_large_reads_keep_order_and_duplicates(server: RedisServer, redis: Redis
         ids = [*users[::-1], "unknown", *users[:5]]
         answers = store.read(ids, both.select(asked), both)
         assert store.read([], both.select(asked), both) == []
-        columns = store.prepare(both.select(asked), both).frame(ids)
+        prepared = store.prepare(both.select(asked), both)
+        columns = prepared.frame(ids)
         assert columns.drop("entity_id").to_dicts() == answers
         assert columns["entity_id"].to_list() == ids
-        assert store.prepare(both.select(asked), both).frame([]).schema == columns.schema
+        assert prepared.frame([]).schema == columns.schema
+
+        async def together() -> list[list[dict]]:
+            try:
+                return await asyncio.gather(*(prepared.avalues(ids) for _ in range(5)))
+            finally:
+                await store.aclose()
+
+        assert asyncio.run(together()) == [answers] * 5
+    assert all(node.dbsize() for node in nodes), "a cluster spreads its keys over all nodes"
     assert [list(answer) for answer in answers] == [asked] * len(ids)
     numbers: Sequence[int | None] = [*range(59, -1, -1), None, *range(5)]
     assert [set(answer.values()) for answer in answers] == [{number} for number in numbers]
 
 
-def test_ten_thousand_features_in_one_request(server: RedisServer, redis: Redis, layout: LayoutName) -> None:
+def test_ten_thousand_features_in_one_request(server: Deployment, redis: Redis, layout: LayoutName) -> None:
     groups = [group({f"g{g}_f{n}": (INT, DAY) for n in range(2500)}, name=f"wide{g}", layout=layout) for g in range(4)]
     known = catalog(*groups)
     names = [feature.ref.name for of in groups for feature in of.features][::-1]
@@ -165,7 +182,7 @@ def test_ten_thousand_features_in_one_request(server: RedisServer, redis: Redis,
     assert list(answers[0]) == names
 
 
-def test_missing_null_and_expired_are_told_apart(server: RedisServer, redis: Redis, layout: LayoutName) -> None:
+def test_missing_null_and_expired_are_told_apart(server: Deployment, redis: Redis, layout: LayoutName) -> None:
     of = group({"brief": (FLOAT, 10), "long": (FLOAT, 100), "void": (FLOAT, 100)}, layout=layout)
     row = {"user_id": "u", "event_timestamp": at(0), "ingested_at": at(3), "brief": 1.0, "long": 2.0, "void": None}
     with OnlineStore.connect(server.url, FixedClock(at(9))) as store:
@@ -181,31 +198,32 @@ def test_missing_null_and_expired_are_told_apart(server: RedisServer, redis: Red
         assert {(state.status, state.event_timestamp) for state in unknown.values()} == {("missing", None)}
         if layout == "row":
             return
-        redis.delete("feature:long:v1:u")
+        redis.delete(f"feature:long:v1:{server.tagged('u')}")
         assert store.read_states(["u"], catalog(of).select(["long"]), catalog(of))[0]["long"].status == "missing"
-        redis.set("feature:long:v1:w", "1.0")
+        redis.set(f"feature:long:v1:{server.tagged('w')}", "1.0")
         assert store.read(["w"], catalog(of).select(["long"]), catalog(of)) == [{"long": None}], "no event time known"
 
 
 @pytest.mark.parametrize(
-    ("key", "junk"),
+    ("name", "junk"),
     [
-        ("feature:x:v1:u", "seven"),
-        ("feature:x:v1:u", '"7"'),
-        ("feature:x:v1:u", b"\xff"),
-        ("feature_stamp:activity:u", "7"),
+        ("feature:x:v1", "seven"),
+        ("feature:x:v1", '"7"'),
+        ("feature:x:v1", b"\xff"),
+        ("feature_stamp:activity", "7"),
     ],
 )
-def test_what_others_wrote_is_not_served(server: RedisServer, redis: Redis, key: str, junk: str) -> None:
+def test_what_others_wrote_is_not_served(server: Deployment, redis: Redis, name: str, junk: str) -> None:
     of = group({"x": (INT, DAY)})
+    key = f"{name}:{server.tagged('u')}"
     with OnlineStore.connect(server.url, FixedClock(at(1))) as store:
         store.write(of, frame(of, [{"user_id": "u", "event_timestamp": at(0), "x": 7}]))
         redis.set(key, junk)
-        with pytest.raises(OnlineStoreError, match=f"'{key}'.*Delete the key and materialize"):
+        with pytest.raises(OnlineStoreError, match=f"'{re.escape(key)}'.*Delete the key and materialize"):
             store.read(["u"], catalog(of).select(["x"]), catalog(of))
 
 
-def test_rows_that_cannot_be_stored_are_refused_entirely(server: RedisServer, redis: Redis) -> None:
+def test_rows_that_cannot_be_stored_are_refused_entirely(server: Deployment, redis: Redis) -> None:
     of = group({"x": (FLOAT, DAY), "when": (TIMESTAMP, DAY)})
     good = frame(of, [{"user_id": str(n), "event_timestamp": at(0), "x": 1.0, "when": at(0)} for n in range(3)])
     far = 300_000_000_000_000_000
@@ -224,10 +242,10 @@ def test_rows_that_cannot_be_stored_are_refused_entirely(server: RedisServer, re
         for message, rows in cases.items():
             with pytest.raises(InvalidRowsError, match=message):
                 store.write(of, rows)
-    assert redis.dbsize() == 0
+    assert list(redis.scan_iter()) == []
 
 
-def test_entity_ids_that_are_no_list_of_texts_are_refused(server: RedisServer) -> None:
+def test_entity_ids_that_are_no_list_of_texts_are_refused(server: Deployment) -> None:
     of = group()
     selected = catalog(of).select(["clicks"])
     with OnlineStore.connect(server.url, FixedClock(at(1))) as store:

@@ -23,20 +23,24 @@ class WatchedRedis:
 
     Args:
         kind: A name of `find_binaries`.
+        down_after_seconds: How long the primary may be silent before it is replaced.
     """
 
-    def __init__(self, kind: str = "valkey") -> None:
+    def __init__(self, kind: str = "valkey", *, down_after_seconds: float = 0.3) -> None:
         self._kind = kind
+        self._down_after = round(down_after_seconds * 1000)
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
         try:
-            self.primary = self._stack.enter_context(RedisServer(self._kind, tcp=True))
+            # A primary waits for further replicas before it sends its data; here there is one.
+            at_once = {"repl-diskless-sync-delay": "0"}
+            self.primary = self._stack.enter_context(RedisServer(self._kind, tcp=True, options=at_once))
             host, _, port = self.primary.address.rpartition(":")
-            follow = {"replicaof": f"{host} {port}", "repl-diskless-sync-delay": "0"}
+            follow = {"replicaof": f"{host} {port}", **at_once}
             self.replica = self._stack.enter_context(RedisServer(self._kind, tcp=True, options=follow))
             self._start_sentinel(host, port)
-            self._wait(lambda: self._state()["num-slaves"] == 1 and self._in_sync(), "the replica is not seen")
+            self._wait(lambda: self._in_sync() and self._may_be_promoted(), "the replica is not seen")
         except BaseException:
             self._stack.close()
             raise
@@ -62,8 +66,17 @@ class WatchedRedis:
             )
 
     def _in_sync(self) -> bool:
-        with self.replica.client() as replica:
-            return replica.info("replication")["master_link_status"] == "up"
+        # The replica believes in the link before the primary sends writes over it.
+        with self.replica.client() as replica, self.primary.client() as primary:
+            return (
+                replica.info("replication")["master_link_status"] == "up"
+                and primary.info("replication").get("slave0", {}).get("state") == "online"
+            )
+
+    def _may_be_promoted(self) -> bool:
+        """Returns whether Sentinel, which asks from time to time, has seen that the replica is in sync."""
+        with self._sentinel() as sentinel:
+            return [replica["master-link-status"] for replica in sentinel.sentinel_slaves(SERVICE)] == ["ok"]
 
     def _start_sentinel(self, host: str, port: str) -> None:
         self._port = free_port()
@@ -74,7 +87,7 @@ class WatchedRedis:
             f"dir {folder}",
             f"logfile {folder / 'log'}",
             f"sentinel monitor {SERVICE} {host} {port} 1",
-            f"sentinel down-after-milliseconds {SERVICE} 300",
+            f"sentinel down-after-milliseconds {SERVICE} {self._down_after}",
             f"sentinel failover-timeout {SERVICE} 2000",
         ]
         (folder / "sentinel.conf").write_text("\n".join(lines))
