@@ -33,7 +33,8 @@ _LITTLE_SPACE = 2**30
 def doctor() -> None:
     """Find out what is wrong, and the remedy.
 
-    Checks settings, clock, definitions, registry, both stores and the room that is left. Starts the embedded server if it is the one in use.
+    Checks settings, clock, definitions, registry, both stores and the room that is left. Starts the embedded server if
+    it is the one in use.
     Exit code 1 if there is a problem.
     """
     settings = Settings.from_env()

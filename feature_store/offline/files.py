@@ -76,8 +76,8 @@ def replace_file(path: Location, write: Callable[[BinaryIO], None], *, unless: C
             if isinstance(error, OSError | PolarsError):
                 free = shutil.disk_usage(path.parent).free
                 raise StorageError(
-                    f"{path} could not be written, and is as it was: {error}. {free // 2**20:,} MiB are free there: make "
-                    "room, or let FEATURE_STORE_OFFLINE name another place, and run again."
+                    f"{path} could not be written, and is as it was: {error}. {free // 2**20:,} MiB are free there: "
+                    "make room, or let FEATURE_STORE_OFFLINE name another place, and run again."
                 ) from error
             raise
         os.fsync(folder)

@@ -105,7 +105,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
         handle.write(b"half")
         raise OSError("No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match="No space"):
         replace_file(path, fail, unless=lambda: False)
     assert names(tmp_path) == ["part.parquet"]
     assert path.read_bytes() == b"old"
