@@ -16,9 +16,23 @@ CONTENT = "content"
 
 
 def content_digest(rows: pl.DataFrame) -> str:
-    """Returns a digest of rows, in their order, without `ingested_at`."""
-    plain = rows.drop(INGESTED_AT).rechunk().write_ipc(None, compression="uncompressed")
-    return hashlib.sha256(plain.getbuffer()).hexdigest()
+    """Returns a digest of rows, in their order, without `ingested_at`.
+
+    Equal rows have equal digests, however they were computed: what memory holds behind a null, in the last byte of a
+    column of bits, and where it holds a long text, are no part of it.
+    """
+    values = rows.drop(INGESTED_AT)
+    columns = []
+    for column in values:
+        if column.null_count():
+            columns.append(column.is_null().cast(pl.UInt8).alias(f"{column.name} is null"))
+        filled = column.fill_null(_nothing(column.dtype)) if column.null_count() else column
+        columns.append(filled.cast(pl.UInt8) if column.dtype == pl.Boolean() else filled)
+    frame = pl.DataFrame(columns).rechunk()
+    plain = frame.write_ipc(None, compression="uncompressed", compat_level=pl.CompatLevel.oldest())
+    digest = hashlib.sha256(str(values.schema).encode())
+    digest.update(plain.getbuffer())
+    return digest.hexdigest()
 
 
 def content_of(file: PartitionFile, *, with_time: bool) -> str:
@@ -33,3 +47,9 @@ def content_of(file: PartitionFile, *, with_time: bool) -> str:
     if digest is None:
         return file_digest(file.path)
     return f"{digest}@{metadata.get(INGESTED_AT)}" if with_time else digest
+
+
+def _nothing(dtype: pl.DataType) -> pl.Expr:
+    """Returns the value that is digested where a null is."""
+    nothing = [0.0] * dtype.size if isinstance(dtype, pl.Array) else 0
+    return pl.lit(nothing).cast(dtype)

@@ -3,7 +3,8 @@
     source --(by day)--> events --(by entity)--> function, checks --(by partition)--> files --(by entity)--> Redis
 
 The same steps in the same order as `transform.materialization`, and the same rows; each arrow is a shuffle or a stage.
-A task holds one day of the source, one shard of events with the look-back, or one partition of rows.
+A task holds one day of the source, one shard of events with the look-back, or one partition of rows. Days and
+partitions come to it one after another: a task of Spark takes longer to start than a small day to be read.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def materialize(
 ) -> Iterator[MaterializedPass]:
     """Computes and stores all partitions of a span on Spark; see `transform.materialization.materialize`.
 
-    `spark.sql.shuffle.partitions` of the application is the number of shards; two per core if it is not set.
+    `spark.sql.shuffle.partitions` of the application is the number of shards, and of the tasks that read and write;
+    two per core if it is not set.
 
     Args:
         group: The feature group; its module must be importable on the executors.
@@ -107,7 +109,7 @@ class _Job:
                 refused = self._refused(computed)
                 sound = windows[: min(refused)] if refused else windows
                 if sound:
-                    partitions, superseded = self._write(computed, sound, ingested_at)
+                    partitions, superseded = self._write(computed, sound, ingested_at, shards)
                     left_out = superseded | frozenset(range(len(sound), len(windows)))
                     report = self._push(computed, ingested_at, left_out)
                     yield MaterializedPass(partitions, report, time.perf_counter() - started)
@@ -126,7 +128,7 @@ class _Job:
 
     def _computed(self, windows: Sequence[Window], spans: list[tuple[int, int, int]], shards: int) -> DataFrame:
         days = self.session.createDataFrame(spans, "number int, start bigint, end bigint")
-        events = days.repartitionById(len(spans), "number").mapInArrow(ReadEvents(self.group, shards), PARCEL)
+        events = _spread(days, "number", len(spans), shards).mapInArrow(ReadEvents(self.group, shards), PARCEL)
         by_entity = events.repartitionById(shards, "target")
         return by_entity.mapInArrow(ComputeRows(self.group, tuple(windows)), PARCEL)
 
@@ -140,7 +142,7 @@ class _Job:
         return refused
 
     def _write(
-        self, computed: DataFrame, windows: Sequence[Window], ingested_at: datetime
+        self, computed: DataFrame, windows: Sequence[Window], ingested_at: datetime, tasks: int
     ) -> tuple[tuple[MaterializedPartition, ...], frozenset[int]]:
         write = WritePartition(
             self.group, self.record, str(self.offline.root), tuple(windows), ingested_at, dict(self.metadata)
@@ -148,7 +150,7 @@ class _Job:
         # A partition without rows is written, too.
         every = [(number, -1, 0, ROWS, b"") for number in range(len(windows))]
         rows = computed.where(computed.target < len(windows)).unionAll(self.session.createDataFrame(every, PARCEL))
-        by_partition = rows.repartitionById(len(windows), "target")
+        by_partition = _spread(rows, "target", len(windows), tasks).sortWithinPartitions("target", "origin", "part")
         done = by_partition.mapInArrow(write, PARCEL).where(f"kind = '{REPORT}'").collect()
         reports = {row.target: msgspec.json.decode(row.payload, type=PartitionReport) for row in done}
         by_window = {windows[number]: report for number, report in reports.items()}
@@ -189,6 +191,14 @@ class _Job:
         context = self.session.sparkContext
         given = context.getConf().get("spark.sql.shuffle.partitions")
         return int(given) if given else max(2, _SHARDS_PER_CORE * context.defaultParallelism)
+
+
+def _spread(frame: DataFrame, number: str, count: int, tasks: int) -> DataFrame:
+    """Returns a frame with all rows of a number (below `count`) in one task, and neighbours in different ones."""
+    from pyspark.sql import functions as f
+
+    most = min(count, tasks)
+    return frame.repartitionById(most, f.col(number) % f.lit(most))
 
 
 def _reason(error: Exception) -> str:

@@ -6,11 +6,14 @@ and never looks at them, so that no dtype of a source or of a function is change
 
 from __future__ import annotations
 
+import gc
 import io
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -52,11 +55,12 @@ _ARROW = pa.schema(
 )
 _SHARD = "_shard"
 Batches = Iterator[pa.RecordBatch]
+_frozen_modules = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ReadEvents:
-    """Reads the source, a span of time per task, and sorts the events into shards by entity.
+    """Reads the source, one span of time after another, and sorts the events into shards by entity.
 
     Attributes:
         group: The feature group.
@@ -136,7 +140,7 @@ class ComputeRows:
 
 @dataclass(frozen=True, slots=True)
 class WritePartition:
-    """Writes the file of one partition.
+    """Writes the files of partitions, one after another.
 
     Attributes:
         group: The feature group.
@@ -155,20 +159,18 @@ class WritePartition:
     metadata: dict[str, str]
 
     def __call__(self, batches: Batches) -> Batches:
-        """Takes all rows of one partition, gives a report."""
-        parcels = sorted(_records(batches), key=lambda parcel: (parcel["origin"], parcel["part"]))
-        if not parcels:
-            return
-        number = parcels[0]["target"]
-        window = self.windows[number]
-        rows = pl.concat([self._no_rows(), *(_decoded(parcel["payload"]) for parcel in parcels if parcel["payload"])])
-        del parcels
+        """Takes all rows of some partitions, sorted by partition, shard and part, gives a report per partition."""
+        for number, parcels in groupby(_records(batches), key=lambda parcel: int(parcel["target"])):
+            rows = [_decoded(parcel["payload"]) for parcel in parcels if parcel["payload"]]
+            report = self._write(self.windows[number], pl.concat([self._no_rows(), *rows]))
+            yield _parcel(number, 0, 0, REPORT, msgspec.json.encode(report))
+
+    def _write(self, window: Window, rows: pl.DataFrame) -> PartitionReport:
         (profile,) = profile_partitions(self.group, rows, [window])
         metadata = {**self.metadata, INGESTED_AT: self.ingested_at.isoformat(), PROFILE: encode_profile(profile)}
         stored = stored_rows(rows, self.record, self.ingested_at)
         written = OfflineStore(self.root).write_partition(self.record, window, stored, metadata=metadata)
-        report = PartitionReport(profile, written.superseded)
-        yield _parcel(number, 0, 0, REPORT, msgspec.json.encode(report))
+        return PartitionReport(profile, written.superseded)
 
     def _no_rows(self) -> pl.DataFrame:
         dtypes = {
@@ -212,8 +214,21 @@ class PushOnline:
 
 
 def _records(batches: Batches) -> Iterator[dict[str, Any]]:
+    _freeze_modules()
     for batch in batches:
         yield from batch.to_pylist()
+
+
+def _freeze_modules() -> None:
+    """Takes what the imported modules consist of out of the collector's sight.
+
+    Spark's worker collects garbage after each task. Over all objects of Polars, pandera and the rest that takes many
+    times as long as a small task.
+    """
+    global _frozen_modules  # noqa: PLW0603  a process has one collector
+    if len(sys.modules) != _frozen_modules:
+        gc.freeze()
+        _frozen_modules = len(sys.modules)
 
 
 def _parcel(target: int, origin: int, part: int, kind: str, payload: bytes) -> pa.RecordBatch:
