@@ -96,6 +96,7 @@ class _Job:
     metadata: Mapping[str, str]
 
     def run(self, windows: Sequence[Window]) -> Iterator[MaterializedPass]:
+        from py4j.protocol import Py4JError
         from pyspark.errors import PySparkException
         from pyspark.storagelevel import StorageLevel
 
@@ -115,7 +116,7 @@ class _Job:
                     yield MaterializedPass(partitions, report, time.perf_counter() - started)
             finally:
                 computed.unpersist()
-        except PySparkException as error:
+        except (PySparkException, Py4JError) as error:
             raise FeatureStoreError(
                 f"Feature group {self.group.name!r} was not materialized from {windows[0].start.isoformat()} to "
                 f"{windows[-1].end.isoformat()}: a task on Spark failed, {_reason(error)} What is written stays, and "
@@ -202,7 +203,11 @@ def _spread(frame: DataFrame, number: str, count: int, tasks: int) -> DataFrame:
 
 
 def _reason(error: Exception) -> str:
-    """Returns the last line of the traceback that an error of a task carries."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith(("\t", " "))]
+    """Returns the last line of the traceback that an error of a task carries; where a worker died, what Spark says."""
+    text = str(error).splitlines()
+    of_java = [line.removeprefix(": ") for line in text if line.startswith(": ")]
+    if of_java:
+        return f"{of_java[0].rstrip('.')}."
+    lines = [line.strip() for line in text if line.strip() and not line.startswith(("\t", " "))]
     told = [line for line in lines if ": " in line and not line.startswith(("Traceback", "["))]
     return f"{(told or lines or ['without a word'])[-1].rstrip('.')}."
