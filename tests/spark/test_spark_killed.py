@@ -151,6 +151,7 @@ def test_workers_killed_at_random_leave_a_store_that_a_second_run_completes(spar
     assert any("Python worker exited unexpectedly" in str(error) for error in failed)
 
 
+@pytest.mark.long
 def test_an_application_killed_at_random_leaves_a_store_that_another_completes(calm, tmp_path):
     folder, calm_server, seconds = calm
     harried = tmp_path / "harried"
