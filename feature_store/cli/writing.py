@@ -79,11 +79,11 @@ class _Summary:
         self.written += done.online.written
         self.older += done.online.stale + done.online.superseded
         self.expired += done.online.expired
-        self.future += done.online.future
+        self.pending += done.online.pending
         self.seconds += done.seconds
 
     def cells(self) -> tuple[object, ...]:
-        online = (self.written, self.older, self.expired, self.future)
+        online = (self.written, self.older, self.expired, self.pending)
         return self.partitions, self.first, self.last, self.rows, *online, f"{self.seconds:.1f}"
 
 

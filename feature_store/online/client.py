@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from redis import exceptions
+from redis.crc import key_slot
 
 from feature_store.errors import InvalidRequestError
 from feature_store.online.locations import Location
 from feature_store.online.refusals import SERVER_ERRORS, explained
-from feature_store.online.script_session import ScriptSession
+from feature_store.online.resp import bulk, script_call
+from feature_store.online.script_session import ScriptCall, ScriptSession
 from feature_store.online.servers import ClusterServers, OneServer, servers_at
 
 READ_TIMEOUT = 1.0
@@ -80,6 +82,31 @@ class Client:
         finally:
             session.close()
 
+    def ask(self, *command: str | int | bytes) -> Any:
+        """Returns the answer to one command on one key.
+
+        Raises:
+            OnlineStoreError: If a server does not answer, or refuses.
+        """
+        try:
+            if isinstance(self._reads, OneServer):
+                return _exchange(self._reads, [command])[0]
+            return self._reads.cluster.execute_command(*command)
+        except SERVER_ERRORS as error:
+            raise explained(self.address, error) from error
+
+    def run_script(self, source: str, key: str, *arguments: str) -> Any:
+        """Returns what a script answers that works on one key.
+
+        Raises:
+            OnlineStoreError: If a server does not answer in several attempts, or refuses.
+        """
+        self._writes.begin()
+        with self.script(source) as session:
+            words = [bulk(word.encode()) for word in arguments]
+            packed = script_call(session.digest, (1, bulk(key.encode())), (len(words), b"".join(words)))
+            return session.ask(ScriptCall(key_slot(key.encode()), packed))
+
     def ping(self) -> None:
         """Asks the servers for a sign of life.
 
@@ -137,7 +164,7 @@ def _fetch(server: OneServer, chunks: list[list[str]]) -> list[bytes | None]:
     return [value for reply in replies for value in reply]
 
 
-def _exchange(server: OneServer, commands: Sequence[tuple[str, ...]]) -> list[Any]:
+def _exchange(server: OneServer, commands: Sequence[tuple[str | int | bytes, ...]]) -> list[Any]:
     """Sends commands and returns their answers. Spares the round through the library's command layer."""
     pool = server.pool(0)
     connection: Any = pool.get_connection()

@@ -19,9 +19,10 @@ from feature_store.catalog import Feature, Group
 from feature_store.clock import to_micros
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.online.keys import KeySpace
-from feature_store.online.layout import DecodedRow, EncodedRows, GroupRead, GroupWrite, Status, foreign
+from feature_store.online.layout import DecodedRow, EncodedRows, GroupRead, GroupWrite, RowAheadError, Status, foreign
+from feature_store.online.resp import bulk
 from feature_store.online.schemas import RowSchema, Schemas
-from feature_store.online.stamps import EARLIEST, STAMP_WIDTH, WIDTH, parse_stamp, stamp_expression, ttl_micros
+from feature_store.online.stamps import EARLIEST, STAMP_WIDTH, WIDTH, parse_stamp, stamp_expression, stamp_times, ttl_micros
 from feature_store.online.values import column_decoder, decode_out_of_range, decoder, json_expression, row_decoder
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class _FeatureRead:
         self._group = group.name
         self._schemas = schemas
         self._shapes = [keys.stamp(group.name), *(keys.feature(feature.ref) for feature in features)]
+        self._nearby = keys.nearby(group.name)
         self._features = features
         self._ttls = [ttl_micros(feature) for feature in features]
         self._shortest = min(self._ttls)
@@ -83,6 +85,8 @@ class _FeatureRead:
             # A value whose event time is unknown is never served.
             return DecodedRow(self._nothing, ["missing"] * len(self._features), None, None)
         event, ingested, fingerprint = self._stamp(entity_id, stamp)
+        if event > now:
+            raise RowAheadError
         values: list[Any] = []
         statuses: list[Status] = []
         for position, (present, ttl) in enumerate(zip(self._has(fingerprint), self._ttls, strict=True)):
@@ -91,7 +95,7 @@ class _FeatureRead:
             status: Status = "missing"
             if present and event + ttl <= now:
                 status = "expired"
-            elif present and raw is not None and event <= now:
+            elif present and raw is not None:
                 value = self._value(entity_id, position, raw)
                 status = "null" if value is None else "present"
             values.append(value)
@@ -107,6 +111,8 @@ class _FeatureRead:
             None if stamp is None else self._stamp(entity_id, stamp)
             for entity_id, stamp in zip(entity_ids, replies[:: self.width], strict=True)
         ]
+        if any(stamp is not None and stamp[0] > now for stamp in stamps):
+            raise RowAheadError
         columns = []
         for position, (feature, ttl) in enumerate(zip(self._features, self._ttls, strict=True)):
             texts = [
@@ -128,6 +134,25 @@ class _FeatureRead:
                 values = [self._value(entity_id, position, text) for entity_id, text in pairs]
             columns.append(pl.Series(feature.ref.column, values, dtype=polars_type(feature.dtype)))
         return columns
+
+    def is_ahead(self, replies: Sequence[bytes | None], now: int) -> bool:
+        stamp = replies[0]
+        return stamp is not None and int(stamp[:WIDTH]) + EARLIEST > now
+
+    def nearby_key(self, entity_id: str) -> str:
+        return self._nearby.of(entity_id)
+
+    def nearby(self, entity_id: str, raw: bytes | None, now: int) -> list[bytes | None]:
+        best: tuple[str, Any] | None = None
+        rows: list[tuple[str, Any]] = [] if raw is None else msgspec.msgpack.decode(raw)
+        for stamp, values in rows:
+            if int(stamp[:WIDTH]) + EARLIEST <= now and (best is None or stamp > best[0]):
+                best = (stamp, values)
+        if best is None:
+            return [None] * self.width
+        stamp, values = best
+        found = [values.get(shape.of(entity_id)) if values else None for shape in self._shapes[1:]]
+        return [stamp.encode(), *(None if value is None else value.encode() for value in found)]
 
     def _has(self, fingerprint: bytes) -> list[bool]:
         present = self._present.get(fingerprint)
@@ -172,6 +197,18 @@ class _FeatureWrite:
         self.preamble = (str(len(classes)), *(str(len(members)) for members in classes))
         self.keys_per_row = len(self._shapes)
         self.arguments_per_row = 1 + len(classes) + len(ordered)
+
+    def times(self, event: int, ingested: int) -> bytes:
+        return stamp_times(event, ingested)
+
+    def recent(self, event: int) -> bytes:
+        return stamp_times(event, EARLIEST)[:WIDTH]
+
+    def keys_of(self, entity_id: str) -> bytes:
+        return b"".join(bulk(shape.of(entity_id).encode()) for shape in self._shapes)
+
+    def nothing(self) -> bytes:
+        return b"$0\r\n\r\n" * self.arguments_per_row
 
     def encode(self, rows: pl.DataFrame, now: datetime, expire_after: datetime | None) -> EncodedRows:
         import polars as pl

@@ -60,6 +60,20 @@ class KeySpace:
         """Returns the keys that hold a group's whole rows: `feature_row:user_activity:user_42`."""
         return self._shape(f"feature_row:{group}:")
 
+    def nearby(self, group: str) -> KeyShape:
+        """Returns the keys that hold rows around the present: those that newer ones have replaced moments ago."""
+        return self._shape(f"feature_nearby:{group}:")
+
+    @staticmethod
+    def clock(group: str) -> str:
+        """Returns the key of the clock of a group's ingestion times, see `ingestion_clock`."""
+        return f"feature_clock:{group}"
+
+    @staticmethod
+    def pending(group: str) -> str:
+        """Returns the key of a group's rows whose time has not come, see `pending`."""
+        return f"feature_pending:{group}"
+
     @staticmethod
     def schema(group: str, fingerprint: bytes) -> str:
         """Returns the key that says which features a group's rows of one fingerprint hold."""

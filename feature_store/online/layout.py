@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from feature_store.catalog import Feature, Group
-from feature_store.errors import OnlineStoreError
+from feature_store.errors import FeatureStoreError, OnlineStoreError
 from feature_store.online.keys import KeySpace
 from feature_store.online.schemas import RowSchema, Schemas
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import polars as pl
 
 Status = Literal["present", "null", "missing", "expired"]
+
+
+class RowAheadError(FeatureStoreError):
+    """A row lies ahead of the reader's clock: the row before it is to be looked up. It never leaves the online store."""
 
 
 class DecodedRow(NamedTuple):
@@ -55,8 +59,9 @@ class GroupRead(Protocol):
     """Reads some features of one group.
 
     What decodes takes the values of `width` keys per entity, and `now`, microseconds since 1970, at which it applies
-    the visibility rule. It raises `OnlineStoreError` if a key holds what this store did not write, and
-    `UnknownSchemaError` if a row was written with features that are still to be looked up.
+    the visibility rule. It raises `OnlineStoreError` if a key holds what this store did not write,
+    `UnknownSchemaError` if a row was written with features that are still to be looked up, and `RowAheadError` if a row
+    lies ahead of `now`, so that the row before it must be looked up.
 
     Attributes:
         width: Number of keys per entity.
@@ -80,12 +85,25 @@ class GroupRead(Protocol):
         """Returns the visible values of many entities: one series per feature, one element per entity, in order."""
         ...
 
+    def is_ahead(self, replies: Sequence[bytes | None], now: int) -> bool:
+        """Tells whether one entity's row lies ahead of `now`: its writer's clock stands before the reader's."""
+        ...
+
+    def nearby_key(self, entity_id: str) -> str:
+        """Returns the key of the rows that were replaced moments ago."""
+        ...
+
+    def nearby(self, entity_id: str, raw: bytes | None, now: int) -> list[bytes | None]:
+        """Returns what the entity's keys held at `now`, of what the key of the rows around the present holds."""
+        ...
+
 
 class GroupWrite(Protocol):
     """Writes whole rows of one group.
 
-    The script takes the keys of some rows and, as arguments, `preamble` and then each row's arguments. It decides
-    for each row whether it is the newest, writes all or none of its keys, and returns how many rows it wrote.
+    The script takes the keys of some rows and, as arguments, a mode, the time `recent`, `preamble`, and then each row's
+    arguments. It decides for each row whether it is the newest, writes all or none of its keys, and returns how many
+    rows it wrote. In the mode `withdraw` each row's first argument is the times of the row that it may replace.
 
     Attributes:
         script: Lua source.
@@ -105,6 +123,22 @@ class GroupWrite(Protocol):
     arguments_per_row: int
     rows_per_call: int
     rows_per_chunk: int
+
+    def times(self, event: int, ingested: int) -> bytes:
+        """Returns the times of a row as the script compares them (microseconds since 1970)."""
+        ...
+
+    def recent(self, event: int) -> bytes:
+        """Returns the event time from which on replaced rows are kept, as the script compares it."""
+        ...
+
+    def keys_of(self, entity_id: str) -> bytes:
+        """Returns the keys of one entity's row, each as a protocol bulk string, joined."""
+        ...
+
+    def nothing(self) -> bytes:
+        """Returns the arguments that stand for no row, joined: what is withdrawn leaves nothing behind."""
+        ...
 
     def encode(self, rows: pl.DataFrame, now: datetime, expire_after: datetime | None) -> EncodedRows:
         """Encodes rows.

@@ -11,6 +11,7 @@ import polars as pl
 
 from feature_store.online.keys import KeyShape
 from feature_store.online.layout import EncodedRows, GroupWrite
+from feature_store.online.resp import bulk, script_call
 from feature_store.online.script_session import ScriptCall
 
 _END = pl.lit("\r\n")
@@ -35,9 +36,16 @@ def bulk_strings_of_keys(entity_ids: pl.Expr, shapes: Sequence[KeyShape]) -> pl.
     return pl.concat_str(pieces)
 
 
-def script_calls(write: GroupWrite, digest: str, rows: EncodedRows) -> list[ScriptCall]:
-    """Returns the EVALSHA commands that write rows to a single server, in order."""
-    preamble = b"".join(_bulk(text) for text in write.preamble)
+def script_calls(write: GroupWrite, digest: str, rows: EncodedRows, head: Sequence[bytes]) -> list[ScriptCall]:
+    """Returns the EVALSHA commands that write rows to a single server, in order.
+
+    Args:
+        write: The group's layout.
+        digest: The script.
+        rows: The rows.
+        head: The arguments before the preamble: the mode, and the time from which on replaced rows are kept.
+    """
+    preamble = preamble_of(write, head)
     calls = []
     for start in range(0, len(rows.keys), write.rows_per_call):
         part = slice(start, start + write.rows_per_call)
@@ -45,21 +53,25 @@ def script_calls(write: GroupWrite, digest: str, rows: EncodedRows) -> list[Scri
     return calls
 
 
-def script_calls_by_row(write: GroupWrite, digest: str, rows: EncodedRows, slots: Sequence[int]) -> list[ScriptCall]:
+def script_calls_by_row(
+    write: GroupWrite, digest: str, rows: EncodedRows, head: Sequence[bytes], slots: Sequence[int]
+) -> list[ScriptCall]:
     """Returns the same for a cluster: one call per row, for the rows of a call must share a slot, and few do."""
-    preamble = b"".join(_bulk(text) for text in write.preamble)
+    preamble = preamble_of(write, head)
     return [
         ScriptCall(slot, _call(write, digest, preamble, [keys], [arguments]))
         for slot, keys, arguments in zip(slots, rows.keys, rows.arguments, strict=True)
     ]
 
 
-def _call(write: GroupWrite, digest: str, preamble: bytes, keys: list[bytes], arguments: list[bytes]) -> bytes:
-    number_of_keys = len(keys) * write.keys_per_row
-    number_of_arguments = len(write.preamble) + len(keys) * write.arguments_per_row
-    head = b"*%d\r\n" % (3 + number_of_keys + number_of_arguments)
-    return b"".join([head, _bulk("EVALSHA"), _bulk(digest), _bulk(str(number_of_keys)), *keys, preamble, *arguments])
+def preamble_of(write: GroupWrite, head: Sequence[bytes]) -> list[bytes]:
+    """Returns the arguments before those of the rows, each as a bulk string."""
+    return [*map(bulk, head), *(bulk(text.encode()) for text in write.preamble)]
 
 
-def _bulk(text: str) -> bytes:
-    return b"$%d\r\n%b\r\n" % (len(text), text.encode())
+def _call(write: GroupWrite, digest: str, preamble: list[bytes], keys: list[bytes], arguments: list[bytes]) -> bytes:
+    return script_call(
+        digest,
+        (len(keys) * write.keys_per_row, b"".join(keys)),
+        (len(preamble) + len(arguments) * write.arguments_per_row, b"".join([*preamble, *arguments])),
+    )

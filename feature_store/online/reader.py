@@ -15,7 +15,7 @@ from feature_store.clock import Clock, to_micros
 from feature_store.definitions.names import ENTITY_ID
 from feature_store.errors import InvalidRequestError
 from feature_store.online.keys import KeySpace
-from feature_store.online.layout import GroupRead, Status
+from feature_store.online.layout import GroupRead, RowAheadError, Status
 from feature_store.online.layouts import layout_of
 from feature_store.online.schemas import Schemas, UnknownSchemaError
 from feature_store.online.stamps import to_datetime
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from feature_store.online.async_client import AsyncClient
     from feature_store.online.client import Client
+    from feature_store.online.pending import Pending
 
 Answer = TypeVar("Answer")
 Replies = list["bytes | None"]
@@ -55,6 +56,15 @@ class _Part(NamedTuple):
     labels: list[str]
 
 
+class _Ahead(NamedTuple):
+    """One entity's row of one group that a reader's clock has not reached, and where its replies begin."""
+
+    reading: GroupRead
+    entity_id: str
+    start: int
+    key: str
+
+
 @dataclass(frozen=True, slots=True)
 class Connections:
     """What all reads of one online store share.
@@ -65,6 +75,7 @@ class Connections:
         keys: How keys are spelled.
         clock: Tells the present that the visibility rule is applied at.
         schemas: Schemas of rows that were written by other definitions than the catalog's.
+        pending: Rows whose time may have come.
     """
 
     client: Callable[[], Client]
@@ -72,6 +83,7 @@ class Connections:
     keys: KeySpace
     clock: Clock
     schemas: Schemas
+    pending: Pending
 
 
 class PreparedRead:
@@ -99,8 +111,9 @@ class PreparedRead:
         for selection in selections:
             by_group.setdefault(selection.feature.group, []).append(selection)
         self._parts = []
-        for name, members in by_group.items():
-            group = catalog.group(name)
+        self._pending = connections.pending
+        self._groups = [catalog.group(name) for name in by_group]
+        for group, members in zip(self._groups, by_group.values(), strict=True):
             features = [member.feature for member in members]
             reading = layout_of(group).reading(self._keys, group, features, self._schemas)
             self._parts.append(_Part(reading, [member.label for member in members]))
@@ -142,7 +155,19 @@ class PreparedRead:
         """Does what `fetch` does, without blocking the event loop."""
         return await self._async_client().fetch(units) if units else []
 
+    def look(self) -> None:
+        """Writes rows of the groups whose time has come, if nobody has looked for a second."""
+        self._pending.look(self._groups)
+
+    async def alook(self) -> None:
+        """Does what `look` does, without blocking the event loop."""
+        if self._pending.is_due(self._groups):
+            import asyncio
+
+            await asyncio.to_thread(self.look)
+
     def _read(self, decode: Callable[[Sequence[str], Replies], Answer], entity_ids: Sequence[str]) -> Answer:
+        self.look()
         replies = self.fetch(self.units(entity_ids))
         while True:
             try:
@@ -150,8 +175,13 @@ class PreparedRead:
             except UnknownSchemaError as unknown:
                 [text] = self.fetch([[self._keys.schema(unknown.group, unknown.fingerprint)]])
                 self._schemas.learn(unknown, text)
+            except RowAheadError:
+                now = self._now()
+                ahead = self._ahead(entity_ids, replies, now)
+                self._step_back(replies, ahead, self.fetch([[each.key] for each in ahead]), now)
 
     async def _aread(self, decode: Callable[[Sequence[str], Replies], Answer], entity_ids: Sequence[str]) -> Answer:
+        await self.alook()
         replies = await self.afetch(self.units(entity_ids))
         while True:
             try:
@@ -159,6 +189,28 @@ class PreparedRead:
             except UnknownSchemaError as unknown:
                 [text] = await self.afetch([[self._keys.schema(unknown.group, unknown.fingerprint)]])
                 self._schemas.learn(unknown, text)
+            except RowAheadError:
+                now = self._now()
+                ahead = self._ahead(entity_ids, replies, now)
+                self._step_back(replies, ahead, await self.afetch([[each.key] for each in ahead]), now)
+
+    def _ahead(self, entity_ids: Sequence[str], replies: Replies, now: int) -> list[_Ahead]:
+        """Returns the rows that lie ahead of this reader's clock."""
+        found = []
+        start = 0
+        for entity_id in entity_ids:
+            for reading, _ in self._parts:
+                end = start + reading.width
+                if reading.is_ahead(replies[start:end], now):
+                    found.append(_Ahead(reading, entity_id, start, reading.nearby_key(entity_id)))
+                start = end
+        return found
+
+    def _step_back(self, replies: Replies, ahead: Sequence[_Ahead], nearby: Replies, now: int) -> None:
+        """Puts the rows before them in the places of rows that lie ahead."""
+        for each, raw in zip(ahead, nearby, strict=True):
+            reading = each.reading
+            replies[each.start : each.start + reading.width] = reading.nearby(each.entity_id, raw, now)
 
     def units(self, entity_ids: Sequence[str]) -> list[list[str]]:
         """Returns the keys to fetch: one list per entity and group, each to be read at one instant."""

@@ -95,7 +95,7 @@ class RowColumns:
 
         Args:
             row_format: Their format.
-            rows: The rows.
+            rows: The rows, none of them ahead of `now`.
             positions: Each row's place among the entities.
 
         Raises:
@@ -105,14 +105,13 @@ class RowColumns:
         array = _fixed_parts(row_format, rows)
         valid = np.unpackbits(array["bitmap"], axis=1, bitorder="little").astype(np.bool_)
         event = array["event"]
-        come = event <= self._now
         for feature, ttl, column in zip(self._features, self._ttls, self._columns, strict=True):
             name, slot = feature.ref.column, row_format.schema.positions.get(feature.ref)
             if slot is None:
                 column.append(pl.Series(name, [None] * len(rows), polars_type(feature.dtype)))
                 continue
             values = _values(row_format, array, slot, rows).alias(name)
-            visible = valid[:, slot] & come & (event + ttl > self._now)
+            visible = valid[:, slot] & (event + ttl > self._now)
             if not visible.all():
                 nothing = pl.Series(name, [None], values.dtype)
                 values = values.zip_with(pl.Series(visible), nothing)

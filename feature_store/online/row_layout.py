@@ -16,8 +16,9 @@ from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
 from feature_store.errors import OnlineStoreError
 from feature_store.online.keys import KeySpace
-from feature_store.online.layout import DecodedRow, EncodedRows, GroupRead, GroupWrite, Status, foreign
+from feature_store.online.layout import DecodedRow, EncodedRows, GroupRead, GroupWrite, RowAheadError, Status, foreign
 from feature_store.online.row_format import HEAD_BYTES, MAGIC, RowFormat
+from feature_store.online.resp import bulk
 from feature_store.online.schemas import RowSchema, Schemas
 from feature_store.online.stamps import to_datetime, ttl_micros
 
@@ -29,6 +30,9 @@ Getter = Callable[[Fields, bytes], Any]
 
 _EVENT, _INGESTED, _BITMAP, _SLOTS = 2, 3, 4, 5
 """Positions in what `RowFormat.fixed` reads."""
+
+_TIMES = struct.Struct("<qq")
+_LENGTH = struct.Struct("<I")
 
 _BROKEN = (struct.error, ValueError, OverflowError)
 """What decoding a row raises that does not hold what its header promises."""
@@ -54,6 +58,7 @@ class _RowRead:
         self._schemas = schemas
         self._shape = keys.row(group.name)
         self._prefix, self._suffix = self._shape
+        self._nearby = keys.nearby(group.name)
         self._features = features
         self._ttls = [ttl_micros(feature) for feature in features]
         self._shortest = min(self._ttls)
@@ -103,6 +108,8 @@ class _RowRead:
         for head, positions in by_head.items():
             decoder = self._decoders.get(head) or self._learned(entity_ids[positions[0]], head)
             rows = [raw for position in positions if (raw := replies[position]) is not None]
+            if any(_event(raw) > now for raw in rows):
+                raise RowAheadError
             try:
                 columns.add(decoder.format, rows, positions)
             except (ValueError, ComputeError):
@@ -112,8 +119,27 @@ class _RowRead:
                 raise
         return columns.series()
 
+    def is_ahead(self, replies: Sequence[bytes | None], now: int) -> bool:
+        raw = replies[0]
+        return raw is not None and _event(raw) > now
+
+    def nearby_key(self, entity_id: str) -> str:
+        return self._nearby.of(entity_id)
+
+    def nearby(self, entity_id: str, raw: bytes | None, now: int) -> list[bytes | None]:  # noqa: ARG002
+        rows = []
+        at = 0
+        while raw is not None and at < len(raw):
+            (size,) = _LENGTH.unpack_from(raw, at)
+            rows.append(raw[at + _LENGTH.size : at + _LENGTH.size + size])
+            at += _LENGTH.size + size
+        come = [row for row in rows if _event(row) <= now]
+        return [max(come, key=_times, default=None)]
+
     def _row(self, decoder: _RowDecoder, fields: Fields, raw: bytes, now: int) -> DecodedRow:
         event = fields[_EVENT]
+        if event > now:
+            raise RowAheadError
         bitmap = int.from_bytes(fields[_BITMAP], "little")
         values: list[Any] = []
         statuses: list[Status] = []
@@ -123,7 +149,7 @@ class _RowRead:
             if slot is not None and getter is not None:
                 if event + ttl <= now:
                     status = "expired"
-                elif event <= now:
+                else:
                     status = "null"
                     if bitmap >> slot & 1:
                         value = getter(fields, raw)
@@ -142,6 +168,14 @@ class _RowRead:
 
     def _foreign(self, entity_id: str) -> OnlineStoreError:
         return foreign(self._shape.of(entity_id), "a row in a format that this version knows", self._group)
+
+
+def _times(raw: bytes) -> tuple[int, int]:
+    return _TIMES.unpack_from(raw, HEAD_BYTES) if len(raw) >= HEAD_BYTES + _TIMES.size else (0, 0)
+
+
+def _event(raw: bytes) -> int:
+    return _times(raw)[0]
 
 
 class _RowDecoder:
@@ -230,6 +264,18 @@ class _RowWrite:
         self._format = RowFormat.of(self.schema)
         self._shape = keys.row(group.name)
         self._ttl = max((ttl_micros(feature) for feature in group.features), default=0)
+
+    def times(self, event: int, ingested: int) -> bytes:
+        return _TIMES.pack(event, ingested)
+
+    def recent(self, event: int) -> bytes:
+        return _TIMES.pack(event, 0)[:8]
+
+    def keys_of(self, entity_id: str) -> bytes:
+        return b"".join(bulk(shape.of(entity_id).encode()) for shape in [self._shape])
+
+    def nothing(self) -> bytes:
+        return b"$0\r\n\r\n" * self.arguments_per_row
 
     def encode(self, rows: pl.DataFrame, now: datetime, expire_after: datetime | None) -> EncodedRows:  # noqa: ARG002
         import polars as pl

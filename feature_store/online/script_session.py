@@ -105,6 +105,20 @@ class ScriptSession:
         self._calls = ()
         return sum(answers)
 
+    def ask(self, call: ScriptCall) -> Any:
+        """Returns the answer to one call.
+
+        Raises:
+            OnlineStoreError: If the server refused, or could not be reached in all attempts.
+        """
+        self.send([call], 0)
+        try:
+            [answer] = self._answered()
+        except SERVER_ERRORS as error:
+            raise explained(self._address, error) from error
+        self._calls = ()
+        return answer
+
     def put(self, key: str, value: bytes) -> None:
         """Sets a key that does not expire.
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from feature_store.errors import FeatureStoreError
+from feature_store.online.layout import RowAheadError
 from feature_store.online.reader import PreparedRead, Replies
 from feature_store.online.schemas import UnknownSchemaError
 
@@ -38,6 +39,8 @@ def read_together(reads: Sequence[SharedRead]) -> list[Answer]:
         OnlineStoreError: If the server does not answer, or refuses.
     """
     batch = _Batch(reads)
+    for read in reads:
+        read.prepared.look()
     if batch.units:
         batch.decode(reads[0].prepared.fetch(batch.units))
     for position in batch.unknown:
@@ -54,6 +57,8 @@ def read_together(reads: Sequence[SharedRead]) -> list[Answer]:
 async def aread_together(reads: Sequence[SharedRead]) -> list[Answer]:
     """Does what `read_together` does, without blocking the event loop."""
     batch = _Batch(reads)
+    for read in reads:
+        await read.prepared.alook()
     if batch.units:
         batch.decode(await reads[0].prepared.afetch(batch.units))
     for position in batch.unknown:
@@ -72,7 +77,7 @@ class _Batch:
     Attributes:
         units: What to fetch.
         answers: One per read.
-        unknown: Positions of the reads that met rows of another schema, which must be fetched first.
+        unknown: Positions of the reads that met rows of another schema, or ahead of the clock, and ask once more.
     """
 
     def __init__(self, reads: Sequence[SharedRead]) -> None:
@@ -99,7 +104,7 @@ class _Batch:
             decode = prepared.decode_states if read.states else prepared.decode_values
             try:
                 self.answers[position] = decode(read.entity_ids, replies[start:end])
-            except UnknownSchemaError:
+            except (UnknownSchemaError, RowAheadError):
                 self.unknown.append(position)
             except FeatureStoreError as error:
                 self.answers[position] = error

@@ -36,6 +36,11 @@ def stamp_expression(event: pl.Expr, ingested: pl.Expr, fingerprint: bytes) -> p
     return pl.concat_str(*digits, pl.lit(fingerprint.hex()), separator=":")
 
 
+def stamp_times(event: int, ingested: int) -> bytes:
+    """Returns the times of a stamp, of microseconds since 1970."""
+    return b"%018d:%018d" % (event - EARLIEST, ingested - EARLIEST)
+
+
 def parse_stamp(raw: bytes) -> tuple[int, int, bytes]:
     """Returns event time and ingestion time of a stamp, in microseconds since 1970, and its schema's fingerprint.
 

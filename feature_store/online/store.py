@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakKeyDictionary
 
 from feature_store.catalog import Catalog, Group, Selection
 from feature_store.clock import Clock
+from feature_store.online.ingestion_clock import IngestionClock
 from feature_store.online.keys import CATALOG, KeySpace
+from feature_store.online.pending import Pending
 from feature_store.online.reader import Connections, FeatureState, PreparedRead
 from feature_store.online.schemas import Schemas
 
@@ -42,6 +44,10 @@ class OnlineStore:
         clock: Tells the store's present.
         max_rows_per_second: Pace of all writes that ask for no other; None for full speed.
 
+    Attributes:
+        pending: Rows whose time has not come.
+        ingestion: Gives the ingestion times of rows.
+
     Raises:
         SettingsError: If the URL is malformed.
     """
@@ -55,6 +61,8 @@ class OnlineStore:
         self._location = None if url is None else _location(url)
         self._keys = KeySpace(hash_tags=self._location is not None and self._location.kind == "cluster")
         self._connected: Client | None = None
+        self.pending = Pending(self._client, self._keys, clock)
+        self.ingestion = IngestionClock(self._client, clock)
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClient] = WeakKeyDictionary()
         self._prepared: dict[tuple[object, ...], tuple[PreparedRead, object]] = {}
 
@@ -83,8 +91,9 @@ class OnlineStore:
         """Writes rows so that each entity's newest visible one stands in the store.
 
         Newest is the greatest `(event_timestamp, ingested_at)`, whatever the order of rows, writes and writers;
-        among equals, what is written last. Rows whose event lies in the clock's future, and rows that are expired
-        for all features, are counted and left out. Writing the same rows again changes nothing.
+        among equals, what is written last. Rows whose event lies in the clock's future stand when their time comes,
+        see `pending`; rows that are expired for all features are counted and left out. Writing the same rows again
+        changes nothing.
 
         Args:
             group: The group, all of whose features are written.
@@ -101,12 +110,42 @@ class OnlineStore:
         """
         from feature_store.online.writer import Writer
 
-        writer = Writer(self._client(), self._keys, self._clock)
+        writer = Writer(self._client(), self._keys, self._clock, self.pending)
         return writer.write(group, rows, progress, max_rows_per_second or self._pace)
+
+    def withdraw(self, group: Group, gone: pl.DataFrame, standing: pl.DataFrame) -> int:
+        """Takes rows back, and puts the row that is an entity's newest then in their place, in one step.
+
+        A row of another event time than the one withdrawn, or one that was ingested later, stays.
+
+        Args:
+            group: The group.
+            gone: Join keys, `event_timestamp` and `ingested_at`: up to when the row was ingested that goes (UTC).
+            standing: Rows as in `write`, at most one per entity: what stands there from now on.
+
+        Returns:
+            How many rows were taken back.
+
+        Raises:
+            OnlineStoreError: If the server refuses, or does not answer in several attempts.
+        """
+        from feature_store.online.writer import Writer
+
+        return Writer(self._client(), self._keys, self._clock, self.pending).withdraw(group, gone, standing)
+
+    def check_ids(self, entity_ids: Iterable[str]) -> None:
+        """Refuses entity ids that cannot be keys of this store.
+
+        Raises:
+            InvalidRequestError: If an id is refused.
+        """
+        self._keys.check(entity_ids)
 
     def prepare(self, selections: Sequence[Selection], catalog: Catalog) -> PreparedRead:
         """Returns a read of some features, to be used many times."""
-        connections = Connections(self._client, self._async_client, self._keys, self._clock, self._schemas)
+        connections = Connections(
+            self._client, self._async_client, self._keys, self._clock, self._schemas, self.pending
+        )
         return PreparedRead(connections, selections, catalog)
 
     def read(

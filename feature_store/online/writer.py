@@ -6,7 +6,7 @@ The same for every layout. Newest wins is decided inside the server, by the layo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 import polars as pl
@@ -20,8 +20,12 @@ from feature_store.frames import entity_id_expression, polars_type, utc_micros
 from feature_store.online.client import Client
 from feature_store.online.keys import KeySpace
 from feature_store.online.layouts import layout_of
+from feature_store.online.layout import GroupWrite
 from feature_store.online.pace import Pace
-from feature_store.online.protocol import script_calls, script_calls_by_row
+from feature_store.online.pending import RECENT_MICROS, Pending, PendingRow, put_head
+from feature_store.online.protocol import preamble_of, script_calls, script_calls_by_row
+from feature_store.online.resp import bulk, script_call
+from feature_store.online.script_session import ScriptCall
 from feature_store.online.stamps import EARLIEST, LATEST, ttl_micros
 
 
@@ -35,15 +39,18 @@ class WriteReport:
         stale: Rows that lost against a newer one that stood there already.
         superseded: Rows that have a newer one beside them in the same write.
         expired: Rows whose time to live is over for all features.
-        future: Rows whose event lies in the store's future: pushed by nobody until their time has come.
+        pending: Rows whose event lies ahead of the clock: they stand when their time has come.
     """
 
-    rows: int
-    written: int
-    stale: int
-    superseded: int
-    expired: int
-    future: int
+    rows: int = 0
+    written: int = 0
+    stale: int = 0
+    superseded: int = 0
+    expired: int = 0
+    pending: int = 0
+
+    def __add__(self, other: WriteReport) -> WriteReport:
+        return WriteReport(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
 
 
 class Writer:
@@ -53,12 +60,14 @@ class Writer:
         client: Connections to it.
         keys: How its keys are spelled.
         clock: Tells the present that decides which rows are visible.
+        pending: Keeps the rows whose time has not come.
     """
 
-    def __init__(self, client: Client, keys: KeySpace, clock: Clock) -> None:
+    def __init__(self, client: Client, keys: KeySpace, clock: Clock, pending: Pending) -> None:
         self._client = client
         self._keys = keys
         self._clock = clock
+        self._pending = pending
 
     def write(
         self,
@@ -76,42 +85,99 @@ class Writer:
             self._keys.check(frame[ENTITY_ID].to_list())
         present = to_micros(now)
         visible = frame.filter(pl.col(EVENT_TIMESTAMP) <= present)
+        ahead = frame.filter(pl.col(EVENT_TIMESTAMP) > present)
         latest = _latest_per_entity(visible)
         longest = max((ttl_micros(feature) for feature in group.features), default=0)
         alive = latest.filter(pl.col(EVENT_TIMESTAMP) + longest > present)
         report = progress or _unheard
-        report(frame.height - alive.height)
+        report(frame.height - alive.height - ahead.height)
         written = self._push(group, alive, now, report, Pace(max_rows_per_second)) if alive.height else 0
+        if ahead.height:
+            self._keep_pending(group, ahead, now)
+            report(ahead.height)
         return WriteReport(
             rows=frame.height,
             written=written,
             stale=alive.height - written,
             superseded=visible.height - latest.height,
             expired=latest.height - alive.height,
-            future=frame.height - visible.height,
+            pending=ahead.height,
         )
+
+    def withdraw(self, group: Group, gone: pl.DataFrame, standing: pl.DataFrame) -> int:
+        """Takes rows back; see `OnlineStore.withdraw`."""
+        now = self._clock.now()
+        keys = list(group.entity.join_keys)
+        times = gone.select(
+            entity_id_expression(group.entity),
+            *(utc_micros(column, gone.schema).to_physical() for column in (EVENT_TIMESTAMP, INGESTED_AT)),
+        )
+        self._pending.withdraw(group, times.select(ENTITY_ID, EVENT_TIMESTAMP).iter_rows())
+        rows = _checked(group, standing.join(gone.select(keys).unique(), on=keys, how="semi"))
+        longest = max((ttl_micros(feature) for feature in group.features), default=0)
+        alive = rows.filter(pl.col(EVENT_TIMESTAMP).is_between(to_micros(now) - longest + 1, to_micros(now)))
+        writing = layout_of(group).writing(self._keys, group)
+        encoded = writing.encode(alive, now, self._expire_after())
+        arguments = dict(zip(alive[ENTITY_ID], encoded.arguments, strict=True))
+        head = preamble_of(writing, [b"withdraw", writing.recent(to_micros(now) - RECENT_MICROS)])
+        self._publish_schema(group, writing)
+        taken = 0
+        with self._client.script(writing.script) as session:
+            for chunk in times.iter_slices(writing.rows_per_chunk):
+                calls = []
+                for entity_id, event, ingested in chunk.iter_rows():
+                    words = [*head, bulk(writing.times(event, ingested)), arguments.get(entity_id, writing.nothing())]
+                    number = len(head) + 1 + writing.arguments_per_row
+                    packed = script_call(
+                        session.digest, (writing.keys_per_row, writing.keys_of(entity_id)), (number, b"".join(words))
+                    )
+                    calls.append(ScriptCall(self._keys.slot(entity_id), packed))
+                session.send(calls, len(calls))
+                taken += session.receive(_unheard)
+        return taken
 
     def _push(self, group: Group, rows: pl.DataFrame, now: datetime, report: Callable[[int], None], pace: Pace) -> int:
         """Sends rows, encoding each chunk while the server works on the one before; returns how many it wrote."""
         writing = layout_of(group).writing(self._keys, group)
-        # Under a clock that stands in another time, the server must not drop what that clock still sees.
-        expire_after = None if self._clock.is_live else SystemClock().now()
+        expire_after = self._expire_after()
+        head = put_head(writing, to_micros(now))
         written = 0
-        # Before the rows: who meets their fingerprint must find what it stands for.
-        self._client.put(self._keys.schema(group.name, writing.schema.fingerprint), writing.schema.text)
+        self._publish_schema(group, writing)
         with self._client.script(writing.script) as session:
             for chunk in rows.iter_slices(pace.portion(writing.rows_per_chunk)):
                 encoded = writing.encode(chunk, now, expire_after)
                 if self._keys.hash_tags:
                     slots = [self._keys.slot(entity_id) for entity_id in chunk[ENTITY_ID]]
-                    calls = script_calls_by_row(writing, session.digest, encoded, slots)
+                    calls = script_calls_by_row(writing, session.digest, encoded, head, slots)
                 else:
-                    calls = script_calls(writing, session.digest, encoded)
+                    calls = script_calls(writing, session.digest, encoded, head)
                 written += session.receive(report)
                 pace.wait(chunk.height)
                 session.send(calls, chunk.height)
             written += session.receive(report)
         return written
+
+    def _keep_pending(self, group: Group, rows: pl.DataFrame, now: datetime) -> None:
+        writing = layout_of(group).writing(self._keys, group)
+        self._publish_schema(group, writing)
+        encoded = writing.encode(rows, now, self._expire_after())
+        preamble = [bulk(text.encode()) for text in writing.preamble]
+        number = len(preamble) + writing.arguments_per_row
+        waiting = [
+            PendingRow(entity_id, event, (writing.keys_per_row, keys), (number, b"".join([*preamble, arguments])))
+            for entity_id, event, keys, arguments in zip(
+                rows[ENTITY_ID], rows[EVENT_TIMESTAMP], encoded.keys, encoded.arguments, strict=True
+            )
+        ]
+        self._pending.add(group, waiting)
+
+    def _publish_schema(self, group: Group, writing: GroupWrite) -> None:
+        # Before the rows: who meets their fingerprint must find what it stands for.
+        self._client.put(self._keys.schema(group.name, writing.schema.fingerprint), writing.schema.text)
+
+    def _expire_after(self) -> datetime | None:
+        # Under a clock that stands in another time, the server must not drop what that clock still sees.
+        return None if self._clock.is_live else SystemClock().now()
 
 
 def _unheard(rows: int) -> None:

@@ -94,9 +94,9 @@ def test_reads_follow_the_rule_after_any_history_of_writes(
                 for row in write.rows
             ]
             report = store.write(of, frame(of, rows))
-            counts = (report.written, report.stale, report.superseded, report.expired, report.future)
+            counts = (report.written, report.stale, report.superseded, report.expired, report.pending)
             assert report.rows == len(rows) == sum(counts)
-            assert report.future == sum(row.event > write.now for row in write.rows)
+            assert report.pending == sum(row.event > write.now for row in write.rows)
         clock.set(epoch + moments[-1])
         prepared = store.prepare(known.select(["activity"]), known)
         states = prepared.states(["a", "b"])
@@ -151,7 +151,7 @@ def test_a_row_stays_away_until_its_time_and_is_written_then(server: Deployment,
     rows = frame(of, [{"user_id": "u", "event_timestamp": at(s), "clicks": float(s)} for s in (1, 5)])
     clock = FixedClock(at(4, 999_999))
     with OnlineStore.connect(server.url, clock) as store:
-        assert store.write(of, rows).future == 1
+        assert store.write(of, rows).pending == 1
         assert store.read(["u"], catalog(of).select(["clicks"]), catalog(of)) == [{"clicks": 1.0}]
         clock.set(at(5))
         assert store.write(of, rows).written == 1
@@ -261,4 +261,4 @@ def test_progress_adds_up_to_all_rows(server: Deployment, redis: Redis, layout: 
         report = store.write(of, frame(of, rows), progress=heard.append)
     assert sum(heard) == report.rows == 9000
     assert len(heard) > 2
-    assert (report.written, report.superseded, report.future) == (5000, 501, 3499)
+    assert (report.written, report.superseded, report.pending) == (5000, 501, 3499)

@@ -54,7 +54,7 @@ def test_a_correction_with_the_same_event_time_wins_in_both_stores(store, clock,
 
 def test_an_event_later_than_the_clock_is_not_served_until_its_time(store, clock, group):
     clock.set(WHEN - timedelta(minutes=1))
-    assert store.ingest(group, pl.DataFrame([row()])).online.future == 1
+    assert store.ingest(group, pl.DataFrame([row()])).online.pending == 1
     assert store.get_online_features("c1", ["amount_3d"]) == {"amount_3d": None}
 
 

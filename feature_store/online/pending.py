@@ -1,0 +1,161 @@
+"""Rows that lie ahead of the clock: kept beside the others until their time comes, then written as always.
+
+A group's pending rows are one sorted set, by event time. Each member is a row's call of the layout's script, ready to be
+sent, so that whoever finds that its time has come can write it: a reader (once a second), a feature server or streamer
+(twice a second), a sensor (within a minute). Newest wins decides as for any other row.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from feature_store.catalog import Group
+from feature_store.clock import to_micros
+from feature_store.errors import OnlineStoreError
+from feature_store.online.keys import KeySpace
+from feature_store.online.layout import GroupWrite
+from feature_store.online.resp import bulk, script_call
+from feature_store.online.script_session import ScriptCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from feature_store.clock import Clock
+    from feature_store.online.client import Client
+
+LOOK_SECONDS = 1.0
+"""How often readers look for rows whose time has come."""
+
+MOST_AT_ONCE = 1000
+RECENT_MICROS = 300 * 1_000_000
+"""Rows that are replaced by one younger than this are kept for a while: readers' clocks may stand behind the writer's."""
+
+
+def put_head(writing: GroupWrite, now: int) -> list[bytes]:
+    """Returns the first arguments of a layout's script for rows that are written at `now` (microseconds since 1970)."""
+    return [b"put", writing.recent(now - RECENT_MICROS)]
+
+
+class PendingRow(msgspec.Struct, array_like=True):
+    """A row that waits, as the arguments of its script.
+
+    Attributes:
+        entity_id: The entity.
+        event: Event time, microseconds since 1970.
+        keys: Number of keys, and their bulk strings, joined.
+        arguments: Number of arguments after the first two, and their bulk strings, joined.
+    """
+
+    entity_id: str
+    event: int
+    keys: tuple[int, bytes]
+    arguments: tuple[int, bytes]
+
+
+class Pending:
+    """The pending rows of all groups of one online store.
+
+    Args:
+        client: Connects to it.
+        keys: How its keys are spelled.
+        clock: Tells which rows' time has come.
+    """
+
+    def __init__(self, client: Callable[[], Client], keys: KeySpace, clock: Clock) -> None:
+        self._client = client
+        self._keys = keys
+        self._clock = clock
+        self._looked: dict[str, tuple[float, int]] = {}
+        self._looking = threading.Lock()
+
+    def add(self, group: Group, rows: Sequence[PendingRow]) -> None:
+        """Keeps rows until their time comes.
+
+        Raises:
+            OnlineStoreError: If the server does not answer, or refuses.
+        """
+        for start in range(0, len(rows), MOST_AT_ONCE):
+            words: list[int | bytes] = []
+            for row in rows[start : start + MOST_AT_ONCE]:
+                words += [row.event, msgspec.msgpack.encode(row)]
+            self._client().ask("ZADD", KeySpace.pending(group.name), *words)
+
+    def withdraw(self, group: Group, times: Iterable[tuple[str, int]]) -> None:
+        """Takes back rows, given by entity id and event time (microseconds since 1970).
+
+        Raises:
+            OnlineStoreError: If the server does not answer, or refuses.
+        """
+        key = KeySpace.pending(group.name)
+        for entity_id, event in times:
+            for member in self._client().ask("ZRANGEBYSCORE", key, event, event):
+                if msgspec.msgpack.decode(member, type=PendingRow).entity_id == entity_id:
+                    self._client().ask("ZREM", key, member)
+
+    def count(self, group: Group) -> int:
+        """Returns how many rows wait."""
+        return int(self._client().ask("ZCARD", KeySpace.pending(group.name)))
+
+    def promote(self, group: Group) -> int:
+        """Writes the rows of a group whose time has come, and returns how many stand now.
+
+        Raises:
+            OnlineStoreError: If the server does not answer, or refuses.
+        """
+        from feature_store.online.layouts import layout_of
+
+        key = KeySpace.pending(group.name)
+        now = to_micros(self._clock.now())
+        written = 0
+        while members := self._client().ask("ZRANGEBYSCORE", key, "-inf", now, "LIMIT", 0, MOST_AT_ONCE):
+            writing = layout_of(group).writing(self._keys, group)
+            head = b"".join(map(bulk, put_head(writing, now)))
+            rows = [msgspec.msgpack.decode(member, type=PendingRow) for member in members]
+            with self._client().script(writing.script) as session:
+                calls = []
+                for row in rows:
+                    number, words = row.arguments
+                    packed = script_call(session.digest, row.keys, (number + 2, head + words))
+                    calls.append(ScriptCall(self._keys.slot(row.entity_id), packed))
+                session.send(calls, len(calls))
+                written += session.receive(lambda _: None)
+            self._client().ask("ZREM", key, *members)
+        return written
+
+    def look(self, groups: Iterable[Group]) -> None:
+        """Writes the rows whose time has come, if nobody of this process has looked for a second.
+
+        What goes wrong is left to the read that comes with it, or to the next look.
+        """
+        wanted = [group for group in groups if self._is_due(group.name)]
+        for group in wanted:
+            try:
+                self.promote(group)
+            except OnlineStoreError:
+                return
+
+    def is_due(self, groups: Iterable[Group]) -> bool:
+        """Tells whether `look` would look."""
+        return any(self._would_look(group.name) for group in groups)
+
+    def _would_look(self, group: str) -> bool:
+        known = self._looked.get(group)
+        if known is None:
+            return True
+        if self._clock.is_live:
+            return time.monotonic() - known[0] > LOOK_SECONDS
+        # A clock that was moved by hand brings everything with it at once.
+        return to_micros(self._clock.now()) != known[1]
+
+    def _is_due(self, group: str) -> bool:
+        if not self._would_look(group):
+            return False
+        with self._looking:
+            due = self._would_look(group)
+            self._looked[group] = (time.monotonic(), to_micros(self._clock.now()))
+        return due
