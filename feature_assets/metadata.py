@@ -54,8 +54,8 @@ def partition_metadata(partition: MaterializedPartition) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "dagster/partition_row_count": profile.rows,
         "entities": profile.entities,
-        "size_kb": round(partition.written.file.size / 1024, 1),
-        "path": dg.MetadataValue.path(str(partition.written.file.path)),
+        "size_kb": round(partition.file.size / 1024, 1),
+        "path": dg.MetadataValue.path(str(partition.file.path)),
     }
     for column, feature in profile.features.items():
         if feature.mean is not None:

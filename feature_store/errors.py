@@ -52,6 +52,10 @@ class InvalidRowsError(FeatureStoreError):
         )
 
 
+class OvertakenError(FeatureStoreError):
+    """A run found that its work had been done by one that read its source later: it wrote nothing of it."""
+
+
 class InvalidRequestError(FeatureStoreError):
     """A read was asked for with arguments that cannot be answered: null keys, wrong lengths, wrong dtypes."""
 

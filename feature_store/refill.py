@@ -6,13 +6,14 @@ is harmless, and one that was cut off is completed by the next.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 
 import polars as pl
 
 from feature_store.catalog import Catalog, Group, Selection
+from feature_store.changes.settling import Settler
 from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
 from feature_store.definitions.source import day_window
@@ -20,6 +21,7 @@ from feature_store.frames import entity_id_expression
 from feature_store.offline.footers import load_footers, read_footer
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.store import OfflineStore
+from feature_store.offline.unfinished import left_behind
 from feature_store.online.reader import FeatureState
 from feature_store.online.store import OnlineStore
 from feature_store.online.writer import WriteReport
@@ -50,19 +52,22 @@ class OnlineSample:
         entities: Entities that were looked up, all of them visible by the offline store.
         lost: Those of which a visible feature is missing online, or stands there in an older row.
         examples: The first lost entities.
+        unfinished: Writes of which the online part is left to be done: their writers have died.
     """
 
     group: str
     entities: int
     lost: int
     examples: tuple[str, ...]
+    unfinished: int = 0
 
 
 def push_online(group: Group, *, offline: OfflineStore, online: OnlineStore, clock: Clock) -> WriteReport:
     """Writes the latest visible row of each entity to the online store; see `FeatureStore.push_online`."""
     window = _visible(group, clock.now())
     keys = list(group.entity.join_keys)
-    total = WriteReport(0, 0, 0, 0, 0, 0)
+    Settler(group, offline, online, clock).left_behind()
+    total = WriteReport()
     seen: pl.DataFrame | None = None
     # The newest day first: what is read most is back first, and older rows of the same entities need no writing.
     for day in sorted({file.date for file in _files_with_rows(group, offline, window)}, reverse=True):
@@ -71,7 +76,7 @@ def push_online(group: Group, *, offline: OfflineStore, online: OnlineStore, clo
         if seen is not None:
             rows = rows.join(seen, on=keys, how="anti", maintain_order="left")
         report = online.write(group, rows)
-        total = WriteReport(*(getattr(total, f.name) + getattr(report, f.name) for f in fields(WriteReport)))
+        total += report
         new = rows.select(keys).unique()
         seen = new if seen is None else pl.concat([seen, new])
     return total
@@ -81,6 +86,8 @@ def sample_online(
     group: Group, *, catalog: Catalog, offline: OfflineStore, online: OnlineStore, clock: Clock, turn: int = 0
 ) -> OnlineSample:
     """Looks up some entities online that must be visible now by the offline store.
+
+    Rows whose time has come are brought online before.
 
     Entities are taken by a hash of their keys, and files in turns, so that every entity has its turn while one look
     stays cheap: the keys of a few files, and one batch read.
@@ -96,6 +103,7 @@ def sample_online(
     Raises:
         OnlineStoreError: If the online store does not answer.
     """
+    online.pending.promote(group)
     now = clock.now()
     expected = _expected(group, offline, now, turn)
     selections = [Selection(str(feature.ref), feature) for feature in group.features]
@@ -111,7 +119,8 @@ def sample_online(
             for selection in selections
         ):
             lost.append(entity_id)
-    return OnlineSample(group.name, len(ids), len(lost), tuple(lost[:_EXAMPLES]))
+    unfinished = len(left_behind(offline.root, group.name))
+    return OnlineSample(group.name, len(ids), len(lost), tuple(lost[:_EXAMPLES]), unfinished)
 
 
 def _expected(

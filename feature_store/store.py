@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -25,6 +25,7 @@ from feature_store.settings import Settings
 if TYPE_CHECKING:
     from types import ModuleType
 
+    import duckdb
     import polars as pl
 
     from feature_store.definitions.event_stream import EventStream
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from feature_store.offline.point_in_time.engine import PointInTimeEngine, Progress
     from feature_store.offline.snapshots import WrittenSnapshot
     from feature_store.offline.store import OfflineStore
-    from feature_store.offline.stream_files import StreamFiles
+    from feature_store.offline.stream_files import CompactionReport, StreamFiles
     from feature_store.online.reader import FeatureState
     from feature_store.online.store import OnlineStore
     from feature_store.online.writer import WriteReport
@@ -238,9 +239,26 @@ class FeatureStore:
         Raises:
             RegistryConflictError: If a live feature would change its dtype, entity or group.
         """
+        before = self.registry.catalog()
         report = self.registry.apply(groups)
         self._changed()
+        self._refill_later(before, [group.name for group in groups])
         return report
+
+    def _refill_later(self, before: Catalog, groups: Sequence[str]) -> None:
+        """Marks groups of which rows are visible from now on that the online store no longer holds.
+
+        The next write, repair or look of a sensor brings them online, before any older row could take their place.
+        """
+        from feature_store.changes.refilling import shows_more
+
+        after = self.refresh()
+        for name in groups:
+            former, group = before.groups.get(name), after.groups.get(name)
+            if former is not None and group is not None and shows_more(former, group):
+                from feature_store.offline.unfinished import leave_unfinished
+
+                leave_unfinished(self.offline.root, name)
 
     def retire(self, ref: FeatureRef) -> None:
         """Retires a version of a feature: it leaves the catalog, for good. Retiring it again changes nothing.
@@ -350,7 +368,7 @@ class FeatureStore:
             stream,
             settings,
             record=record,
-            catalog=self.catalog(),
+            offline=self.offline,
             online=self.online,
             clock=self.clock,
             metrics=metrics,
@@ -358,9 +376,30 @@ class FeatureStore:
 
     def drainer(self, group: FeatureGroup, settings: StreamSettings) -> Drainer:
         """Returns what carries a group's rows from its topic into the offline store, see `streaming.drainer`."""
+        from feature_store.changes.streaming_rows import DrainedRows
         from feature_store.streaming.drainer import Drainer
 
-        return Drainer(self.registered(group), settings, self.stream_files(group))
+        record = self.registered(group)
+        notes = DrainedRows(record, self.offline, self.online, self.clock)
+        return Drainer(record, settings, self.stream_files(group), notes)
+
+    def compact(self, group: FeatureGroup, *, grace: timedelta = timedelta(hours=1)) -> CompactionReport:
+        """Folds what ingest, pushes and streams have left as files, and removes what was folded a while ago.
+
+        Args:
+            group: An applied feature group.
+            grace: Files of streams that were folded stay so long, for those who had listed them; a second at least.
+
+        Raises:
+            InvalidRequestError: If `grace` is less than a second.
+        """
+        return self.stream_files(group).compact(grace_seconds=grace.total_seconds())
+
+    def connect_sql(self) -> duckdb.DuckDBPyConnection:
+        """Returns a DuckDB connection with a view of each group, and `feature_value`; see `offline.views`."""
+        import duckdb
+
+        return self.offline.connect_views(self.catalog(), duckdb.connect())
 
     def stream_files(self, group: FeatureGroup) -> StreamFiles:
         """Returns the files that streams have written for a group: to fold them, see `offline.stream_files`."""
@@ -427,9 +466,8 @@ class FeatureStore:
         """
         from feature_store.monitoring.consistency import repair_online
 
-        catalog = self.catalog()
-        record = catalog.group(group)
-        return repair_online(record, catalog=catalog, offline=self.offline, online=self.online, clock=self.clock)
+        record = self.catalog().group(group)
+        return repair_online(record, offline=self.offline, online=self.online, clock=self.clock)
 
     def run_monitor(self, group: FeatureGroup, *, entities: int = 1000) -> OnlineMonitorReport:
         """Measures a sample of a group's online values, records it in the registry, and judges it.

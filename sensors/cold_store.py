@@ -56,13 +56,16 @@ def cold_store_sensor(
         with feature_store.open() as store:
             samples, answers = _samples(store, looked_at, turn)
             alerts.open(store.registry).report([_answer(answers), *(map(_loss, samples, looked_at))])
-        cold = [sample for sample in samples if sample.lost]
+        cold = [sample for sample in samples if sample.lost or sample.unfinished]
         if not cold:
             context.update_cursor(str(turn + 1))
             return dg.SkipReason(
                 answers or f"{sum(sample.entities for sample in samples)} sampled entities are all there."
             )
-        lost = "; ".join(f"{sample.group}: {sample.lost} of {sample.entities} lost" for sample in cold)
+        lost = "; ".join(
+            f"{sample.group}: {sample.lost} of {sample.entities} lost, {sample.unfinished} writes unfinished"
+            for sample in cold
+        )
         names = [sample.group for sample in cold]
         request = dg.RunRequest(
             run_key=f"refill/{','.join(names)}/{_slot(SystemClock().now())}",

@@ -55,7 +55,7 @@ def materialize(
         # All ranges are judged before the first is worked on.
         spans = [(each, chosen_span(each, now, partition or first, partition or last)) for each in chosen]
         records = [(each.name, *_materialize(store, each, span).cells()) for each, span in spans]
-    columns = ["group", "partitions", "first", "last", "rows", "online", "not newest", "expired", "future", "seconds"]
+    columns = ["group", "partitions", "first", "last", "rows", "online", "not newest", "expired", "pending", "seconds"]
     print_table(columns, records)
 
 
@@ -68,7 +68,7 @@ class _Summary:
     written: int = 0
     older: int = 0
     expired: int = 0
-    future: int = 0
+    pending: int = 0
     seconds: float = 0.0
 
     def add(self, done: MaterializedPass) -> None:

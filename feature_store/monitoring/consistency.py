@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any, Literal
 
 import polars as pl
 
 from feature_store.catalog import Catalog, Group, Selection
+from feature_store.changes.settling import Settler
 from feature_store.clock import Clock
-from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.definitions.names import ENTITY_ID, INGESTED_AT
 from feature_store.frames import TIMESTAMP_TYPE, key_frame
-from feature_store.monitoring.latest import latest_rows, sampled_entities, visible_window
+from feature_store.monitoring.latest import latest_rows, sampled_entities
 from feature_store.offline.point_in_time.engine import PointInTimeEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
+from feature_store.offline.unfinished import is_under_way
 from feature_store.online.reader import FeatureState
-from feature_store.online.repair import Remover
 from feature_store.online.store import OnlineStore
 from feature_store.online.writer import WriteReport
 
 SAMPLED_ENTITIES = 1000
 
 IN_FLIGHT = timedelta(minutes=15)
-"""Rows ingested less than this ago may be in one store and on their way to the other: they are not judged."""
+"""While a write is under way, rows ingested less than this ago may be in one store alone: they are not judged."""
 
 ENTITIES_PER_READ = 1000
 OFFENDERS_SHOWN = 5
@@ -116,7 +116,7 @@ class RepairReport:
         group: The group.
         entities: Entities that were looked at.
         removed: Rows removed from the online store: the offline store has none, or an older one.
-        in_flight: Rows left alone because they have just been ingested.
+        in_flight: Rows left alone because they are on their way to the offline store: a stream is not drained.
         moved_on: Rows left alone because somebody wrote them meanwhile.
         written: What became of the offline store's rows that were pushed.
     """
@@ -181,20 +181,17 @@ def check_consistency(
     )
 
 
-def repair_online(
-    group: Group, *, catalog: Catalog, offline: OfflineStore, online: OnlineStore, clock: Clock
-) -> RepairReport:
+def repair_online(group: Group, *, offline: OfflineStore, online: OnlineStore, clock: Clock) -> RepairReport:
     """Makes the online store answer what the offline store says now.
 
     First, rows are removed that newest wins would protect: those that are newer than the offline store's, or of
     entities that have none there. Each is removed only if it is still the row that was looked at. Then the offline
     store's rows are pushed as always. Between the two steps an entity whose row was removed has no value; one that a
-    writer brings meanwhile is judged by newest wins. Rows that have just been ingested are left alone: a stream
-    reaches the online store first. To repair again changes nothing.
+    writer brings meanwhile is judged by newest wins. Rows of streams that are not drained yet are left alone: they
+    reach the online store first. To repair again changes nothing.
 
     Args:
         group: The group.
-        catalog: What is registered.
         offline: Says what is right.
         online: Is repaired. All keys of the server are looked through, without blocking it.
         clock: Tells the instant.
@@ -202,42 +199,10 @@ def repair_online(
     Raises:
         OnlineStoreError: If the online store does not answer; to repair again completes the work.
     """
-    now = clock.now()
-    rows = latest_rows(offline, group, now)
-    times = {
-        entity_id: (event, ingested)
-        for entity_id, event, ingested in rows.select(ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT).iter_rows()
-    }
-    remover = Remover(online, group)
-    visible = visible_window(group, now)
-    selections = _selections(group)[:1]
-    looked = removed = flying = moved = 0
-    known = iter(dict.fromkeys([*times, *remover.entity_ids()]))
-    while batch := list(islice(known, ENTITIES_PER_READ)):
-        looked += len(batch)
-        # Looked at before their times are read: what is written in between is another row, and stays.
-        seen = remover.look(batch)
-        wrong: dict[str, bytes] = {}
-        present = list(seen)
-        for entity_id, state in zip(present, online.read_states(present, selections, catalog), strict=True):
-            [each] = state.values()
-            if each.event_timestamp is None or each.ingested_at is None:
-                continue
-            right = times.get(entity_id)
-            stands = (each.event_timestamp, each.ingested_at)
-            if right is None and each.event_timestamp < visible.start:
-                continue
-            if right is not None and stands <= right:
-                continue
-            if _is_flying(clock, now, each.ingested_at):
-                flying += 1
-                continue
-            wrong[entity_id] = seen[entity_id]
-        done = remover.remove(wrong)
-        removed += done
-        moved += len(wrong) - done
-    report = online.write(group, rows.drop(ENTITY_ID))
-    return RepairReport(group.name, looked, removed, flying, moved, report)
+    settler = Settler(group, offline, online, clock)
+    settler.left_behind()
+    done = settler.all_entities()
+    return RepairReport(group.name, done.entities, done.removed, done.on_their_way, done.moved_on, done.written)
 
 
 class _Comparer:
@@ -280,11 +245,15 @@ class _Comparer:
         return found
 
     def in_flight(self, entity_ids: Sequence[str]) -> set[str]:
-        """Returns which entities have a row, in either store, that was ingested just now."""
+        """Returns which entities have a row in one store that is on its way to the other."""
         now = self._clock.now()
+        state = self._online.ingestion.state(self._group.name)
+        undrained = {entity_id for entity_id, ingested in self._ingested.items() if state.is_undrained(ingested)}
+        if not is_under_way(self._offline.root, self._group.name):
+            return undrained
         rows = latest_rows(self._offline, self._group, now, entity_ids)
         written = [*rows.select(ENTITY_ID, INGESTED_AT).iter_rows(), *self._ingested.items()]
-        return {entity_id for entity_id, ingested in written if _is_flying(self._clock, now, ingested)}
+        return undrained | {entity_id for entity_id, ingested in written if _is_flying(self._clock, now, ingested)}
 
     def _states(self, entity_ids: Sequence[str]) -> Iterator[Mapping[str, FeatureState]]:
         for start in range(0, len(entity_ids), ENTITIES_PER_READ):

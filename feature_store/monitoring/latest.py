@@ -59,7 +59,12 @@ def sampled_entities(
 
 
 def latest_rows(
-    offline: OfflineStore, group: Group, now: datetime, entity_ids: Sequence[str] | None = None
+    offline: OfflineStore,
+    group: Group,
+    now: datetime,
+    entity_ids: Sequence[str] | None = None,
+    *,
+    without: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Returns the row of each entity that is visible at an instant: the newest one.
 
@@ -68,6 +73,7 @@ def latest_rows(
         group: The group.
         now: The instant.
         entity_ids: The entities; None for all.
+        without: Join keys and event times of rows that do not count.
 
     Returns:
         The group's columns and `entity_id`, one row per entity that has one within the longest time to live.
@@ -75,6 +81,9 @@ def latest_rows(
     rows = offline.scan(group, visible_window(group, now)).with_columns(entity_id_expression(group.entity))
     if entity_ids is not None:
         rows = rows.filter(pl.col(ENTITY_ID).is_in(list(entity_ids)))
+    if without is not None:
+        identity = [*group.entity.join_keys, EVENT_TIMESTAMP]
+        rows = rows.join(without.lazy().select(identity), on=identity, how="anti", maintain_order="left")
     return (
         rows.sort(EVENT_TIMESTAMP, INGESTED_AT, maintain_order=True)
         .group_by(ENTITY_ID, maintain_order=True)

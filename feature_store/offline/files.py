@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +25,15 @@ from feature_store.storage.s3_path import S3Path
 TEMPORARY_SUFFIX = ".tmp"
 
 
+Write = Callable[[BinaryIO], None]
+"""Writes the content of a file to the handle that it is given."""
+
+_held = threading.local()
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[int]:
-    """Holds the exclusive lock of a folder, waiting for it if need be.
+    """Holds the exclusive lock of a folder, waiting for it if need be. A thread that holds it may take it again.
 
     The lock lies on the folder itself, so there is no lock file to leave behind, and the kernel drops it when its
     holder dies.
@@ -34,21 +41,42 @@ def locked(folder: Path) -> Iterator[int]:
     Yields:
         The folder's file descriptor.
     """
+    of_thread: dict[Path, int] = _held.__dict__.setdefault("folders", {})
+    if folder in of_thread:
+        yield of_thread[folder]
+        return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        of_thread[folder] = descriptor
         yield descriptor
     finally:
+        of_thread.pop(folder, None)
         os.close(descriptor)
 
 
-def replace_file(path: Location, write: Callable[[BinaryIO], None], *, unless: Callable[[], bool]) -> bool:
+@contextmanager
+def holding(folder: Location) -> Iterator[None]:
+    """Keeps other writers away from a folder, which is made if it is missing.
+
+    In S3 there are no locks, and nothing is kept away: each object is replaced only if it is still what was read.
+    """
+    if isinstance(folder, S3Path):
+        yield
+        return
+    with _explained(folder):
+        _make_folder(folder)
+    with locked(folder):
+        yield
+
+
+def replace_file(path: Location, prepare: Callable[[], Write | None]) -> bool:
     """Writes a file anew and puts it in place in one step that survives a crash of the machine.
 
     Args:
         path: The file. Its folder is made if it is missing.
-        write: Writes the content to the handle that it is given.
-        unless: Asked when nobody else can replace it any more; True leaves everything as it is.
+        prepare: Asked for what writes the content when nobody else can replace the file any more, or, in S3, before
+            each attempt: what it reads then is what is replaced. None leaves everything as it is.
 
     Returns:
         Whether the file was replaced.
@@ -57,31 +85,38 @@ def replace_file(path: Location, write: Callable[[BinaryIO], None], *, unless: C
         StorageError: If the disk takes no more; the old file stays as it is.
     """
     if isinstance(path, S3Path):
-        return replace_object(path, write, unless=unless)
-    _make_folder(path.parent)
-    with locked(path.parent) as folder:
+        return replace_object(path, prepare)
+    with holding(path.parent), locked(path.parent) as folder:
         _sweep(path.parent)
-        if unless():
+        write = prepare()
+        if write is None:
             return False
         temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
         try:
-            with temporary.open("xb") as handle:
+            with _explained(path), temporary.open("xb") as handle:
                 write(handle)
                 handle.flush()
                 os.fsync(handle.fileno())
             temporary.replace(path)
-        except BaseException as error:
+        except BaseException:
             temporary.unlink(missing_ok=True)
-            # Polars writes to the file itself, and tells the operating system's errors as its own.
-            if isinstance(error, OSError | PolarsError):
-                free = shutil.disk_usage(path.parent).free
-                raise StorageError(
-                    f"{path} could not be written, and is as it was: {error}. {free // 2**20:,} MiB are free there: "
-                    "make room, or let FEATURE_STORE_OFFLINE name another place, and run again."
-                ) from error
             raise
         os.fsync(folder)
     return True
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns the errors of the operating system, and of Polars that tells them as its own, into one that helps."""
+    try:
+        yield
+    except (OSError, PolarsError) as error:
+        place = next(parent for parent in (path, *path.parents) if parent.is_dir())
+        free = shutil.disk_usage(place).free
+        raise StorageError(
+            f"{path} could not be written, and is as it was: {error}. {free // 2**20:,} MiB are free there: "
+            "make room, or let FEATURE_STORE_OFFLINE name another place, and run again."
+        ) from error
 
 
 def _sweep(folder: Path) -> None:

@@ -243,6 +243,19 @@ def identities(files: Sequence[PartitionFile], *, listed: bool = False) -> list[
     return [now.get(file.path) for file in files]
 
 
+def are_unchanged(files: Sequence[PartitionFile]) -> bool:
+    """Tells whether files are still those that were listed."""
+    try:
+        return all(content_identity(file_at(file.path)) == content_identity(file) for file in files)
+    except FileNotFoundError:
+        return False
+
+
+def content_identity(file: PartitionFile) -> tuple[Hashable, ...]:
+    """Returns what tells the content of a file from that of every other."""
+    return (file.path, file.size, file.e_tag or file.modified_ns)
+
+
 def _local_identity(file: PartitionFile) -> Hashable:
     try:
         stat = file.path.stat()

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from itertools import groupby
 from typing import BinaryIO
 
@@ -79,7 +80,7 @@ def write_snapshots(store: OfflineStore, group: Group, days: Sequence[date]) -> 
                 carried = _fold(group, carried, files_of_day)
             metadata = {_INPUTS: _fingerprint(inputs), _TTL: str(_longest_ttl(group))}
             rows = _still_alive(group, carried, day)
-            replace_file(path, _content(rows, metadata), unless=lambda: False)
+            replace_file(path, partial(_content, rows, metadata))
         else:
             rows = carried = _read(group, file_at(path))
         carried_to = day

@@ -11,34 +11,45 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import BinaryIO
+from typing import TypeVar
 
 import duckdb
 import polars as pl
 
 from feature_store.catalog import Catalog, Group
-from feature_store.clock import to_utc
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.source import day_window
-from feature_store.errors import InvalidRequestError
-from feature_store.offline.digests import CONTENT, content_digest, content_of
+from feature_store.offline.digests import content_of
 from feature_store.offline.files import replace_file
 from feature_store.offline.footers import (
     is_readable,
     load_footers,
     naming_corrupt_files,
-    pass_start,
     present_columns,
 )
+from feature_store.offline.ingest_files import IngestFiles
 from feature_store.offline.layout import PartitionFile, batch_path, file_at, list_files, stream_path
+from feature_store.offline.row_changes import (
+    Claim,
+    RowChanges,
+    metadata_or_none,
+    refuse_overtaken,
+    replace_partition,
+    withdraw_rows,
+    write_rows,
+)
+from feature_store.offline.row_index import RowIndex
 from feature_store.offline.rows import checked_rows, nan_to_null, row_schema
+from feature_store.offline.superseded import read_superseded, superseded_files
 from feature_store.offline.views import create_views
 from feature_store.partitions import Partitioning, Window
 from feature_store.storage.location import Location, open_location
 from feature_store.storage.parquet import scan_files
 from feature_store.storage.s3_path import S3Path
 
-ROW_GROUP_ROWS = 131_072
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 WRITES_AT_ONCE = 16
 """A request to S3 waits for the network most of its time."""
 SOURCE_FILE = "_file"
@@ -51,8 +62,7 @@ class WrittenFile:
 
     Attributes:
         file: The file that is now in place.
-        superseded: Whether the rows were left out because what is in place is to stay: the result of a later pass,
-            or, for a stream writer, the same offsets.
+        superseded: Whether the rows were left out because the same offsets are in place.
     """
 
     file: PartitionFile
@@ -61,7 +71,7 @@ class WrittenFile:
 
 @dataclass(frozen=True, slots=True)
 class PartitionWrite:
-    """What `OfflineStore.write_partition` is given, for one of several partitions.
+    """What `OfflineStore.replace_partition` is given, for one of several partitions.
 
     Attributes:
         window: The partition.
@@ -88,51 +98,96 @@ class OfflineStore:
 
     def __init__(self, root: str | Location) -> None:
         self.root = open_location(root, setting="FEATURE_STORE_OFFLINE")
+        self.index = RowIndex()
+        self._ingested = IngestFiles(self.root, self.index)
 
-    def write_partition(
-        self, group: Group, window: Window, rows: pl.DataFrame, *, metadata: Mapping[str, str]
-    ) -> WrittenFile:
-        """Replaces all that batch materializations have written for one partition, atomically.
+    def replace_partition(
+        self,
+        group: Group,
+        window: Window,
+        rows: pl.DataFrame,
+        *,
+        began: datetime,
+        claim: Claim,
+        metadata: Mapping[str, str],
+    ) -> RowChanges:
+        """Puts all rows of a partition in place of those that a batch wrote before, atomically.
 
-        Of two passes over one partition, the one that began later stays, whichever ends first.
+        Rows of equal content keep the time at which they were ingested; if all are equal, the file is not touched.
 
         Args:
             group: The group.
             window: Exactly one partition of the group.
-            rows: All rows of the partition: join keys, `event_timestamp` (UTC, microseconds, inside the window),
-                one column per feature, `ingested_at`. No rows make an empty file: a materialized partition.
-            metadata: Stored as the file's key-value metadata. `ingested_at` is when the pass began, before it
-                read its source, as an ISO timestamp.
+            rows: All its rows: join keys, `event_timestamp` (UTC, microseconds, inside the window) and one column per
+                feature. No rows make an empty file: a materialized partition.
+            began: When the run began, before it read its source.
+            claim: Gives the ingestion time of rows that are new or differ.
+            metadata: Stored as the file's key-value metadata.
 
         Raises:
-            InvalidRequestError: If the window is not one partition, or the metadata lacks `ingested_at`.
+            InvalidRequestError: If the window is not one partition.
             InvalidRowsError: If the rows are not rows of the group and window. Nothing was written.
+            OvertakenError: If a run has written the partition that read its source later. Nothing was written.
         """
         path = batch_path(self.root, group.name, Partitioning(group.partitioning), window)
-        began = _pass_start(group, metadata)
-        content = _content(checked_rows(group, window, rows), metadata)
+        return replace_partition(self.root, group, window, path, rows, began=began, claim=claim, metadata=metadata)
 
-        def a_later_pass_is_in_place() -> bool:
-            other = pass_start(path)
-            return other is not None and other > began
-
-        replaced = replace_file(path, content, unless=a_later_pass_is_in_place)
-        return WrittenFile(file_at(path), superseded=not replaced)
-
-    def write_partitions(self, group: Group, partitions: Sequence[PartitionWrite]) -> list[WrittenFile]:
-        """Replaces several partitions, in S3 many at a time; see `write_partition`.
+    def replace_partitions(
+        self, group: Group, partitions: Sequence[PartitionWrite], *, began: datetime, claim: Claim
+    ) -> list[RowChanges]:
+        """Replaces several partitions, in S3 many at a time; see `replace_partition`.
 
         Returns:
-            One report per partition, in order.
+            What changed, one for each partition, in order.
+
+        Raises:
+            OvertakenError: If a run has written one of them that read its source later. Nothing was written.
         """
+        paths = [self.batch_path(group, partition.window) for partition in partitions]
+        self._all_at_once(
+            lambda pair: refuse_overtaken(group, pair[0].window, metadata_or_none(pair[1]), began),
+            list(zip(partitions, paths, strict=True)),
+        )
 
-        def write(partition: PartitionWrite) -> WrittenFile:
-            return self.write_partition(group, partition.window, partition.rows, metadata=partition.metadata)
+        def write(partition: PartitionWrite) -> RowChanges:
+            return self.replace_partition(
+                group, partition.window, partition.rows, began=began, claim=claim, metadata=partition.metadata
+            )
 
+        return self._all_at_once(write, partitions)
+
+    def batch_path(self, group: Group, window: Window) -> Location:
+        """Returns the file that the batch of one partition owns."""
+        return batch_path(self.root, group.name, Partitioning(group.partitioning), window)
+
+    def add_rows(self, group: Group, rows: pl.DataFrame, *, claim: Claim, metadata: Mapping[str, str]) -> RowChanges:
+        """Adds rows that are new or differ from what the store holds; see `ingest_files`.
+
+        Args:
+            group: The group.
+            rows: Join keys, `event_timestamp` and one column per feature; one row per entity and event time.
+            claim: Gives the ingestion time of those that are new or differ.
+            metadata: Stored as the files' key-value metadata.
+
+        Raises:
+            InvalidRowsError: If the rows are not rows of the group.
+        """
+        return self._ingested.add(group, rows, claim=claim, metadata=metadata)
+
+    def withdraw_rows(self, group: Group, gone: pl.DataFrame) -> pl.DataFrame:
+        """Takes back rows wherever they lie; see `row_changes.withdraw_rows`."""
+        return withdraw_rows(self.root, group, gone)
+
+    def superseded(self, group: Group, window: Window) -> pl.DataFrame:
+        """Returns the rows of a window that were replaced or withdrawn: the group's columns, and `superseded_at`."""
+        return read_superseded(group, superseded_files(self.root, group.name, window), window)
+
+    def _all_at_once(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Returns what becomes of items; in S3, where requests wait for the network, many are worked on at a time."""
         if not isinstance(self.root, S3Path):
-            return list(map(write, partitions))
+            return list(map(work, items))
         with ThreadPoolExecutor(WRITES_AT_ONCE, thread_name_prefix="writes") as pool:
-            return list(pool.map(write, partitions))
+            return list(pool.map(work, items))
 
     def write_stream_file(
         self, group: Group, day: date, writer: str, rows: pl.DataFrame, *, metadata: Mapping[str, str]
@@ -143,7 +198,7 @@ class OfflineStore:
             group: The group.
             day: UTC day of the rows' event timestamps.
             writer: The file's name, made of what identifies the micro-batch: topic, partition, offset range.
-            rows: Rows of the day, columns as in `write_partition`.
+            rows: Rows of the day, columns as in `replace_partition`, with `ingested_at`.
             metadata: Stored as the file's key-value metadata.
 
         Raises:
@@ -151,8 +206,8 @@ class OfflineStore:
             InvalidRowsError: If the rows are not rows of the group and day. Nothing was written.
         """
         path = stream_path(self.root, group.name, day, writer)
-        content = _content(checked_rows(group, day_window(day), rows), metadata)
-        replaced = replace_file(path, content, unless=lambda: is_readable(path))
+        write = write_rows(checked_rows(group, day_window(day), rows), metadata)
+        replaced = replace_file(path, lambda: None if is_readable(path) else write)
         return WrittenFile(file_at(path), superseded=not replaced)
 
     def files(self, group: str, window: Window | None = None) -> list[PartitionFile]:
@@ -245,22 +300,3 @@ class OfflineStore:
             extra_columns="ignore",
             include_file_paths=SOURCE_FILE,
         ).with_columns(nan_to_null(schema, schema.names()))
-
-
-def _content(rows: pl.DataFrame, metadata: Mapping[str, str]) -> Callable[[BinaryIO], None]:
-    described = {**metadata, CONTENT: content_digest(rows)}
-
-    def write(handle: BinaryIO) -> None:
-        rows.write_parquet(handle, compression="zstd", row_group_size=ROW_GROUP_ROWS, metadata=described)
-
-    return write
-
-
-def _pass_start(group: Group, metadata: Mapping[str, str]) -> datetime:
-    try:
-        return to_utc(datetime.fromisoformat(metadata[INGESTED_AT]))
-    except (KeyError, ValueError):
-        raise InvalidRequestError(
-            f"Metadata of a partition of group {group.name!r} needs {INGESTED_AT!r}, an ISO timestamp of when the pass "
-            f"began, got {metadata.get(INGESTED_AT)!r}."
-        ) from None

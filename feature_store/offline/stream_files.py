@@ -9,26 +9,45 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from typing import BinaryIO
+from functools import partial
 
 import polars as pl
 
 from feature_store.catalog import Group
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.source import day_window
+from feature_store.equality import positions_missing_from
 from feature_store.errors import InvalidRequestError
-from feature_store.offline.digests import CONTENT, content_digest
-from feature_store.offline.files import locked, replace_file
+from feature_store.offline.files import Write, holding, locked, replace_file
 from feature_store.offline.footers import file_metadata, is_readable
-from feature_store.offline.layout import SUFFIX, OffsetRange, PartitionFile, group_folder, list_files
-from feature_store.offline.rows import row_schema
-from feature_store.offline.store import ROW_GROUP_ROWS, OfflineStore
+from feature_store.offline.ingest_files import fold_ingested, is_ingested
+from feature_store.offline.layout import (
+    SUFFIX,
+    OffsetRange,
+    PartitionFile,
+    are_unchanged,
+    date_folder,
+    file_at,
+    group_folder,
+    list_files,
+)
+from feature_store.offline.row_changes import (
+    drop_rows,
+    identity_of,
+    newest_versions,
+    own_metadata,
+    read_rows,
+    withdraw_rows,
+    write_rows,
+)
+from feature_store.offline.rows import checked_rows, row_schema
+from feature_store.offline.store import OfflineStore
+from feature_store.offline.superseded import SUPERSEDED_AT, ending, keep_superseded
 from feature_store.storage.location import Location
-from feature_store.storage.parquet import scan_files
 from feature_store.storage.s3_path import S3Path
 
 BATCH_FIRST, BATCH_LAST = "stream_first", "stream_last"
@@ -80,7 +99,10 @@ class StreamFiles:
             yield
 
     def write(self, topic: str, partition: int, first: int, last: int, rows: pl.DataFrame) -> list[PartitionFile]:
-        """Writes the rows of a range of offsets, a file per UTC day; what is there already stays as it is."""
+        """Writes the rows of a range of offsets, a file per UTC day; what is there already stays as it is.
+
+        A row that the store holds with equal content is left out: it keeps its time.
+        """
         offsets = OffsetRange(topic, partition, first, last)
         metadata = {BATCH_FIRST: str(first), BATCH_LAST: str(last)}
         days = rows.with_columns(_day=pl.col(EVENT_TIMESTAMP).dt.date()).partition_by(
@@ -88,14 +110,32 @@ class StreamFiles:
         )
         written = []
         for (day,), part in sorted(days.items()):
-            present = [file for file in self._store.files(self._group.name, day_window(day)) if _covers(file, offsets)]
             newest = {INGESTED_AT: part[INGESTED_AT].max().isoformat()}  # type: ignore[union-attr]
-            written += present or [
-                self._store.write_stream_file(
-                    self._group, day, offsets.writer, part, metadata={**metadata, **newest}
-                ).file
-            ]
+            with holding(date_folder(self._store.root, self._group.name, day)):
+                files = self._store.files(self._group.name, day_window(day))
+                present = [file for file in files if _covers(file, offsets)]
+                written += present or [
+                    self._store.write_stream_file(
+                        self._group,
+                        day,
+                        offsets.writer,
+                        self._new(files, part),
+                        metadata={**metadata, **newest},
+                    ).file
+                ]
         return written
+
+    def _new(self, files: Sequence[PartitionFile], rows: pl.DataFrame) -> pl.DataFrame:
+        """Returns the rows that the newest version in some files does not equal."""
+        identity = identity_of(self._group)
+        sound = [file for file in files if is_readable(file.path)]
+        holders = self._store.index.files_with(self._group, sound, rows.select(identity))
+        held = read_rows(self._group, holders).join(rows.select(identity), on=identity, how="semi")
+        if held.is_empty():
+            return rows
+        columns = [column for column in row_schema(self._group) if column != INGESTED_AT]
+        newest = newest_versions(self._group, held).select(columns)
+        return rows[positions_missing_from(rows.select(columns), newest)]
 
     def last_batches(self, topic: str) -> dict[int, tuple[int, int]]:
         """Returns the range of offsets of the last micro-batch of each partition of a topic that left a file.
@@ -121,35 +161,10 @@ class StreamFiles:
         Args:
             retracted: Join keys, `event_timestamp`, and `ingested_at`: rows that were ingested later stay.
         """
-        removed = 0
-        for (day,), part in retracted.group_by(pl.col(EVENT_TIMESTAMP).dt.date()):
-            for file in self._store.files(self._group.name, day_window(day)):
-                removed += self._remove_from(file.path, part)
-        return removed
-
-    def _remove_from(self, path: Location, retracted: pl.DataFrame) -> int:
-        identity = [*self._group.entity.join_keys, EVENT_TIMESTAMP]
-        until = retracted.select(*identity, pl.col(INGESTED_AT).alias("_until"))
-        kept = pl.DataFrame()
-        removed = 0
-
-        def nothing_to_remove() -> bool:
-            # Under the folder's lock: what is read here is what is replaced.
-            nonlocal kept, removed
-            if not is_readable(path):
-                return True
-            rows = scan_files(path).collect()
-            marked = rows.join(until, on=identity, how="left")
-            kept = marked.filter(pl.col("_until").is_null() | (pl.col(INGESTED_AT) >= pl.col("_until"))).drop("_until")
-            removed = rows.height - kept.height
-            return not removed
-
-        metadata = _own_metadata(path)
-        replace_file(path, lambda handle: _write(kept, handle, metadata), unless=nothing_to_remove)
-        return removed
+        return withdraw_rows(self._store.root, self._group, retracted).height
 
     def compact(self, *, at_least: int = 2, grace_seconds: float = GRACE_SECONDS) -> CompactionReport:
-        """Folds the files of each day and partition into one, and removes what was folded a while ago.
+        """Folds what ingest, pushes and streams have left: the files of each day and writer into one.
 
         At every instant a listing of the store has each row once: the new file appears in one step, and its name
         tells which others it replaces. These stay for a while, for those who listed them before.
@@ -164,12 +179,18 @@ class StreamFiles:
         if grace_seconds < 1:
             raise InvalidRequestError(f"grace_seconds={grace_seconds}: replaced files stay at least a second.")
         removed = self._remove_replaced(grace_seconds)
+        tally = [
+            done
+            for day in sorted({file.date for file in self._store.files(self._group.name) if is_ingested(file)})
+            if (done := fold_ingested(self._store.root, self._group, day)) is not None
+        ]
         lanes: dict[tuple[date, str, int], list[tuple[OffsetRange, PartitionFile]]] = defaultdict(list)
         for file in self._store.files(self._group.name):
             covered = OffsetRange.of(file.writer)
             if covered is not None:
                 lanes[file.date, covered.topic, covered.partition].append((covered, file))
-        folded = files = rows = superseded = 0
+        folded, files, rows = sum(done[0] for done in tally), len(tally), sum(done[2] for done in tally)
+        superseded = sum(done[1] - done[2] for done in tally)
         for members in lanes.values():
             if len(members) < at_least:
                 continue
@@ -182,28 +203,32 @@ class StreamFiles:
 
     def _fold(self, members: list[tuple[OffsetRange, PartitionFile]]) -> tuple[int, int]:
         members = sorted(members, key=lambda member: member[0].first)
+        files = [file for _, file in members]
         first, last = members[0][0], members[-1][0]
         whole = OffsetRange(first.topic, first.partition, first.first, last.last)
-        path = members[0][1].path.parent / f"{whole.writer}{SUFFIX}"
-        schema = row_schema(self._group)
-        identity = [*self._group.entity.join_keys, EVENT_TIMESTAMP]
-        newest = max(_own_metadata(file.path).get(INGESTED_AT, "") for _, file in members)
-        metadata = {**_own_metadata(members[-1][1].path), INGESTED_AT: newest}
-        before = 0
-        merged = pl.DataFrame()
-
-        def is_there() -> bool:
-            # Read under the folder's lock: a row that is taken back meanwhile must not come back.
-            nonlocal before, merged
-            paths = [file.path for _, file in members]
-            rows = scan_files(paths, schema=schema, missing_columns="insert", extra_columns="ignore").collect()
-            before = rows.height
-            order = [*self._group.entity.join_keys, EVENT_TIMESTAMP, INGESTED_AT]
-            merged = rows.sort(order, maintain_order=True).unique(identity, keep="last", maintain_order=True)
-            return is_readable(path)
-
-        replace_file(path, lambda handle: _write(merged, handle, metadata), unless=is_there)
-        return before, merged.height
+        day = files[0].date
+        path = files[0].path.parent / f"{whole.writer}{SUFFIX}"
+        newest = max(own_metadata(file.path).get(INGESTED_AT, "") for file in files)
+        metadata = {**own_metadata(files[-1].path), INGESTED_AT: newest}
+        with holding(path.parent):
+            while True:
+                rows = read_rows(self._group, files)
+                merged = newest_versions(self._group, rows)
+                ended = ending(rows, list(self._group.entity.join_keys), pl.lit(None, rows.schema[INGESTED_AT]))
+                replaced = ended.filter(pl.col(SUPERSEDED_AT).is_not_null())
+                if replaced.height:
+                    # What is replaced is seen by nobody, in the files that stay for a while neither.
+                    keep_superseded(self._store.root, self._group, day, replaced)
+                    for file in files:
+                        drop_rows(self._group, file.path, replaced)
+                    files = [file_at(file.path) for file in files]
+                write = write_rows(checked_rows(self._group, day_window(day), merged), metadata)
+                replace_file(path, partial(_unless_readable, path, write))
+                if are_unchanged([file for file in files if file.path != path]):
+                    return rows.height, merged.height
+                # In S3 a row may have been taken back meanwhile: it must not come back with the new file.
+                path.unlink(missing_ok=True)
+                files = [file_at(file.path) for file in files]
 
     def _remove_replaced(self, grace_seconds: float) -> int:
         current: dict[date, list[PartitionFile]] = defaultdict(list)
@@ -229,13 +254,5 @@ def _covers(file: PartitionFile, offsets: OffsetRange) -> bool:
     )
 
 
-def _own_metadata(path: Location) -> dict[str, str]:
-    try:
-        return {key: value for key, value in file_metadata(path).items() if key != CONTENT}
-    except FileNotFoundError:
-        return {}
-
-
-def _write(rows: pl.DataFrame, handle: BinaryIO, metadata: dict[str, str]) -> None:
-    described = {**metadata, CONTENT: content_digest(rows)}
-    rows.write_parquet(handle, compression="zstd", row_group_size=ROW_GROUP_ROWS, metadata=described)
+def _unless_readable(path: Location, write: Write) -> Write | None:
+    return None if is_readable(path) else write

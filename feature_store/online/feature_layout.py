@@ -22,7 +22,15 @@ from feature_store.online.keys import KeySpace
 from feature_store.online.layout import DecodedRow, EncodedRows, GroupRead, GroupWrite, RowAheadError, Status, foreign
 from feature_store.online.resp import bulk
 from feature_store.online.schemas import RowSchema, Schemas
-from feature_store.online.stamps import EARLIEST, STAMP_WIDTH, WIDTH, parse_stamp, stamp_expression, stamp_times, ttl_micros
+from feature_store.online.stamps import (
+    EARLIEST,
+    STAMP_WIDTH,
+    WIDTH,
+    parse_stamp,
+    stamp_expression,
+    stamp_times,
+    ttl_micros,
+)
 from feature_store.online.values import column_decoder, decode_out_of_range, decoder, json_expression, row_decoder
 
 if TYPE_CHECKING:

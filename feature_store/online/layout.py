@@ -23,7 +23,7 @@ Status = Literal["present", "null", "missing", "expired"]
 
 
 class RowAheadError(FeatureStoreError):
-    """A row lies ahead of the reader's clock: the row before it is to be looked up. It never leaves the online store."""
+    """A row lies ahead of the reader's clock: look up the row before it. It never leaves the online store."""
 
 
 class DecodedRow(NamedTuple):

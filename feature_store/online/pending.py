@@ -1,8 +1,8 @@
 """Rows that lie ahead of the clock: kept beside the others until their time comes, then written as always.
 
-A group's pending rows are one sorted set, by event time. Each member is a row's call of the layout's script, ready to be
-sent, so that whoever finds that its time has come can write it: a reader (once a second), a feature server or streamer
-(twice a second), a sensor (within a minute). Newest wins decides as for any other row.
+A group's pending rows are one sorted set, by event time. Each member is a row's call of the layout's script, ready to
+be sent, so that whoever finds that its time has come can write it: a reader (once a second), a feature server or
+streamer (twice a second), a sensor (within a minute). Newest wins decides as for any other row.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LOOK_SECONDS = 1.0
 
 MOST_AT_ONCE = 1000
 RECENT_MICROS = 300 * 1_000_000
-"""Rows that are replaced by one younger than this are kept for a while: readers' clocks may stand behind the writer's."""
+"""What a row younger than this replaces is kept for a while: a reader's clock may stand behind the writer's."""
 
 
 def put_head(writing: GroupWrite, now: int) -> list[bytes]:

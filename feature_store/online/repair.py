@@ -16,11 +16,15 @@ from redis import Redis
 from feature_store.catalog import Group
 from feature_store.online.layouts import layout_of
 from feature_store.online.refusals import SERVER_ERRORS, explained
+from feature_store.online.row_format import row_times
 from feature_store.online.schemas import Schemas
 from feature_store.online.script_session import ScriptCall
 from feature_store.online.servers import OneServer
+from feature_store.online.stamps import parse_stamp, to_datetime
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from feature_store.online.client import Client
     from feature_store.online.keys import KeyShape, KeySpace
     from feature_store.online.store import OnlineStore
@@ -94,6 +98,18 @@ class Remover:
                 session.send(calls, len(calls))
                 removed += session.receive(lambda _: None)
         return removed
+
+    @staticmethod
+    def times(group: Group, seen: Mapping[str, bytes]) -> dict[str, tuple[datetime, datetime]]:
+        """Returns event time and ingestion time (UTC) of rows, of what `look` said of them; others are left out."""
+        found = {}
+        for entity_id, raw in seen.items():
+            try:
+                event, ingested = row_times(raw) if group.online_layout == "row" else parse_stamp(raw)[:2]
+            except ValueError:
+                continue
+            found[entity_id] = (to_datetime(event), to_datetime(ingested))
+        return found
 
     def _call(self, digest: str, entity_id: str, raw: bytes) -> bytes:
         keys = [key.encode() for key in self._reading.keys(entity_id)]

@@ -27,6 +27,21 @@ _STRUCT = {"float": "d", "int": "q", "timestamp": "q", "bool": "?", "string": "I
 _NUMPY = {"float": "<f8", "int": "<i8", "timestamp": "<i8", "bool": "?", "string": "<u4"}
 
 
+_TIMES = struct.Struct("<qq")
+
+
+def row_times(raw: bytes) -> tuple[int, int]:
+    """Returns event time and ingestion time of a row, microseconds since 1970.
+
+    Raises:
+        ValueError: If the bytes are too short for a row.
+    """
+    if len(raw) < HEADER_BYTES:
+        raise ValueError(f"a row has at least {HEADER_BYTES} bytes, not {len(raw)}")
+    event, ingested = _TIMES.unpack_from(raw, HEAD_BYTES)
+    return event, ingested
+
+
 @dataclass(frozen=True, slots=True)
 class RowFormat:
     """Where things are in the rows of one schema.

@@ -17,10 +17,10 @@ from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
 from feature_store.errors import OnlineStoreError
 from feature_store.online.keys import KeySpace
 from feature_store.online.layout import DecodedRow, EncodedRows, GroupRead, GroupWrite, RowAheadError, Status, foreign
-from feature_store.online.row_format import HEAD_BYTES, MAGIC, RowFormat
 from feature_store.online.resp import bulk
+from feature_store.online.row_format import HEAD_BYTES, HEADER_BYTES, MAGIC, RowFormat, row_times
 from feature_store.online.schemas import RowSchema, Schemas
-from feature_store.online.stamps import to_datetime, ttl_micros
+from feature_store.online.stamps import EARLIEST, to_datetime, ttl_micros
 
 if TYPE_CHECKING:
     import polars as pl
@@ -134,7 +134,7 @@ class _RowRead:
             rows.append(raw[at + _LENGTH.size : at + _LENGTH.size + size])
             at += _LENGTH.size + size
         come = [row for row in rows if _event(row) <= now]
-        return [max(come, key=_times, default=None)]
+        return [max(come, key=row_times, default=None)]
 
     def _row(self, decoder: _RowDecoder, fields: Fields, raw: bytes, now: int) -> DecodedRow:
         event = fields[_EVENT]
@@ -170,12 +170,9 @@ class _RowRead:
         return foreign(self._shape.of(entity_id), "a row in a format that this version knows", self._group)
 
 
-def _times(raw: bytes) -> tuple[int, int]:
-    return _TIMES.unpack_from(raw, HEAD_BYTES) if len(raw) >= HEAD_BYTES + _TIMES.size else (0, 0)
-
-
 def _event(raw: bytes) -> int:
-    return _times(raw)[0]
+    # What is shorter than a row lies ahead of nobody; decoding says what is wrong with it.
+    return row_times(raw)[0] if len(raw) >= HEADER_BYTES else EARLIEST
 
 
 class _RowDecoder:

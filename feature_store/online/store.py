@@ -133,13 +133,14 @@ class OnlineStore:
 
         return Writer(self._client(), self._keys, self._clock, self.pending).withdraw(group, gone, standing)
 
-    def check_ids(self, entity_ids: Iterable[str]) -> None:
-        """Refuses entity ids that cannot be keys of this store.
+    def check_ids(self, entity_ids: Callable[[], Iterable[str]]) -> None:
+        """Refuses entity ids that cannot be keys of this store. They are asked for only where some cannot.
 
         Raises:
             InvalidRequestError: If an id is refused.
         """
-        self._keys.check(entity_ids)
+        if self._keys.hash_tags:
+            self._keys.check(entity_ids())
 
     def prepare(self, selections: Sequence[Selection], catalog: Catalog) -> PreparedRead:
         """Returns a read of some features, to be used many times."""

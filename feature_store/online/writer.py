@@ -19,8 +19,8 @@ from feature_store.errors import InvalidRequestError, InvalidRowsError
 from feature_store.frames import entity_id_expression, polars_type, utc_micros
 from feature_store.online.client import Client
 from feature_store.online.keys import KeySpace
-from feature_store.online.layouts import layout_of
 from feature_store.online.layout import GroupWrite
+from feature_store.online.layouts import layout_of
 from feature_store.online.pace import Pace
 from feature_store.online.pending import RECENT_MICROS, Pending, PendingRow, put_head
 from feature_store.online.protocol import preamble_of, script_calls, script_calls_by_row

@@ -46,6 +46,7 @@ REFRESH_SECONDS = 10.0
 
 _OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs"})
 _LOG_SECONDS = 0.2
+_PROMOTE_SECONDS = 0.5
 _LONGEST_ID = 128
 _GONE = 499
 _PAGE_POLICY = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'")
@@ -215,7 +216,8 @@ class FeatureServer:
         del app
         for error in await asyncio.to_thread(self._served.warm_up):
             self.log.write("error", "a part is not ready", reason=str(error))
-        background = [asyncio.create_task(self._refresh()), asyncio.create_task(self._flush_log())]
+        work = (self._refresh(), self._promote(), self._flush_log())
+        background = [asyncio.create_task(task) for task in work]
         try:
             yield
         finally:
@@ -233,6 +235,15 @@ class FeatureServer:
                 await asyncio.to_thread(self._served.refresh)
             except FeatureStoreError as error:
                 self.log.write("warning", "the catalog could not be read again", reason=str(error))
+
+    async def _promote(self) -> None:
+        """Brings rows online whose time has come, for readers that ask the online store themselves."""
+        while True:
+            await asyncio.sleep(_PROMOTE_SECONDS)
+            try:
+                await asyncio.to_thread(self._served.promote)
+            except FeatureStoreError as error:
+                self.log.write("warning", "rows whose time has come are not online yet", reason=str(error))
 
     async def _flush_log(self) -> None:
         while True:

@@ -134,6 +134,15 @@ class Served:
                 known[key] = resolved
         return resolved
 
+    def promote(self) -> None:
+        """Brings rows of all groups online whose time has come.
+
+        Raises:
+            OnlineStoreError: If the online store does not answer.
+        """
+        for group in self.catalog.groups.values():
+            self.store.online.pending.promote(group)
+
     def warm_up(self) -> list[FeatureStoreError]:
         """Connects to the online store and checks all on-demand features, before the first request needs them.
 

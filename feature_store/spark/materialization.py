@@ -1,6 +1,6 @@
-"""Materialization on Spark: the group's own function on shards of entities, the contract's files, pushed online.
+"""Materialization on Spark: the group's own function on shards of entities, the contract's files and keys.
 
-    source --(by day)--> events --(by entity)--> function, checks --(by partition)--> files --(by entity)--> Redis
+    source --(by day)--> events --(by entity)--> function, checks --(by partition)--> files and Redis
 
 The same steps in the same order as `transform.materialization`, and the same rows; each arrow is a shuffle or a stage.
 A task holds one day of the source, one shard of events with the look-back, or one partition of rows. Days and
@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from feature_store.catalog import Group
+from feature_store.changes.write_path import WritePath
 from feature_store.clock import Clock, to_micros
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.source import day_window
@@ -28,9 +29,9 @@ from feature_store.offline.store import OfflineStore
 from feature_store.online.store import OnlineStore
 from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
-from feature_store.spark.reports import PartitionReport, Refusal, written_partitions
+from feature_store.spark.reports import Refusal, TaskReport, written_partitions
 from feature_store.spark.session import spark_session
-from feature_store.spark.tasks import FAILURE, PARCEL, REPORT, ROWS, ComputeRows, PushOnline, ReadEvents, WritePartition
+from feature_store.spark.tasks import FAILURE, PARCEL, REPORT, ROWS, ComputeRows, ReadEvents, WritePartitions
 from feature_store.transform.materialization import PARTITIONS_PER_PASS, MaterializedPartition, MaterializedPass
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class _Job:
         from pyspark.storagelevel import StorageLevel
 
         started = time.perf_counter()
-        ingested_at = self.clock.now()
+        began = WritePath(self.record, self.offline, self.online, self.clock).begin()
         spans = self._source_spans(windows)
         shards = self._shards()
         try:
@@ -110,10 +111,8 @@ class _Job:
                 refused = self._refused(computed)
                 sound = windows[: min(refused)] if refused else windows
                 if sound:
-                    partitions, superseded = self._write(computed, sound, ingested_at, shards)
-                    left_out = superseded | frozenset(range(len(sound), len(windows)))
-                    report = self._push(computed, ingested_at, left_out)
-                    yield MaterializedPass(partitions, report, time.perf_counter() - started)
+                    partitions, report, withdrawn = self._write(computed, sound, began, shards)
+                    yield MaterializedPass(partitions, report, withdrawn, time.perf_counter() - started)
             finally:
                 computed.unpersist()
         except (PySparkException, Py4JError) as error:
@@ -143,28 +142,28 @@ class _Job:
         return refused
 
     def _write(
-        self, computed: DataFrame, windows: Sequence[Window], ingested_at: datetime, tasks: int
-    ) -> tuple[tuple[MaterializedPartition, ...], frozenset[int]]:
-        write = WritePartition(
-            self.group, self.record, str(self.offline.root), tuple(windows), ingested_at, dict(self.metadata)
+        self, computed: DataFrame, windows: Sequence[Window], began: datetime, tasks: int
+    ) -> tuple[tuple[MaterializedPartition, ...], WriteReport, int]:
+        write = WritePartitions(
+            self.group,
+            self.record,
+            str(self.offline.root),
+            self.online.url,
+            self.clock,
+            tuple(windows),
+            began,
+            dict(self.metadata),
         )
         # A partition without rows is written, too.
         every = [(number, -1, 0, ROWS, b"") for number in range(len(windows))]
         rows = computed.where(computed.target < len(windows)).unionAll(self.session.createDataFrame(every, PARCEL))
         by_partition = _spread(rows, "target", len(windows), tasks).sortWithinPartitions("target", "origin", "part")
         done = by_partition.mapInArrow(write, PARCEL).where(f"kind = '{REPORT}'").collect()
-        reports = {row.target: msgspec.json.decode(row.payload, type=PartitionReport) for row in done}
-        by_window = {windows[number]: report for number, report in reports.items()}
-        superseded = frozenset(number for number, report in reports.items() if report.superseded)
-        return written_partitions(self.group, self.offline, by_window), superseded
-
-    def _push(self, computed: DataFrame, ingested_at: datetime, left_out: frozenset[int]) -> WriteReport:
-        push = PushOnline(self.record, self.online.url, self.clock, ingested_at, left_out)
-        reports = [
-            msgspec.json.decode(row.payload, type=WriteReport) for row in computed.mapInArrow(push, PARCEL).collect()
-        ]
-        counts = (field.name for field in fields(WriteReport))
-        return WriteReport(**{name: sum(getattr(report, name) for report in reports) for name in counts})
+        reports = [msgspec.json.decode(row.payload, type=TaskReport) for row in done]
+        by_window = {windows[number]: part for report in reports for number, part in report.partitions.items()}
+        online = sum((report.online for report in reports), WriteReport())
+        withdrawn = sum(report.withdrawn for report in reports)
+        return written_partitions(self.group, self.offline, by_window), online, withdrawn
 
     def _source_spans(self, windows: Sequence[Window]) -> list[tuple[int, int, int]]:
         """Returns the days that are read, numbered, after the source has said that all have landed."""

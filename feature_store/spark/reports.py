@@ -9,7 +9,7 @@ import msgspec
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import InvalidRowsError
 from feature_store.monitoring.profile import PartitionProfile
-from feature_store.offline.store import OfflineStore, WrittenFile
+from feature_store.offline.store import OfflineStore
 from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
 from feature_store.transform.materialization import MaterializedPartition, MaterializedPass
@@ -20,11 +20,21 @@ class PartitionReport(msgspec.Struct):
 
     Attributes:
         profile: Its numbers.
-        superseded: Whether the file of a later pass stays.
+        changed: Rows that are new or differ from those that were there.
+        withdrawn: Rows that were there and are gone.
     """
 
     profile: PartitionProfile
-    superseded: bool
+    changed: int
+    withdrawn: int
+
+
+class TaskReport(msgspec.Struct):
+    """What one task wrote: partitions by number, and what became of their rows online."""
+
+    partitions: dict[int, PartitionReport]
+    online: WriteReport
+    withdrawn: int
 
 
 class Refusal(msgspec.Struct):
@@ -49,21 +59,23 @@ class PassReport(msgspec.Struct):
 
     partitions: dict[str, PartitionReport]
     online: WriteReport
+    withdrawn: int
     seconds: float
 
     @classmethod
     def of(cls, done: MaterializedPass) -> PassReport:
         """Returns the report of a pass."""
         partitions = {
-            partition.key: PartitionReport(partition.profile, partition.written.superseded)
+            partition.key: PartitionReport(partition.profile, partition.changed, partition.withdrawn)
             for partition in done.partitions
         }
-        return cls(partitions, done.online, done.seconds)
+        return cls(partitions, done.online, done.withdrawn, done.seconds)
 
     def materialized(self, group: FeatureGroup, offline: OfflineStore) -> MaterializedPass:
         """Returns the pass, with the files that are in place now."""
         reports = {group.partitioning.window(key): report for key, report in self.partitions.items()}
-        return MaterializedPass(written_partitions(group, offline, reports), self.online, self.seconds)
+        partitions = written_partitions(group, offline, reports)
+        return MaterializedPass(partitions, self.online, self.withdrawn, self.seconds)
 
 
 def written_partitions(
@@ -80,7 +92,9 @@ def written_partitions(
         MaterializedPartition(
             group.partitioning.key(window.start),
             window,
-            WrittenFile(files[window], superseded=reports[window].superseded),
+            files[window],
+            reports[window].changed,
+            reports[window].withdrawn,
             reports[window].profile,
         )
         for window in windows

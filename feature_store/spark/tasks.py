@@ -1,4 +1,4 @@
-"""What executors do in a materialization: read events, run a group's function, write partitions, push online.
+"""What executors do in a materialization: read events, run a group's function, write partitions into both stores.
 
 Each task takes and gives Arrow batches. Rows travel inside of them as Arrow IPC in a binary column: Spark moves them
 and never looks at them, so that no dtype of a source or of a function is changed on the way.
@@ -21,20 +21,20 @@ import polars as pl
 import pyarrow as pa
 
 from feature_store.catalog import Group
+from feature_store.changes.write_path import WritePath
 from feature_store.clock import EPOCH, Clock
 from feature_store.definitions.dtypes import TIMESTAMP
 from feature_store.definitions.group import FeatureGroup
-from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.errors import InvalidRowsError
 from feature_store.frames import TIMESTAMP_TYPE, polars_type
-from feature_store.monitoring.profile import profile_partitions
-from feature_store.monitoring.stored import PROFILE, encode_profile
 from feature_store.offline.store import OfflineStore
 from feature_store.online.store import OnlineStore
 from feature_store.partitions import Window
-from feature_store.spark.reports import PartitionReport, Refusal
+from feature_store.spark.reports import PartitionReport, Refusal, TaskReport
 from feature_store.transform.compute import apply_transform
-from feature_store.transform.validation import stored_rows, validate
+from feature_store.transform.materialization import materialize_pass
+from feature_store.transform.validation import validate
 
 PARCEL = "target int, origin int, part int, kind string, payload binary"
 """Rows on their way: to which task, from which one, which part of its rows, what they are, and the rows."""
@@ -139,38 +139,52 @@ class ComputeRows:
 
 
 @dataclass(frozen=True, slots=True)
-class WritePartition:
-    """Writes the files of partitions, one after another.
+class WritePartitions:
+    """Brings all rows of partitions into both stores, as one machine does.
 
     Attributes:
         group: The feature group.
         record: The group as it is registered.
         root: Root of the offline store.
+        url: URL of the online store.
+        clock: The store's present.
         windows: The partitions.
-        ingested_at: When the pass began.
+        began: When the pass began.
         metadata: Of every file, besides its profile.
     """
 
     group: FeatureGroup
     record: Group
     root: str
+    url: str
+    clock: Clock
     windows: Sequence[Window]
-    ingested_at: datetime
+    began: datetime
     metadata: dict[str, str]
 
     def __call__(self, batches: Batches) -> Batches:
-        """Takes all rows of some partitions, sorted by partition, shard and part, gives a report per partition."""
-        for number, parcels in groupby(_records(batches), key=lambda parcel: int(parcel["target"])):
-            rows = [_decoded(parcel["payload"]) for parcel in parcels if parcel["payload"]]
-            report = self._write(self.windows[number], pl.concat([self._no_rows(), *rows]))
-            yield _parcel(number, 0, 0, REPORT, msgspec.json.encode(report))
+        """Takes all rows of some partitions, sorted by partition, shard and part, gives one report."""
+        offline = OfflineStore(self.root)
+        with OnlineStore.connect(self.url, self.clock) as online:
+            path = WritePath(self.record, offline, online, self.clock)
+            for number, parcels in groupby(_records(batches), key=lambda parcel: int(parcel["target"])):
+                rows = [_decoded(parcel["payload"]) for parcel in parcels if parcel["payload"]]
+                report = self._write(path, online, number, pl.concat([self._no_rows(), *rows]))
+                yield _parcel(number, 0, 0, REPORT, msgspec.json.encode(report))
 
-    def _write(self, window: Window, rows: pl.DataFrame) -> PartitionReport:
-        (profile,) = profile_partitions(self.group, rows, [window])
-        metadata = {**self.metadata, INGESTED_AT: self.ingested_at.isoformat(), PROFILE: encode_profile(profile)}
-        stored = stored_rows(rows, self.record, self.ingested_at)
-        written = OfflineStore(self.root).write_partition(self.record, window, stored, metadata=metadata)
-        return PartitionReport(profile, written.superseded)
+    def _write(self, path: WritePath, online: OnlineStore, number: int, rows: pl.DataFrame) -> TaskReport:
+        [partition], accepted = materialize_pass(
+            self.group,
+            [self.windows[number]],
+            rows,
+            began=self.began,
+            path=path,
+            now=self.clock.now(),
+            online=online,
+            metadata=self.metadata,
+        )
+        report = PartitionReport(partition.profile, partition.changed, partition.withdrawn)
+        return TaskReport({number: report}, accepted.online, accepted.withdrawn)
 
     def _no_rows(self) -> pl.DataFrame:
         dtypes = {
@@ -179,38 +193,6 @@ class WritePartition:
             **{spec.ref.column: spec.dtype for spec in self.group.features},
         }
         return pl.DataFrame(schema={column: polars_type(dtype) for column, dtype in dtypes.items()})
-
-
-@dataclass(frozen=True, slots=True)
-class PushOnline:
-    """Pushes the rows of one shard to the online store.
-
-    Attributes:
-        record: The group as it is registered.
-        url: URL of the online store.
-        clock: The store's present.
-        ingested_at: When the pass began.
-        left_out: Partitions whose rows are not pushed, because the file of a later pass is in place.
-    """
-
-    record: Group
-    url: str
-    clock: Clock
-    ingested_at: datetime
-    left_out: frozenset[int]
-
-    def __call__(self, batches: Batches) -> Batches:
-        """Takes the rows of one shard, gives a report."""
-        parts = [
-            _decoded(parcel["payload"])
-            for parcel in _records(batches)
-            if parcel["kind"] == ROWS and parcel["target"] not in self.left_out
-        ]
-        if not parts:
-            return
-        with OnlineStore.connect(self.url, self.clock) as online:
-            report = online.write(self.record, stored_rows(pl.concat(parts), self.record, self.ingested_at))
-        yield _parcel(0, 0, 0, REPORT, msgspec.json.encode(report))
 
 
 def _records(batches: Batches) -> Iterator[dict[str, Any]]:

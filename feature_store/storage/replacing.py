@@ -16,14 +16,13 @@ from feature_store.storage.s3_path import ObjectReplacedError, S3Path, S3Stat
 _ATTEMPTS = 20
 
 
-def replace_object(path: S3Path, write: Callable[[BinaryIO], None], *, unless: Callable[[], bool]) -> bool:
+def replace_object(path: S3Path, prepare: Callable[[], Callable[[BinaryIO], None] | None]) -> bool:
     """Puts an object in place, unless what is there is to stay.
 
     Args:
         path: The object.
-        write: Writes the content to the handle that it is given.
-        unless: Asked before; True leaves everything as it is. If the object is replaced between the question and the
-            writing, it is asked again.
+        prepare: Asked before each attempt for what writes the content to the handle that it is given; None leaves
+            everything as it is. If the object is replaced between the question and the writing, it is asked again.
 
     Returns:
         Whether the object was replaced.
@@ -31,17 +30,15 @@ def replace_object(path: S3Path, write: Callable[[BinaryIO], None], *, unless: C
     Raises:
         StorageError: If S3 refuses, or others replace the object all the time.
     """
-    content: memoryview | None = None
     for _ in range(_ATTEMPTS):
         before = _present(path)
-        if unless():
+        write = prepare()
+        if write is None:
             return False
-        if content is None:
-            buffer = io.BytesIO()
-            write(buffer)
-            content = buffer.getbuffer()
+        buffer = io.BytesIO()
+        write(buffer)
         try:
-            path.put_if(before, content)
+            path.put_if(before, buffer.getbuffer())
         except ObjectReplacedError:
             # Another writer came first. Or it was us: the answer was lost, and the request sent again.
             continue

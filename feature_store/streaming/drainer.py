@@ -48,6 +48,22 @@ class RowFiles(Protocol):
         ...
 
 
+class DrainNotes(Protocol):
+    """Who is told of a drain: `changes.streaming_rows.DrainedRows`."""
+
+    def begin(self) -> None:
+        """Takes note of the rows that are in the topic now."""
+        ...
+
+    def withdraw(self, gone: pl.DataFrame) -> None:
+        """Takes note of rows that were taken back."""
+        ...
+
+    def end(self) -> None:
+        """Says that all rows of then are in the offline store."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class DrainReport:
     """What a drain did.
@@ -74,14 +90,16 @@ class Drainer:
         group: The group as it is registered.
         settings: How to reach the broker.
         files: Where the rows go.
+        notes: Is told.
     """
 
-    def __init__(self, group: Group, settings: StreamSettings, files: RowFiles) -> None:
+    def __init__(self, group: Group, settings: StreamSettings, files: RowFiles, notes: DrainNotes) -> None:
         self._settings = settings
         self._topic = features_topic(group.name)
         self._codec = RowCodec(group)
         self._keys = list(group.entity.join_keys)
         self._files = files
+        self._notes = notes
 
     def drain(self) -> DrainReport:
         """Writes all rows that are committed now; waits while another process drains the group.
@@ -91,6 +109,7 @@ class Drainer:
         """
         partitions = partitions_of(self._settings.client, self._topic)
         with self._files.exclusively():
+            self._notes.begin()
             consumer = Consumer(
                 {
                     **self._settings.client,
@@ -103,9 +122,12 @@ class Drainer:
                 }
             )
             try:
-                return self._drain(consumer, partitions)
+                report = self._drain(consumer, partitions)
             except KafkaException as error:
                 raise StreamError(f"Topic {self._topic!r} cannot be drained: {error.args[0].str()}.") from error
+            else:
+                self._notes.end()
+                return report
             finally:
                 consumer.close()
 
@@ -191,6 +213,8 @@ class Drainer:
             gone = gone.sort(INGESTED_AT).unique(identity, keep="last")
         written = self._files.write(self._topic, number, first, last, rows) if rows.height else []
         removed = self._files.remove(gone) if gone.height else 0
+        if gone.height:
+            self._notes.withdraw(gone)
         return _Written(rows.height, len(written), removed)
 
 

@@ -24,7 +24,14 @@ from feature_store.streaming.instance import Instance
 from feature_store.streaming.rows import KIND, RETRACTION, RowCodec
 from feature_store.streaming.state import EARLIEST, PartitionState
 from feature_store.streaming.topics import dead_letter_topic, features_topic, retry_topic
-from feature_store.transform.micro_batch import SEQUENCE, MicroBatchRows, Past, compute_micro_batch, nothing
+from feature_store.transform.micro_batch import (
+    SEQUENCE,
+    MicroBatchRows,
+    Past,
+    compute_micro_batch,
+    newest_rows,
+    nothing,
+)
 from feature_store.transform.validation import stored_rows
 
 if TYPE_CHECKING:
@@ -98,6 +105,7 @@ class Session:
         self._consumer.subscribe(self._topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
         settings = self._own.settings
         while not self._own.stopping.is_set():
+            self._own.promote()
             with self._metrics.stage("receive"):
                 messages = self._consumer.consume(settings.batch_events, timeout=settings.linger_seconds)
             replayed, fresh = self._sorted_out(messages)
@@ -189,6 +197,7 @@ class Session:
         numbers = {message.partition for message in messages}
         ingested_at = self._ingestion_time(numbers, fresh=fresh)
         rows = stored_rows(result.rows, self._own.record, ingested_at)
+        standing = stored_rows(self._standing(new, result), self._own.record, ingested_at)
         retracted = result.retracted.with_columns(pl.lit(ingested_at, dtype=TIMESTAMP_TYPE).alias(INGESTED_AT))
         following = {(message.topic, message.partition): message.offset + 1 for message in messages}
         if fresh:
@@ -199,7 +208,7 @@ class Session:
             metrics.dead_letters.inc(len(refused))
             metrics.repeated.inc(events.height - sum(part.height for part in new.values()))
         with metrics.stage("online"):
-            self._own.online(rows, retracted)
+            self._own.delivered(lambda: self._own.delivery.deliver(rows, retracted, standing))
         if fresh:
             metrics.delay.observe(max(0.0, time.time() - min(message.sent_ms for message in messages) / 1000))
         with metrics.stage("state"):
@@ -287,16 +296,32 @@ class Session:
         )
         return compute_micro_batch(self._own.group, pl.concat(parts), known)
 
+    def _standing(self, new: dict[int, pl.DataFrame], result: MicroBatchRows) -> pl.DataFrame:
+        """Returns the newest row that is left to each entity of which one is taken back, as far as the state tells."""
+        if result.retracted.is_empty():
+            return result.rows.clear()
+        group = self._own.group
+        entities = result.retracted.select(group.entity.join_keys.keys()).unique()
+        found = [result.rows.clear()]
+        for number, part in new.items():
+            state = self._states[number]
+            events = state.events_of(entities, part.drop(SEQUENCE))
+            if events.height:
+                found.append(newest_rows(group, events, _moment(max(state.complete_from, _FIRST))))
+        return pl.concat(found)
+
     def _ingestion_time(self, numbers: set[int], *, fresh: bool) -> datetime:
         """Returns a time that is later than that of all rows emitted before for entities of some partitions.
 
         Whatever the clocks of several machines say: the last one is committed beside the offsets.
         """
         last = max(self._ingested.get(number, EARLIEST) for number in numbers)
-        micros = max(to_micros(self._own.clock.now()), last + 1) if fresh else last
-        if fresh:
-            self._ingested |= dict.fromkeys(numbers, micros)
-        return _moment(micros)
+        if not fresh:
+            return _moment(last)
+        delivery, name = self._own.delivery, self._instance.name
+        given = self._own.delivered(lambda: delivery.claim(name, _moment(max(last, _FIRST) + 1)))
+        self._ingested |= dict.fromkeys(numbers, to_micros(given))
+        return given
 
     def _transact(
         self,
@@ -325,6 +350,7 @@ class Session:
             self._producer.send_offsets_to_transaction(offsets, self._consumer.consumer_group_metadata(), _SECONDS)
             self._producer.commit_transaction(_SECONDS)
         self._committed |= following
+        self._own.delivered(lambda: self._own.delivery.committed(self._instance.name))
 
     def _report_lag(self, topic: str, number: int, offset: int) -> None:
         _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)
@@ -339,6 +365,8 @@ class Session:
             self._metrics.state_bytes.set(sum(state.size for state in self._states.values()))
         self._saved_at = time.monotonic()
 
+
+_FIRST = to_micros(datetime(1, 1, 2, tzinfo=UTC))
 
 _PASSING = frozenset(
     {

@@ -102,6 +102,24 @@ class PartitionState:
             seeds = self.seeds.join(entities, on=keys, how="semi")
         return new, Past(events, last_rows.join(entities, on=keys, how="semi"), seeds)
 
+    @property
+    def complete_from(self) -> int:
+        """From when on the events that are held tell all of a row (microseconds since 1970)."""
+        return self.watermark - self.stream.allowed_lateness // _MICROSECOND
+
+    def events_of(self, entities: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
+        """Returns all events of some entities that are held, and the new ones.
+
+        Args:
+            entities: Join keys.
+            new: Events that are not held yet.
+        """
+        parts = [new, *self._segments]
+        if self.seeds is not None and self.seeds.height:
+            held = pl.concat(parts)
+            parts.append(self.seeds.join(held, on=held.columns, how="anti", nulls_equal=True))
+        return pl.concat([part.join(entities, on=entities.columns, how="semi") for part in parts])
+
     def add(self, accepted: pl.DataFrame, last_rows: pl.DataFrame) -> None:
         """Adds accepted events, and remembers how far the rows of their entities go.
 

@@ -14,7 +14,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Protocol, TypeVar
 
 import polars as pl
 from confluent_kafka import KafkaException
@@ -33,6 +35,29 @@ from feature_store.streaming.topics import features_topic, partitions_of
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_PAUSE = 5.0
+PROMOTE_SECONDS = 0.5
+
+Result = TypeVar("Result")
+
+
+class RowDelivery(Protocol):
+    """Where rows go: `changes.streaming_rows.StreamedRows`."""
+
+    def claim(self, streamer: str, at_least: datetime) -> datetime:
+        """Returns when rows are ingested that a streamer gives now."""
+        ...
+
+    def committed(self, streamer: str) -> None:
+        """Says that the rows of a streamer's last claim are in the topic of rows."""
+        ...
+
+    def deliver(self, rows: pl.DataFrame, retracted: pl.DataFrame, standing: pl.DataFrame) -> None:
+        """Brings rows online, and takes rows back."""
+        ...
+
+    def promote(self) -> None:
+        """Brings rows online whose time has come."""
+        ...
 
 
 class Streamer:
@@ -44,10 +69,9 @@ class Streamer:
         stream: The stream that feeds it.
         settings: How to run.
         clock: Tells the present, by which events are too far ahead and rows get `ingested_at`.
-        write_online: Writes rows to the online store, newest wins.
-        remove_online: Takes back rows, given with join keys and event times, where they stand online.
+        delivery: Gives rows their times, and brings them online.
         metrics: Where to count.
-        may_wait: Errors of `write_online` after which it is tried again, until it succeeds.
+        may_wait: Errors of the delivery after which it is tried again, until it succeeds.
     """
 
     def __init__(
@@ -58,8 +82,7 @@ class Streamer:
         settings: StreamSettings,
         *,
         clock: Clock,
-        write_online: Callable[[pl.DataFrame], object],
-        remove_online: Callable[[pl.DataFrame], object],
+        delivery: RowDelivery,
         metrics: StreamMetrics | None = None,
         may_wait: type[Exception] = FeatureStoreError,
     ) -> None:
@@ -69,9 +92,9 @@ class Streamer:
         self.settings = settings
         self.clock = clock
         self.metrics = metrics or StreamMetrics(group.name)
-        self._write_online = write_online
-        self._remove_online = remove_online
+        self.delivery = delivery
         self._may_wait = may_wait
+        self._promoted_at = 0.0
         self.stopping = threading.Event()
 
     def stop(self) -> None:
@@ -111,8 +134,8 @@ class Streamer:
                 pause = 0.1 if time.monotonic() - started > 10 * _LONGEST_PAUSE else min(2 * pause, _LONGEST_PAUSE)
                 self.stopping.wait(pause)
 
-    def online(self, rows: pl.DataFrame, retracted: pl.DataFrame) -> None:
-        """Writes rows online, waiting for a store that does not answer.
+    def delivered(self, deliver: Callable[[], Result]) -> Result:
+        """Returns what a step of the delivery answers, waiting for an online store that does not.
 
         Raises:
             StreamError: If the streamer is stopped meanwhile.
@@ -120,10 +143,7 @@ class Streamer:
         pause = 0.05
         while True:
             try:
-                if retracted.height:
-                    self._remove_online(retracted)
-                if rows.height:
-                    self._write_online(rows)
+                answer = deliver()
             except self._may_wait as error:
                 self.metrics.waiting.set(1)
                 _LOG.warning("The online store holds up the stream of %s: %s", self.group.name, error)
@@ -132,7 +152,16 @@ class Streamer:
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 self.metrics.waiting.set(0)
-                return
+                return answer
+
+    def promote(self) -> None:
+        """Brings rows online whose time has come, at most twice a second; what fails is tried again then."""
+        now = time.monotonic()
+        if now - self._promoted_at < PROMOTE_SECONDS:
+            return
+        self._promoted_at = now
+        with suppress(self._may_wait):
+            self.delivery.promote()
 
     def seeds(self, until: int) -> pl.DataFrame:
         """Returns the events of one look-back and the allowed lateness before an instant, from the source's files.

@@ -11,9 +11,9 @@ from typing import Any
 
 import polars as pl
 
+from feature_store.equality import rows_missing_from
+
 _EXAMPLES = 3
-_ROW = "#"  # no column of feature rows can have this name
-_FLOAT_BITS: dict[type[pl.DataType], type[pl.DataType]] = {pl.Float32: pl.UInt32, pl.Float64: pl.UInt64}
 
 
 def difference(expected: pl.DataFrame, actual: pl.DataFrame, keys: Sequence[str]) -> str | None:
@@ -41,27 +41,6 @@ def difference(expected: pl.DataFrame, actual: pl.DataFrame, keys: Sequence[str]
     places = pl.concat([lost, extra]).select(identity).unique().sort(identity)
     examples = [_example(lost, extra, place) for place in places.head(_EXAMPLES).to_dicts()]
     return f"{places.height:,} of {expected.height:,} rows differ: {'; '.join(examples)}."
-
-
-def rows_missing_from(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
-    """Returns the rows that the others do not hold, floats compared by their bits."""
-    left, right = _comparable(rows), _comparable(others)
-    unmatched = left.with_row_index(_ROW).join(right, on=left.columns, how="anti", nulls_equal=True)
-    return rows[unmatched[_ROW].to_list()]
-
-
-def _comparable(rows: pl.DataFrame) -> pl.DataFrame:
-    columns = []
-    for series in rows:
-        bits = _FLOAT_BITS.get(series.dtype.base_type())
-        if bits is not None:
-            columns.append(series.to_frame().select(pl.all().reinterpret(dtype=bits)).to_series())
-        elif series.dtype.is_nested():
-            # Python spells nested floats exactly, and null, nan and -0.0 each in their own way.
-            columns.append(pl.Series(series.name, [repr(value) for value in series.to_list()], dtype=pl.String))
-        else:
-            columns.append(series)
-    return pl.DataFrame(columns)
 
 
 def _example(lost: pl.DataFrame, extra: pl.DataFrame, place: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The write path: source -> transform -> validate -> offline -> online, once, in that order.
+"""Materialization: source -> function -> rows of whole partitions, which the write path then brings into both stores.
 
 Assets, notebooks and the command line all come through here.
 """
@@ -6,26 +6,28 @@ Assets, notebooks and the command line all come through here.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from datetime import datetime
 
 import polars as pl
 
 from feature_store.catalog import Group
+from feature_store.changes.admission import AdmittedRows, admit
+from feature_store.changes.write_path import AcceptedRows, WritePath
 from feature_store.clock import Clock
 from feature_store.definitions.group import FeatureGroup
-from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.errors import InvalidRowsError
 from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.monitoring.profile import PartitionProfile, profile_partitions
 from feature_store.monitoring.stored import PROFILE, encode_profile
-from feature_store.offline.store import OfflineStore, PartitionWrite, WrittenFile
+from feature_store.offline.layout import PartitionFile
+from feature_store.offline.store import OfflineStore
 from feature_store.online.store import OnlineStore
 from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
 from feature_store.transform.compute import compute
-from feature_store.transform.validation import stored_rows, validate
 
 PARTITIONS_PER_PASS = 92
 """Partitions computed together: enough to spread the look-back's cost, few enough to bound memory."""
@@ -38,13 +40,17 @@ class MaterializedPartition:
     Attributes:
         key: The partition's key.
         window: The time that it covers.
-        written: Its file, and whether a later pass had already replaced it.
+        file: Its file.
+        changed: Rows that are new or differ from those that were there.
+        withdrawn: Rows that were there and are gone.
         profile: Its numbers.
     """
 
     key: str
     window: Window
-    written: WrittenFile
+    file: PartitionFile
+    changed: int
+    withdrawn: int
     profile: PartitionProfile
 
 
@@ -54,12 +60,14 @@ class MaterializedPass:
 
     Attributes:
         partitions: The partitions, in order.
-        online: What the push to the online store did.
+        online: What the push of changed rows to the online store did.
+        withdrawn: Rows that were taken back online.
         seconds: Wall time of the pass.
     """
 
     partitions: tuple[MaterializedPartition, ...]
     online: WriteReport
+    withdrawn: int
     seconds: float
 
 
@@ -76,8 +84,8 @@ def materialize(
 ) -> Iterator[MaterializedPass]:
     """Computes and stores all partitions of a span, a pass at a time.
 
-    Each partition's file is replaced atomically before the pass is pushed online, where only newer events win:
-    interrupted at any point, running the same span again gives the stores of an uninterrupted run.
+    What it computes is compared with what the store holds: rows of equal content are not written again, neither to
+    files nor online. Interrupted at any point, running the same span again gives the stores of an uninterrupted run.
 
     Args:
         group: The feature group.
@@ -85,8 +93,7 @@ def materialize(
         record: The group as it is registered.
         offline: Written first.
         online: Written last.
-        clock: Gives `ingested_at`, taken before the source is read, so that of two writers of one partition the
-            one that has read the later source wins.
+        clock: The store's present. Of two runs over one partition the one that has read its source later wins.
         run_id: Kept in the files' metadata, to trace a value to its run.
         partitions_per_pass: Bounds memory: this many partitions and one look-back are held at a time.
 
@@ -96,55 +103,95 @@ def materialize(
     Raises:
         MissingSourceError: If events have not landed; earlier passes stay.
         InvalidRowsError: If a partition's rows are refused; it is named, and the partitions before it are written.
+        OvertakenError: If another run has read the source of a partition later; nothing of the pass was written.
         OnlineStoreError: If the online store fails; the files are written, a second run completes the push.
     """
     windows = list(group.partitioning.windows(span))
-    stores = _Stores(record, offline, online, clock)
     metadata = {"run_id": run_id, "code_version": group.code_version}
     for first in range(0, len(windows), partitions_per_pass):
         batch = windows[first : first + partitions_per_pass]
         try:
-            yield _materialize_pass(group, batch, stores, metadata)
+            yield _materialize_pass(group, batch, record, offline, online, clock, metadata)
         except InvalidRowsError:
             # One bad partition must not hold back the good ones before it, and must be named.
             for window in batch:
-                yield _materialize_pass(group, [window], stores, metadata)
+                yield _materialize_pass(group, [window], record, offline, online, clock, metadata)
 
 
-@dataclass(frozen=True, slots=True)
-class _Stores:
-    record: Group
-    offline: OfflineStore
-    online: OnlineStore
-    clock: Clock
+def materialize_pass(
+    group: FeatureGroup,
+    windows: Sequence[Window],
+    rows: pl.DataFrame,
+    *,
+    began: datetime,
+    path: WritePath,
+    now: datetime,
+    online: OnlineStore,
+    metadata: Mapping[str, str],
+) -> tuple[tuple[MaterializedPartition, ...], AcceptedRows]:
+    """Writes the rows of partitions that were computed together.
+
+    Args:
+        group: The feature group.
+        windows: The partitions, in order, one after another or not.
+        rows: Their rows, as the function emits them.
+        began: When the run began, before it read its source.
+        path: Writes.
+        now: The store's present.
+        online: Says which entities it cannot hold.
+        metadata: Of all files.
+
+    Raises:
+        InvalidRowsError: If rows are rejected; nothing was written.
+    """
+    admitted = admit(group, rows, now, online).frame
+    profiles = profile_partitions(group, admitted, list(windows))
+    admitted = admitted.sort(EVENT_TIMESTAMP)
+    edges = [
+        (
+            admitted[EVENT_TIMESTAMP].search_sorted(pl.Series([window.start], dtype=TIMESTAMP_TYPE)).item(),
+            admitted[EVENT_TIMESTAMP].search_sorted(pl.Series([window.end], dtype=TIMESTAMP_TYPE)).item(),
+        )
+        for window in windows
+    ]
+    accepted = path.replace_partitions(
+        [(window, AdmittedRows(admitted[first:last])) for window, (first, last) in zip(windows, edges, strict=True)],
+        began=began,
+        metadata=[{**metadata, PROFILE: encode_profile(profile)} for profile in profiles],
+    )
+    partitions = [
+        MaterializedPartition(
+            group.partitioning.key(window.start),
+            window,
+            changes.files[0],
+            changes.rows.height,
+            changes.gone.height,
+            profile,
+        )
+        for window, changes, profile in zip(windows, accepted.changes, profiles, strict=True)
+    ]
+    return tuple(partitions), accepted
 
 
 def _materialize_pass(
-    group: FeatureGroup, windows: list[Window], stores: _Stores, metadata: Mapping[str, str]
+    group: FeatureGroup,
+    windows: list[Window],
+    record: Group,
+    offline: OfflineStore,
+    online: OnlineStore,
+    clock: Clock,
+    metadata: Mapping[str, str],
 ) -> MaterializedPass:
     started = time.perf_counter()
-    ingested_at = stores.clock.now()
-    keys = [group.partitioning.key(window.start) for window in windows]
+    path = WritePath(record, offline, online, clock)
+    began = path.begin()
     try:
-        rows = validate(group, compute(group, Window(windows[0].start, windows[-1].end)))
+        rows = compute(group, Window(windows[0].start, windows[-1].end))
+        partitions, accepted = materialize_pass(
+            group, windows, rows, began=began, path=path, now=clock.now(), online=online, metadata=metadata
+        )
     except InvalidRowsError as error:
-        named = keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}"
+        keys = [group.partitioning.key(window.start) for window in (windows[0], windows[-1])]
+        named = keys[0] if len(windows) == 1 else "..".join(keys)
         raise InvalidRowsError(group.name, error.failures, error.remedy, named) from None
-    profiles = profile_partitions(group, rows, windows)
-    stored = stored_rows(rows, stores.record, ingested_at).sort(EVENT_TIMESTAMP)
-    starts = pl.Series([window.start for window in windows], dtype=TIMESTAMP_TYPE)
-    edges = [*stored[EVENT_TIMESTAMP].search_sorted(starts).to_list(), stored.height]
-    metadata = {**metadata, INGESTED_AT: ingested_at.isoformat()}
-    parts = [stored[begin:end] for begin, end in pairwise(edges)]
-    written = stores.offline.write_partitions(
-        stores.record,
-        [
-            PartitionWrite(window, part, {**metadata, PROFILE: encode_profile(profile)})
-            for window, part, profile in zip(windows, parts, profiles, strict=True)
-        ],
-    )
-    # What a later pass has replaced meanwhile must not be pushed: its own push is the newer one.
-    current = [part for part, file in zip(parts, written, strict=True) if not file.superseded]
-    report = stores.online.write(stores.record, pl.concat([stored.clear(), *current]))
-    partitions = tuple(map(MaterializedPartition, keys, windows, written, profiles))
-    return MaterializedPass(partitions, report, time.perf_counter() - started)
+    return MaterializedPass(partitions, accepted.online, accepted.withdrawn, time.perf_counter() - started)

@@ -14,10 +14,10 @@ import polars as pl
 
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
+from feature_store.equality import rows_missing_from
 from feature_store.errors import InvalidRowsError
 from feature_store.frames import TIMESTAMP_TYPE, polars_type
 from feature_store.partitions import Window
-from feature_store.transform.comparison import rows_missing_from
 from feature_store.transform.compute import apply_transform
 from feature_store.transform.validation import validate
 
@@ -123,6 +123,19 @@ def _affected(group: FeatureGroup, events: pl.DataFrame, first: pl.DataFrame) ->
     # A row of an entity without new events is none of ours; one without a time is for the validation to name.
     rows = rows.filter((pl.col(EVENT_TIMESTAMP) >= pl.col(_FIRST)).fill_null(pl.col(EVENT_TIMESTAMP).is_null()))
     return validate(group, rows.drop(_FIRST))
+
+
+def newest_rows(group: FeatureGroup, events: pl.DataFrame, since: datetime) -> pl.DataFrame:
+    """Returns the newest row of each entity that some events come to, at or after an instant: validated.
+
+    Args:
+        group: The feature group.
+        events: All events of the entities from one look-back before the instant on.
+        since: The instant.
+    """
+    rows = validate(group, apply_transform(group, events.lazy(), Window(since, _FAR)))
+    newest = rows.sort(EVENT_TIMESTAMP).group_by(list(group.entity.join_keys), maintain_order=True).last()
+    return newest.select(rows.columns)
 
 
 def _one_by_one(group: FeatureGroup, new: pl.DataFrame, past: Past, error: Exception) -> MicroBatchRows:

@@ -19,6 +19,7 @@ from feature_store.frames import polars_type
 from feature_store.offline.footers import naming_corrupt_files, present_columns
 from feature_store.offline.layout import PartitionFile, identities
 from feature_store.offline.point_in_time.engine import GroupHistory, PointInTimeEngine, Progress, VisibleRows
+from feature_store.offline.point_in_time.former_rows import as_it_was
 from feature_store.offline.point_in_time.labels import EntityLabels, prepare_labels
 from feature_store.offline.snapshots import usable_snapshot
 from feature_store.offline.store import OfflineStore
@@ -136,6 +137,8 @@ def _read_group(
             history = group_history(group, request.selections, files, span, snapshot=snapshot, strict=request.strict)
             with naming_corrupt_files(group, files):
                 values = {} if history is None else _visible_values(request, history, engine, progress)
+                if request.strict:
+                    values = as_it_was(store, group, request.labels, request.selections, files, span, values)
         except Exception:
             if identities(files) == before:
                 raise

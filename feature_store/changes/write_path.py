@@ -1,0 +1,193 @@
+"""The one write path: admitted rows -> changes against the offline store -> online.
+
+Each write goes through in this order, and each step says what a death after it leaves:
+
+1. a mark that the write has begun (nothing has happened yet);
+2. files of the offline store, each replaced in one step. Rows of equal content are not written;
+3. the online store: rows that are gone are withdrawn, rows that changed are written, newest wins;
+4. the mark goes. If it stays, the next write of the group, a repair or a sensor does step 3 for its days.
+
+So both stores are a function of the last content that was given for each entity and event time, whoever gave it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from feature_store.catalog import Group
+from feature_store.changes.admission import AdmittedRows
+from feature_store.changes.settling import Settler
+from feature_store.clock import Clock
+from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
+from feature_store.errors import OnlineStoreError
+from feature_store.frames import entity_id_expression, polars_type
+from feature_store.offline.row_changes import RowChanges, joined_changes
+from feature_store.offline.store import OfflineStore, PartitionWrite
+from feature_store.offline.unfinished import unfinished
+from feature_store.online.writer import WriteReport
+from feature_store.partitions import Window
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from feature_store.online.ingestion_clock import IngestionState
+    from feature_store.online.store import OnlineStore
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedRows:
+    """What became of rows that were given.
+
+    Attributes:
+        changes: What they changed in the offline store, file by file or partition by partition.
+        online: What the push to the online store did.
+        withdrawn: Rows that were taken back online.
+    """
+
+    changes: tuple[RowChanges, ...]
+    online: WriteReport
+    withdrawn: int
+
+
+class _OneClaim:
+    """Gives all rows of one write one time, as far as they are later than what they replace."""
+
+    def __init__(self, claim: Callable[[datetime], datetime]) -> None:
+        self._claim = claim
+        self._given: datetime | None = None
+        self._claiming = threading.Lock()
+
+    def __call__(self, at_least: datetime) -> datetime:
+        with self._claiming:
+            if self._given is None or self._given < at_least:
+                self._given = self._claim(at_least)
+            return self._given
+
+
+class WritePath:
+    """Writes rows of one group into both stores.
+
+    Args:
+        record: The group as it is registered.
+        offline: Written first.
+        online: Written last.
+        clock: The store's present.
+    """
+
+    def __init__(self, record: Group, offline: OfflineStore, online: OnlineStore, clock: Clock) -> None:
+        self._record = record
+        self._offline = offline
+        self._online = online
+        self._clock = clock
+        self.settler = Settler(record, offline, online, clock)
+
+    def begin(self) -> datetime:
+        """Returns when a run begins, to be asked before it reads its source: of two runs, the later one wins."""
+        state = self._state()
+        now = self._clock.now()
+        if state is None or state.last is None or state.last < now:
+            return now
+        # This clock stands behind another: the time that is given is known to all from now on.
+        return self._claim(now)
+
+    def replace_partitions(
+        self,
+        partitions: Sequence[tuple[Window, AdmittedRows]],
+        *,
+        began: datetime,
+        metadata: Sequence[Mapping[str, str]],
+    ) -> AcceptedRows:
+        """Puts the rows of whole partitions in place of those that a batch gave before.
+
+        Args:
+            partitions: Partitions and all rows of each.
+            began: What `begin` said before the source was read.
+            metadata: Of each partition's file.
+
+        Raises:
+            OvertakenError: If a run has written one of the partitions that read its source later.
+            OnlineStoreError: If the online store fails; the files are written, the next write completes the push.
+        """
+        writes = [
+            PartitionWrite(window, self._with_retired(rows), described)
+            for (window, rows), described in zip(partitions, metadata, strict=True)
+        ]
+        days = sorted({window.start.date() for window, _ in partitions})
+        return self._accept(
+            days,
+            lambda claim: self._offline.replace_partitions(self._record, writes, began=began, claim=claim),
+        )
+
+    def add_rows(self, rows: AdmittedRows, metadata: Mapping[str, str]) -> AcceptedRows:
+        """Adds rows to those that are there; see `replace_partitions` for the errors."""
+        days = rows.frame[EVENT_TIMESTAMP].dt.date().unique().sort().to_list()
+        return self._accept(
+            days,
+            lambda claim: [
+                self._offline.add_rows(self._record, self._with_retired(rows), claim=claim, metadata=metadata)
+            ],
+        )
+
+    def _accept(
+        self, days: Sequence[date], write: Callable[[Callable[[datetime], datetime]], Sequence[RowChanges]]
+    ) -> AcceptedRows:
+        state = self._state()
+        if state is not None:
+            self.settler.left_behind()
+        is_cold = state is not None and state.last is None and bool(self._offline.files(self._record.name))
+        with unfinished(self._offline.root, self._record.name, days):
+            changes = tuple(write(_OneClaim(self._claim)))
+            if is_cold:
+                # A new online store, or one that has lost its keys: it gets all that is visible, not the changes alone.
+                self._claim(self._clock.now())
+                settled = self.settler.all_entities()
+                return AcceptedRows(changes, settled.written, settled.removed)
+            online, withdrawn = self.deliver(joined_changes(self._record, changes))
+        return AcceptedRows(changes, online, withdrawn)
+
+    def deliver(self, changes: RowChanges) -> tuple[WriteReport, int]:
+        """Brings changes that are in the offline store online; returns what was written and how many rows went.
+
+        Raises:
+            OnlineStoreError: If the online store fails; to deliver again changes nothing that is done.
+        """
+        withdrawn = 0
+        if changes.gone.height:
+            ids = changes.gone.select(entity_id_expression(self._record.entity).unique())[ENTITY_ID].to_list()
+            withdrawn = self._online.withdraw(self._record, changes.gone, self.settler.standing(ids))
+            # Once more: what another writer brought between the two was older than the row that is gone.
+            self._online.write(self._record, self.settler.standing(ids))
+        report = self._online.write(self._record, changes.rows) if changes.rows.height else WriteReport()
+        return report, withdrawn
+
+    def _with_retired(self, rows: AdmittedRows) -> pl.DataFrame:
+        """Returns rows with all columns of the registered group but `ingested_at`."""
+        missing = [
+            pl.lit(None, dtype=polars_type(feature.dtype)).alias(feature.ref.column)
+            for feature in self._record.features
+            if feature.ref.column not in rows.frame.columns
+        ]
+        return rows.frame.with_columns(missing) if missing else rows.frame
+
+    def _claim(self, at_least: datetime) -> datetime:
+        try:
+            return self._online.ingestion.claim(self._record.name, at_least=at_least)
+        except OnlineStoreError as error:
+            _LOG.warning("Rows of %s get the time of this machine's clock: %s", self._record.name, error)
+            return max(self._clock.now(), at_least)
+
+    def _state(self) -> IngestionState | None:
+        """Returns the clock of ingestion times; None while the online store is away. The push then says so."""
+        try:
+            return self._online.ingestion.state(self._record.name)
+        except OnlineStoreError:
+            return None
