@@ -18,7 +18,7 @@ from feature_store.catalog import CATALOG_SECONDS, Catalog, Group
 from feature_store.clock import Clock, SystemClock, parse_clock
 from feature_store.definitions.feature_service import FeatureService
 from feature_store.definitions.names import ENTITY_ID
-from feature_store.errors import InvalidRequestError, OnlineStoreError, SettingsError, UnknownFeatureError
+from feature_store.errors import InvalidRequestError, OnlineStoreError, RegistryError, SettingsError, UnknownFeatureError
 from feature_store.resolution import Resolution, resolve
 from feature_store.settings import Settings
 
@@ -239,17 +239,26 @@ class FeatureStore:
         Raises:
             RegistryConflictError: If a live feature would change its dtype, entity or group.
         """
-        before = self.registry.catalog()
+        before = self._catalog_if_any()
         report = self.registry.apply(groups)
         self._changed()
         self._refill_later(before, [group.name for group in groups])
         return report
 
-    def _refill_later(self, before: Catalog, groups: Sequence[str]) -> None:
+    def _catalog_if_any(self) -> Catalog | None:
+        """Returns what is registered; None where nothing was ever applied. What else is wrong, `apply` says."""
+        try:
+            return self.registry.catalog()
+        except RegistryError:
+            return None
+
+    def _refill_later(self, before: Catalog | None, groups: Sequence[str]) -> None:
         """Marks groups of which rows are visible from now on that the online store no longer holds.
 
         The next write, repair or look of a sensor brings them online, before any older row could take their place.
         """
+        if before is None:
+            return
         from feature_store.changes.refilling import shows_more
 
         after = self.refresh()
