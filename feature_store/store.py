@@ -18,7 +18,13 @@ from feature_store.catalog import CATALOG_SECONDS, Catalog, Group
 from feature_store.clock import Clock, SystemClock, parse_clock
 from feature_store.definitions.feature_service import FeatureService
 from feature_store.definitions.names import ENTITY_ID
-from feature_store.errors import InvalidRequestError, OnlineStoreError, SettingsError, UnknownFeatureError
+from feature_store.errors import (
+    InvalidRequestError,
+    OnlineStoreError,
+    RegistryConflictError,
+    SettingsError,
+    UnknownFeatureError,
+)
 from feature_store.resolution import Resolution, resolve
 from feature_store.settings import Settings
 
@@ -236,7 +242,8 @@ class FeatureStore:
         """Registers feature groups: all of them, or none.
 
         Raises:
-            RegistryConflictError: If a live feature would change its dtype, entity or group.
+            RegistryConflictError: If a live feature would change its dtype, entity or group, or its group's schema
+                lacks it.
         """
         report = self.registry.apply(groups)
         self._changed()
@@ -293,16 +300,21 @@ class FeatureStore:
 
         Raises:
             UnknownFeatureError: If the group, or one of its features, has not been applied.
+            RegistryConflictError: If its schema lacks a live feature: what is not computed would overwrite history.
         """
+        from feature_store.registry.records import lacking_features
+
         declared = {spec.ref for spec in group.features}
         for attempt in range(2):
             record = (self.catalog() if attempt == 0 else self.refresh()).group(group.name)
-            if declared <= {feature.ref for feature in record.features}:
+            live = {feature.ref for feature in record.features}
+            if declared == live:
                 return record
-        unapplied = sorted(str(ref) for ref in declared - {feature.ref for feature in record.features})
+        if lacking := sorted(live - declared):
+            raise RegistryConflictError(lacking_features(group.name, lacking))
         raise UnknownFeatureError(
-            f"Feature group {group.name!r} declares {', '.join(unapplied)}, not registered (or retired): "
-            "run `feature-store apply`."
+            f"Feature group {group.name!r} declares {', '.join(map(str, sorted(declared - live)))}, not registered "
+            "(or retired): run `feature-store apply`."
         )
 
     def materialize(self, group: FeatureGroup, span: Window, *, run_id: str = "") -> Iterator[MaterializedPass]:

@@ -8,9 +8,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from feature_store.clock import FixedClock
+from feature_store.definitions.names import FeatureRef
 from feature_store.definitions.schema import FeatureSchema, feature
-from feature_store.errors import InvalidRowsError, MissingSourceError
+from feature_store.errors import InvalidRowsError, MissingSourceError, RegistryConflictError
 from feature_store.partitions import Partitioning
+from feature_store.streaming.settings import StreamSettings
 from tests.orders import Orders, hourly_activity, orders, some_orders, spending
 
 SPAN = Partitioning.DAILY.span("2024-03-01", "2024-03-09")
@@ -136,26 +138,53 @@ def test_running_again_leaves_the_same_content(store, clock):
     assert store.offline.content(store.offline.files("spending")) != before
 
 
-def test_a_feature_that_left_the_schema_is_null_from_then_on_in_both_stores(store, clock):
+class Less(FeatureSchema):
+    orders_3d: int = feature("Orders in the last 3 days", ge=1, nullable=False)
+    amount_3d: int = feature("Amount of the orders in the last 3 days, in cents", ttl=timedelta(days=5))
+
+
+class Renamed(Less):
+    last_amount_v2: int = feature("Amount of the newest order, in cents")
+
+
+@pytest.mark.parametrize("schema", [Less, Renamed])
+def test_a_schema_that_lacks_a_live_feature_is_refused_before_anything_is_computed(store, schema):
+    source = Orders(some_orders())
+    group = spending(source)
+    store.apply([group])
+    list(store.materialize(group, SPAN))
+    before = store.get_online_features("c4", ["spending"]), snapshot(store, group)
+    scans = len(source.scans)
+    changed = dataclasses.replace(group, schema=schema)
+    row = pl.DataFrame({"customer": ["c4"], "event_timestamp": [SPAN.end], "orders_3d": [1], "amount_3d": [5]})
+    settings = StreamSettings({"bootstrap.servers": "localhost:1"})
+    for attempt in (
+        lambda: store.apply([changed]),
+        lambda: list(store.materialize(changed, SPAN)),
+        lambda: store.ingest(changed, row),
+        lambda: store.drainer(changed, settings),
+    ):
+        with pytest.raises(RegistryConflictError, match=r"lacks last_amount:v1.*feature-store retire last_amount:v1"):
+            attempt()
+    assert len(source.scans) == scans
+    assert store.get_online_features("c4", ["spending"]) == before[0]
+    assert_frame_equal(snapshot(store, group), before[1])
+
+
+def test_a_retired_feature_may_leave_the_schema(store, clock):
     group = spending(Orders(some_orders()))
     store.apply([group])
     list(store.materialize(group, SPAN))
-    assert store.get_online_features("c4", ["last_amount"])["last_amount"] is not None
-
-    class Less(FeatureSchema):
-        orders_3d: int = feature("Orders in the last 3 days", ge=1, nullable=False)
-        amount_3d: int = feature("Amount of the orders in the last 3 days, in cents", ttl=timedelta(days=5))
-
+    store.retire(FeatureRef("last_amount", 1))
     less = dataclasses.replace(group, schema=Less, transform=lambda events: group.transform(events).drop("last_amount"))
     store.apply([less])
     clock.set(clock.now() + timedelta(hours=1))
     list(store.materialize(less, SPAN))
-    now = clock.now()
-    row = pl.DataFrame({"customer": ["new"], "event_timestamp": [now], "orders_3d": [1], "amount_3d": [5]})
+    row = pl.DataFrame({"customer": ["new"], "event_timestamp": [clock.now()], "orders_3d": [1], "amount_3d": [5]})
     store.ingest(less, row)
     for customer in ("c4", "new"):
-        online = store.get_online_features(customer, ["amount_3d", "last_amount"])
-        offline = store.get_offline_features([customer], ["amount_3d", "last_amount"], [now])
+        online = store.get_online_features(customer, ["spending"])
+        assert set(online) == {"orders_3d", "amount_3d"}
         assert online["amount_3d"] is not None
-        assert online["last_amount"] is None
-        assert offline.select("amount_3d", "last_amount").to_dicts() == [online]
+        offline = store.get_offline_features([customer], ["spending"], [clock.now()])
+        assert offline.drop("entity_id", "as_of_timestamp").to_dicts() == [online]
