@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -69,6 +69,8 @@ if TYPE_CHECKING:
     from feature_store.training_sets.versions import TrainingSetVersion, WrittenTrainingSet
     from feature_store.transform.ingestion import IngestReport
     from feature_store.transform.materialization import MaterializedPass
+    from feature_store.transform.reports import MaterializationReport
+    from feature_store.transform.reports import Progress as MaterializationProgress
 
 _LOG = logging.getLogger(__name__)
 
@@ -317,8 +319,43 @@ class FeatureStore:
             "(or retired): run `feature-store apply`."
         )
 
-    def materialize(self, group: FeatureGroup, span: Window, *, run_id: str = "") -> Iterator[MaterializedPass]:
+    def materialize(
+        self,
+        group: FeatureGroup,
+        first: str | date | datetime,
+        last: str | date | datetime | None = None,
+        *,
+        run_id: str = "",
+        progress: MaterializationProgress | None = None,
+    ) -> MaterializationReport:
         """Computes a group's partitions and writes them to both stores; see `transform.materialization`.
+
+        Running it again gives the same stores; after an interruption, that completes the work.
+
+        Args:
+            group: An applied feature group.
+            first: The first partition: its key (`2013-01-31`; of hours `2013-01-31-05:00`), a UTC day, or an instant
+                inside of it (aware, or naive in UTC).
+            last: The last partition, included; `first` by default.
+            run_id: Kept in the files' metadata.
+            progress: Called with the report so far after each pass of up to 92 partitions; `print` shows it.
+
+        Raises:
+            InvalidRequestError: If first or last is no partition of the group, or the range is empty.
+            UnknownFeatureError: If the group, or one of its features, has not been applied.
+            RegistryConflictError: If its schema lacks a live feature.
+            MissingSourceError: If events have not landed; earlier passes stay.
+            InvalidRowsError: If a partition's rows are refused; it is named, and the partitions before it are written.
+            OnlineStoreError: If the online store fails; the files are written, a second run completes the push.
+        """
+        from feature_store.transform.reports import MaterializationReport, run_passes
+
+        span = group.partitioning.covering(first, last)
+        report = MaterializationReport(group.name, asked=sum(1 for _ in group.partitioning.windows(span)))
+        return run_passes(self.materialize_passes(group, span, run_id=run_id), report, progress)
+
+    def materialize_passes(self, group: FeatureGroup, span: Window, *, run_id: str = "") -> Iterator[MaterializedPass]:
+        """Does what `materialize` does pass by pass, as far as the iterator is drawn: nothing is computed before.
 
         Args:
             group: An applied feature group.
