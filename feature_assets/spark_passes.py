@@ -33,7 +33,7 @@ def materialized_passes(
         FeatureStoreError: If the Spark job ended without having materialized all partitions.
     """
     if store.engine.name != "spark":
-        yield from store.materialize(group, span, run_id=context.run.run_id)
+        yield from store.materialize_passes(group, span, run_id=context.run.run_id)
         return
     store.publish_catalog()
     windows = list(group.partitioning.windows(span))

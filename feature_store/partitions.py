@@ -5,6 +5,7 @@ Keys are spelled as Dagster spells them, so that both sides name the same partit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -12,6 +13,9 @@ from enum import Enum
 
 from feature_store.clock import to_utc
 from feature_store.errors import InvalidRequestError
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_HOUR = re.compile(r"\d{4}-\d\d-\d\d-\d\d")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -88,3 +92,31 @@ class Partitioning(Enum):
         if last < first:
             raise InvalidRequestError(f"The range {first_key}..{last_key} is empty: its end comes before its start.")
         return Window(first.start, last.end)
+
+    def covering(self, first: str | date | datetime, last: str | date | datetime | None = None) -> Window:
+        """Returns the whole partitions from `first` to `last`, both included.
+
+        Args:
+            first: A partition's key (`2013-01-31`, of hours `2013-01-31-05:00` or `2013-01-31-05`), a UTC day, or an
+                instant inside of a partition (aware, or naive in UTC). A day of hours is all of its hours.
+            last: The same of the last partition; `first` by default.
+
+        Raises:
+            InvalidRequestError: If one of them is no partition, or the last comes before the first.
+        """
+        begin = self._covered(first)
+        end = begin if last is None else self._covered(last)
+        if end.start < begin.start:
+            raise InvalidRequestError(f"The range {first}..{last} is empty: its end comes before its start.")
+        return Window(begin.start, end.end)
+
+    def _covered(self, moment: str | date | datetime) -> Window:
+        if isinstance(moment, datetime):
+            return self.window(self.key(moment))
+        if isinstance(moment, date):
+            return Partitioning.DAILY.window(moment.isoformat())
+        if self is Partitioning.DAILY or not isinstance(moment, str):
+            return self.window(moment)
+        if _DAY.fullmatch(moment):
+            return Partitioning.DAILY.window(moment)
+        return self.window(f"{moment}:00" if _HOUR.fullmatch(moment) else moment)

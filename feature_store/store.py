@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,7 +18,14 @@ from feature_store.catalog import CATALOG_SECONDS, Catalog, Group
 from feature_store.clock import Clock, SystemClock, parse_clock
 from feature_store.definitions.feature_service import FeatureService
 from feature_store.definitions.names import ENTITY_ID
-from feature_store.errors import InvalidRequestError, OnlineStoreError, RegistryError, SettingsError, UnknownFeatureError
+from feature_store.errors import (
+    InvalidRequestError,
+    OnlineStoreError,
+    RegistryConflictError,
+    RegistryError,
+    SettingsError,
+    UnknownFeatureError,
+)
 from feature_store.resolution import Resolution, resolve
 from feature_store.settings import Settings
 
@@ -64,6 +71,8 @@ if TYPE_CHECKING:
     from feature_store.training_sets.versions import TrainingSetVersion, WrittenTrainingSet
     from feature_store.transform.ingestion import IngestReport
     from feature_store.transform.materialization import MaterializedPass
+    from feature_store.transform.reports import MaterializationReport
+    from feature_store.transform.reports import Progress as MaterializationProgress
 
 _LOG = logging.getLogger(__name__)
 
@@ -237,7 +246,8 @@ class FeatureStore:
         """Registers feature groups: all of them, or none.
 
         Raises:
-            RegistryConflictError: If a live feature would change its dtype, entity or group.
+            RegistryConflictError: If a live feature would change its dtype, entity or group, or its group's schema
+                lacks it.
         """
         before = self._catalog_if_any()
         report = self.registry.apply(groups)
@@ -320,20 +330,60 @@ class FeatureStore:
 
         Raises:
             UnknownFeatureError: If the group, or one of its features, has not been applied.
+            RegistryConflictError: If its schema lacks a live feature: what is not computed would overwrite history.
         """
+        from feature_store.registry.records import lacking_features
+
         declared = {spec.ref for spec in group.features}
         for attempt in range(2):
             record = (self.catalog() if attempt == 0 else self.refresh()).group(group.name)
-            if declared <= {feature.ref for feature in record.features}:
+            live = {feature.ref for feature in record.features}
+            if declared == live:
                 return record
-        unapplied = sorted(str(ref) for ref in declared - {feature.ref for feature in record.features})
+        if lacking := sorted(live - declared):
+            raise RegistryConflictError(lacking_features(group.name, lacking))
         raise UnknownFeatureError(
-            f"Feature group {group.name!r} declares {', '.join(unapplied)}, not registered (or retired): "
-            "run `feature-store apply`."
+            f"Feature group {group.name!r} declares {', '.join(map(str, sorted(declared - live)))}, not registered "
+            "(or retired): run `feature-store apply`."
         )
 
-    def materialize(self, group: FeatureGroup, span: Window, *, run_id: str = "") -> Iterator[MaterializedPass]:
+    def materialize(
+        self,
+        group: FeatureGroup,
+        first: str | date | datetime,
+        last: str | date | datetime | None = None,
+        *,
+        run_id: str = "",
+        progress: MaterializationProgress | None = None,
+    ) -> MaterializationReport:
         """Computes a group's partitions and writes them to both stores; see `transform.materialization`.
+
+        Running it again gives the same stores; after an interruption, that completes the work.
+
+        Args:
+            group: An applied feature group.
+            first: The first partition: its key (`2013-01-31`; of hours `2013-01-31-05:00`), a UTC day, or an instant
+                inside of it (aware, or naive in UTC).
+            last: The last partition, included; `first` by default.
+            run_id: Kept in the files' metadata.
+            progress: Called with the report so far after each pass of up to 92 partitions; `print` shows it.
+
+        Raises:
+            InvalidRequestError: If first or last is no partition of the group, or the range is empty.
+            UnknownFeatureError: If the group, or one of its features, has not been applied.
+            RegistryConflictError: If its schema lacks a live feature.
+            MissingSourceError: If events have not landed; earlier passes stay.
+            InvalidRowsError: If a partition's rows are refused; it is named, and the partitions before it are written.
+            OnlineStoreError: If the online store fails; the files are written, a second run completes the push.
+        """
+        from feature_store.transform.reports import MaterializationReport, run_passes
+
+        span = group.partitioning.covering(first, last)
+        report = MaterializationReport(group.name, asked=sum(1 for _ in group.partitioning.windows(span)))
+        return run_passes(self.materialize_passes(group, span, run_id=run_id), report, progress)
+
+    def materialize_passes(self, group: FeatureGroup, span: Window, *, run_id: str = "") -> Iterator[MaterializedPass]:
+        """Does what `materialize` does pass by pass, as far as the iterator is drawn: nothing is computed before.
 
         Args:
             group: An applied feature group.

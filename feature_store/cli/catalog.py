@@ -33,7 +33,6 @@ def apply(definitions: str | None) -> None:
         ("updated", report.updated),
         ("unchanged", report.unchanged),
         ("changed code", report.changed_code),
-        ("dropped", report.dropped),
     )
     print_table(
         ["outcome", "kind", "name"],
@@ -45,8 +44,6 @@ def apply(definitions: str | None) -> None:
     )
     for name in report.changed_code:
         hint(f"The code of {name} changed: its stored rows are the former code's until `feature-store materialize`.")
-    for reference in report.dropped:
-        hint(f"{reference} left its schema and is still served: `feature-store retire {reference}` ends that.")
 
 
 @click.command(name="list", epilog=examples("feature-store list --json"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from feature_store.definitions.group import FeatureGroup
     from feature_store.partitions import Window
     from feature_store.store import FeatureStore
-    from feature_store.transform.materialization import MaterializedPass
+    from feature_store.transform.reports import MaterializationReport
 
 
 @click.command(
@@ -54,50 +53,27 @@ def materialize(
         now = store.clock.now()
         # All ranges are judged before the first is worked on.
         spans = [(each, chosen_span(each, now, partition or first, partition or last)) for each in chosen]
-        records = [(each.name, *_materialize(store, each, span).cells()) for each, span in spans]
+        records = [(each.name, *_materialize(store, each, span)) for each, span in spans]
     columns = ["group", "partitions", "first", "last", "rows", "online", "not newest", "expired", "pending", "seconds"]
     print_table(columns, records)
 
 
-@dataclass(slots=True)
-class _Summary:
-    first: str = ""
-    last: str = ""
-    partitions: int = 0
-    rows: int = 0
-    written: int = 0
-    older: int = 0
-    expired: int = 0
-    pending: int = 0
-    seconds: float = 0.0
-
-    def add(self, done: MaterializedPass) -> None:
-        self.first = self.first or done.partitions[0].key
-        self.last = done.partitions[-1].key
-        self.partitions += len(done.partitions)
-        self.rows += sum(part.profile.rows for part in done.partitions)
-        self.written += done.online.written
-        self.older += done.online.stale + done.online.superseded
-        self.expired += done.online.expired
-        self.pending += done.online.pending
-        self.seconds += done.seconds
-
-    def cells(self) -> tuple[object, ...]:
-        online = (self.written, self.older, self.expired, self.pending)
-        return self.partitions, self.first, self.last, self.rows, *online, f"{self.seconds:.1f}"
-
-
-def _materialize(store: FeatureStore, group: FeatureGroup, span: Window) -> _Summary:
-    summary = _Summary()
-    total = len(list(group.partitioning.windows(span)))
-    if not total:
+def _materialize(store: FeatureStore, group: FeatureGroup, span: Window) -> tuple[object, ...]:
+    """Returns the cells of a group's line in the summary."""
+    if span.start == span.end:
         hint(f"{group.name}: no partition is complete yet, it begins at {group.start.isoformat()}.")
-        return summary
+        return 0, "", "", 0, 0, 0, 0, 0, "0.0"
     with progress_bar() as bar:
-        task = bar.add_task(group.name, total=total)
-        for done in store.materialize(group, span, run_id=f"cli-{uuid.uuid4().hex[:12]}"):
-            summary.add(done)
-            bar.update(task, completed=summary.partitions)
+        task = bar.add_task(group.name, total=sum(1 for _ in group.partitioning.windows(span)))
+
+        def show(report: MaterializationReport) -> None:
+            bar.update(task, completed=len(report.partitions))
             if bar.disable:
-                hint(f"{group.name}: {summary.partitions} of {total} partitions, through {summary.last}")
-    return summary
+                hint(str(report))
+
+        last = span.end - group.partitioning.length
+        run_id = f"cli-{uuid.uuid4().hex[:12]}"
+        done = store.materialize(group, span.start, last, run_id=run_id, progress=show)
+    online = done.online
+    counts = (done.rows, online.written, online.stale + online.superseded, online.expired, online.pending)
+    return len(done.partitions), done.partitions[0].key, done.partitions[-1].key, *counts, f"{done.seconds:.1f}"

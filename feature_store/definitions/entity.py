@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,13 +61,14 @@ class Entity:
                 f"Entity {self.name!r} has the join keys {list(self.join_keys)}, got {list(keys)}."
             )
         values = [_checked(self.name, column, key_type, keys[column]) for column, key_type in self.join_keys.items()]
-        return values[0] if len(values) == 1 else _SEPARATOR.join(_escaped(value) for value in values)
+        return values[0] if len(values) == 1 else _joined(values)
 
     def keys_of(self, entity_id: str) -> dict[str, str | int]:
         """Returns the join keys that an entity id stands for: the inverse of `entity_id`.
 
         Raises:
-            InvalidRequestError: If the id has another number of keys, or an int key is not a number.
+            InvalidRequestError: If the id has another number of keys, an int key is not a number, or the id is not
+                the one that `entity_id` gives of these values: one entity has one id.
         """
         if not isinstance(entity_id, str):
             raise InvalidRequestError(
@@ -78,6 +79,11 @@ class Entity:
             raise InvalidRequestError(
                 f"Entity id {entity_id!r} has {len(texts)} key(s), entity {self.name!r} has "
                 f"{len(self.join_keys)}: {_SEPARATOR.join(self.join_keys)}."
+            )
+        if len(texts) > 1 and (canonical := _joined(texts)) != entity_id:
+            raise InvalidRequestError(
+                f"Entity id {entity_id!r} of entity {self.name!r} is spelled {canonical!r}: only \\ and | inside of a "
+                f"value are escaped. Use {self.name}.entity_id(...)."
             )
         keys: dict[str, str | int] = {}
         for (column, key_type), text in zip(self.join_keys.items(), texts, strict=True):
@@ -105,11 +111,17 @@ def _checked(entity: str, column: str, key_type: type, value: Any) -> str:
     return str(value)
 
 
+def _joined(values: Iterable[str]) -> str:
+    return _SEPARATOR.join(map(_escaped, values))
+
+
 def _escaped(value: str) -> str:
     return value.replace(_ESCAPE, _ESCAPE * 2).replace(_SEPARATOR, _ESCAPE + _SEPARATOR)
 
 
 def _split(entity_id: str) -> list[str]:
+    if _ESCAPE not in entity_id:
+        return entity_id.split(_SEPARATOR)
     parts = [""]
     characters = iter(entity_id)
     for character in characters:

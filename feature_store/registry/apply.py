@@ -16,7 +16,7 @@ from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import FeatureRef
 from feature_store.errors import DefinitionError, RegistryConflictError
 from feature_store.registry import tables
-from feature_store.registry.records import ApplyReport
+from feature_store.registry.records import ApplyReport, lacking_features
 
 if TYPE_CHECKING:
     from feature_store.definitions.group import FeatureGroup
@@ -59,6 +59,7 @@ def register(connection: Connection, groups: Sequence[FeatureGroup], now: dateti
     conflicts += _entity_conflicts(asked, known)
     conflicts += _group_conflicts(asked, known)
     conflicts += _feature_conflicts(asked, known)
+    conflicts += _lacking_features(asked, known)
     if len(conflicts) == 1:
         raise RegistryConflictError(f"{conflicts[0]} Nothing was registered.")
     if conflicts:
@@ -160,6 +161,14 @@ def _feature_conflicts(asked: _State, known: _State) -> list[str]:
     return conflicts
 
 
+def _lacking_features(asked: _State, known: _State) -> list[str]:
+    lacking: dict[str, list[FeatureRef]] = {}
+    for ref, row in known.features.items():
+        if row["group_name"] in asked.groups and row["retired_at"] is None and ref not in asked.features:
+            lacking.setdefault(row["group_name"], []).append(ref)
+    return [lacking_features(name, sorted(refs)) for name, refs in lacking.items()]
+
+
 def _following(name: str, *refs: Iterable[FeatureRef]) -> FeatureRef:
     return FeatureRef(name, 1 + max(ref.version for some in refs for ref in some if ref.name == name))
 
@@ -174,18 +183,8 @@ def _write(connection: Connection, asked: _State, known: _State, now: datetime) 
     outcome: dict[str, list[FeatureRef | str]] = {"created": [], "updated": [], "unchanged": []}
     _write_entities(connection, asked, known, now)
 
-    dropped = sorted(
-        (
-            ref
-            for ref, row in known.features.items()
-            if row["group_name"] in asked.groups and row["retired_at"] is None and ref not in asked.features
-        ),
-        key=lambda ref: known.features[ref]["id"],
-    )
     new_groups, changed_groups = [], []
     for name, values in asked.groups.items():
-        # The same order as the catalog's: the schema's features, then those that it no longer has.
-        values["features"] += [str(ref) for ref in dropped if known.features[ref]["group_name"] == name]
         row = known.groups.get(name)
         if row is None:
             new_groups.append({**values, "created_at": now, "updated_at": now})
@@ -207,9 +206,6 @@ def _write(connection: Connection, asked: _State, known: _State, now: datetime) 
             changed_features.append({**values, "id": row["id"]})
         # Another place in the schema changes the group's list of features, not the feature.
         outcome["updated" if changed else "unchanged"].append(ref)
-    changed_features += [
-        {**known.features[ref], "position": None} for ref in dropped if known.features[ref]["position"] is not None
-    ]
     _insert(connection, tables.feature, new_features)
     _update(connection, tables.feature, changed_features, key="id", columns=(*_FEATURE_FREE, "position"))
 
@@ -222,7 +218,6 @@ def _write(connection: Connection, asked: _State, known: _State, now: datetime) 
             for name, values in asked.groups.items()
             if name in known.groups and known.groups[name]["code_version"] != values["code_version"]
         ),
-        dropped=tuple(dropped),
     )
 
 

@@ -5,7 +5,7 @@ No connection and no SQL: whoever fills or reads one needs no SQLAlchemy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -23,15 +23,23 @@ class ApplyReport:
         unchanged: Those that were registered exactly so.
         changed_code: Registered groups whose transform or look-back is not the one that was last applied. What is
             stored was computed by the former code until it is materialized again.
-        dropped: Features that are live but no longer in their group's schema. They keep being served until they are
-            retired.
     """
 
     created: tuple[FeatureRef | str, ...]
     updated: tuple[FeatureRef | str, ...]
     unchanged: tuple[FeatureRef | str, ...]
     changed_code: tuple[str, ...]
-    dropped: tuple[FeatureRef, ...]
+
+
+def lacking_features(group: str, refs: Iterable[FeatureRef]) -> str:
+    """Returns what is wrong with a group whose schema lacks live features, and the remedy."""
+    texts = [str(ref) for ref in refs]
+    them, live = ("it", "is live") if len(texts) == 1 else ("them", "are live")
+    commands = ", ".join(f"`feature-store retire {text}`" for text in texts)
+    return (
+        f"The schema of feature group {group!r} lacks {', '.join(texts)}, which {live}: keep {them} in the schema "
+        f"(versions of a feature live side by side), or retire {them} first: {commands}."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,8 @@ class Registry:
 
         Raises:
             DefinitionError: If a text, tag or time to live cannot be stored.
-            RegistryConflictError: If the groups contradict one another or what is registered.
+            RegistryConflictError: If the groups contradict one another or what is registered, or a schema lacks a live
+                feature.
         """
         self._database.migrate()
         with self._database.writing() as connection:
@@ -79,7 +80,7 @@ class Registry:
     def catalog(self) -> Catalog:
         """Returns all registered groups with their live features, in one query.
 
-        A group's features are in its schema's order, followed by those that its schema no longer has.
+        A group's features are in its schema's order.
         """
         group, entity, feature = tables.feature_group.c, tables.entity.c, tables.feature.c
         statement = (
@@ -102,7 +103,7 @@ class Registry:
             .select_from(tables.feature_group)
             .join(tables.entity, entity.name == group.entity)
             .outerjoin(tables.feature, (feature.group_name == group.name) & feature.retired_at.is_(None))
-            .order_by(feature.position.is_(None), feature.position, feature.id)
+            .order_by(feature.position, feature.id)
         )
         with self._database.reading() as connection:
             rows = connection.execute(statement).all()

@@ -97,7 +97,7 @@ class FeatureGroupColumns(TypedColumns):
 
 
 class FeatureColumns(TypedColumns):
-    """Features, one row per name and version. `position` is null once the group's schema no longer has the feature."""
+    """Features, one row per name and version. `position` is the place in the group's schema."""
 
     id: Named[int] = Column(Integer, primary_key=True)
     name: Named[str] = Column(String(63))

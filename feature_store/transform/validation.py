@@ -14,6 +14,7 @@ from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.schema_library import SchemaErrors
 from feature_store.errors import InvalidRequestError, InvalidRowsError
 from feature_store.frames import TIMESTAMP_TYPE, polars_type, utc_micros
+from feature_store.offline.rows import row_schema
 
 _EXAMPLES = 3
 
@@ -145,13 +146,8 @@ def stored_rows(rows: pl.DataFrame, record: Group, ingested_at: datetime) -> pl.
 
     Args:
         rows: Rows from `validate`.
-        record: The group as it is registered. A registered feature that the schema no longer declares is null from now
-            on, in both stores alike: what is not computed is not known, and an older value never stands in for it.
+        record: The group as it is registered: gives the order of the columns.
         ingested_at: When the store writes them.
     """
-    gone = [
-        pl.lit(None, dtype=polars_type(feature.dtype)).alias(feature.ref.column)
-        for feature in record.features
-        if feature.ref.column not in rows.columns
-    ]
-    return rows.with_columns(*gone, pl.lit(ingested_at, dtype=TIMESTAMP_TYPE).alias(INGESTED_AT))
+    stored = rows.with_columns(pl.lit(ingested_at, dtype=TIMESTAMP_TYPE).alias(INGESTED_AT))
+    return stored.select(row_schema(record).names())

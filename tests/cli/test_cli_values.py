@@ -83,7 +83,7 @@ def test_materialize_all_by_default_to_the_last_complete_partition(shop):
     assert (spending["partitions"], spending["first"], spending["last"]) == ("9", "2024-03-01", "2024-03-09")
     assert (activity["partitions"], activity["last"]) == ("216", "2024-03-09-23:00")
     assert int(spending["rows"]) == int(spending["online"]) + int(spending["not newest"]) + int(spending["expired"])
-    assert "activity: 92 of 216 partitions, through 2024-03-04-19:00" in result.stderr
+    assert "activity: 92 of 216 partitions, 2024-03-01-00:00 to 2024-03-04-19:00" in result.stderr
 
 
 def test_materialize_one_partition_and_again(shop):

@@ -92,8 +92,8 @@ def test_a_group_comes_back_as_it_was_declared(registry):
 
 
 def test_reports_what_is_created_updated_and_unchanged(registry, clock):
-    assert registry.apply([group()]) == ApplyReport(("user_clicks", CLICKS, LATE), (), (), (), ())
-    assert registry.apply([group()]) == ApplyReport((), (), ("user_clicks", CLICKS, LATE), (), ())
+    assert registry.apply([group()]) == ApplyReport(("user_clicks", CLICKS, LATE), (), (), ())
+    assert registry.apply([group()]) == ApplyReport((), (), ("user_clicks", CLICKS, LATE), ())
     before = registry.catalog().features
 
     clock.set(LATER)
@@ -105,7 +105,7 @@ def test_reports_what_is_created_updated_and_unchanged(registry, clock):
     report = registry.apply([group(features=changed)])
 
     views = FeatureRef("views", 1)
-    assert report == ApplyReport((views,), ("user_clicks", CLICKS), (LATE,), (), ())
+    assert report == ApplyReport((views,), ("user_clicks", CLICKS), (LATE,), ())
     after = registry.catalog()
     assert [feature.ref for feature in after.group("user_clicks").features] == [views, CLICKS, LATE]
     assert after.features[CLICKS].id == before[CLICKS].id
@@ -139,12 +139,12 @@ def test_owner_description_tags_and_lookback_may_change(registry):
 def test_changed_code_is_reported_and_accepted(registry):
     registry.apply([group()])
     report = registry.apply([group(transform=second)])
-    assert report == ApplyReport((), ("user_clicks",), (CLICKS, LATE), ("user_clicks",), ())
+    assert report == ApplyReport((), ("user_clicks",), (CLICKS, LATE), ("user_clicks",))
     assert registry.catalog().group("user_clicks").code_version == group(transform=second).code_version
 
 
 def test_nothing_to_apply_still_makes_a_registry(registry):
-    assert registry.apply([]) == ApplyReport((), (), (), (), ())
+    assert registry.apply([]) == ApplyReport((), (), (), ())
     assert registry.catalog() == Catalog({})
 
 
@@ -252,22 +252,24 @@ def test_an_apply_with_a_conflict_registers_nothing(registry):
     registry.apply([group("aaa", {"views": int}, entity=Entity("shop", {"shop": str}))])
 
 
-def test_a_dropped_feature_stays_live_and_last_until_it_is_retired(registry):
+def test_a_schema_that_lacks_a_live_feature_is_refused_until_it_is_retired(registry):
     registry.apply([group(features={"a": float, "b": float, "c": float})])
-    a, b, c = (FeatureRef(name, 1) for name in "abc")
+    a, b, c, d = (FeatureRef(name, 1) for name in "abcd")
 
-    report = registry.apply([group(features={"c": float, "d": float})])
-    assert report.dropped == (a, b)
-    assert report.unchanged == (c,)
-    d = FeatureRef("d", 1)
-    assert [feature.ref for feature in registry.catalog().group("user_clicks").features] == [c, d, a, b]
-    assert registry.apply([group(features={"c": float, "d": float})]).unchanged == ("user_clicks", c, d)
+    less = group(features={"c": float, "d": float})
+    refused(registry, [less], "lacks a:v1, b:v1, which are live", "`feature-store retire a:v1`", "retire b:v1`")
+    refused(registry, [group(features={"a_v2": float, "b": float, "c": float})], "lacks a:v1, which is live", "retire")
+    # What is not applied is not judged.
+    registry.apply([group("other", {"other_value": float})])
+    assert [feature.ref for feature in registry.catalog().group("user_clicks").features] == [a, b, c]
 
     registry.retire(a)
-    assert [feature.ref for feature in registry.catalog().group("user_clicks").features] == [c, d, b]
-    report = registry.apply([group(features={"b": float, "c": float, "d": float})])
-    assert report.dropped == ()
-    assert [feature.ref for feature in registry.catalog().group("user_clicks").features] == [b, c, d]
+    refused(registry, [less], "lacks b:v1, which is live")
+    registry.retire(b)
+    assert registry.apply([less]).created == (d,)
+    assert [feature.ref for feature in registry.catalog().group("user_clicks").features] == [c, d]
+    assert registry.apply([group(features={"d": float, "c": float})]).unchanged == (d, c)
+    assert [feature.ref for feature in registry.catalog().group("user_clicks").features] == [d, c]
 
 
 def test_a_retired_version_never_comes_back(registry, clock):

@@ -104,6 +104,8 @@ def test_answers_are_those_of_the_library(server, environment):
         ({"entity_ids": ["c0"], "feature_service": "chekout"}, 404, "Did you mean checkout"),
         ({"entity_ids": ["c0"], "features": ["amount_3d", "views_1d"]}, 422, "several entities, customer, page"),
         ({"entity_ids": ["x|a"], "features": ["views_1d"]}, 422, "'number' of entity 'page' is an int64, 'x' is not"),
+        ({"entity_ids": ["01|a"], "features": ["views_1d"]}, 422, "is an int64, '01' is not"),
+        ({"entity_ids": ["1|\\a"], "features": ["views_1d"]}, 422, "of entity 'page' is spelled '1|a'"),
         ({"entities": {"customer": [1]}, "features": ["amount_3d"]}, 422, "declared as str, got 1"),
         ({"entities": {"user": ["c0"]}, "features": ["amount_3d"]}, 422, "has the join key(s) customer, got user"),
         (

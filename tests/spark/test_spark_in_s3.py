@@ -41,7 +41,7 @@ frame = pl.read_parquet(labels)
 answers, files, features = [], [], ["spending"]
 for engine, store in stores.items():
     store.apply([spending])
-    list(store.materialize(spending, spending.partitioning.span("2024-03-02", "2024-03-08")))
+    store.materialize(spending, "2024-03-02", "2024-03-08")
     files.append([(file.name, file.date.isoformat()) for file in store.offline.files("spending")])
     answers.append(store.training_set(frame, features).write_json())
 done = stores["spark"].join_files(labels, features, f"{root}/joined")

@@ -19,7 +19,7 @@ import pytest
 from feature_store.clock import FixedClock
 from feature_store.errors import FeatureStoreError
 from feature_store.offline.footers import file_metadata
-from feature_store.partitions import Partitioning, Window
+from feature_store.partitions import Partitioning
 from feature_store.store import FeatureStore
 from tests.orders import Orders, some_orders, spending
 from tests.servers.redis import RedisServer
@@ -55,7 +55,7 @@ def materialize(folder: Path, url: str) -> None:
         store.apply([group])
         for first in range(0, DAYS, DAYS_PER_PASS):
             of_pass = windows[first : first + DAYS_PER_PASS]
-            list(store.materialize(group, Window(of_pass[0].start, of_pass[-1].end)))
+            store.materialize(group, of_pass[0].start, of_pass[-1].start)
 
 
 def workers(parent: int) -> list[int]:

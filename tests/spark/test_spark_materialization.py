@@ -20,6 +20,7 @@ from feature_store.store import FeatureStore
 from tests.orders import CUSTOMER, START, Orders, hourly_activity, orders, some_orders, spending
 
 if TYPE_CHECKING:
+    from feature_store.transform.reports import MaterializationReport
     from tests.servers.redis import RedisServer
 
 pytestmark = pytest.mark.timeout(600)
@@ -50,9 +51,9 @@ def open_at(tmp_path: Path, redis_server: RedisServer) -> Iterator[object]:
         store.close()
 
 
-def materialize(store: FeatureStore, group: FeatureGroup, first: str, last: str) -> list[object]:
+def materialize(store: FeatureStore, group: FeatureGroup, first: str, last: str) -> MaterializationReport:
     store.apply([group])
-    return list(store.materialize(group, group.partitioning.span(first, last), run_id="run-1"))
+    return store.materialize(group, first, last, run_id="run-1")
 
 
 def assert_same_files(one: FeatureStore, other: FeatureStore, group: FeatureGroup) -> None:
@@ -78,7 +79,7 @@ def test_spark_writes_what_one_machine_writes(spark, open_at, layout):
     stores, values, reports = {}, {}, {}
     for engine in ("auto", "spark"):
         store = stores[engine] = open_at(engine)
-        (reports[engine],) = materialize(store, group, "2024-03-02", "2024-03-09")
+        reports[engine] = materialize(store, group, "2024-03-02", "2024-03-09")
         values[engine] = online_values(store, group, customers)
     assert_same_files(stores["auto"], stores["spark"], group)
     assert values["spark"] == values["auto"]
@@ -106,7 +107,7 @@ def test_the_later_pass_stays_and_the_newest_event_wins(spark, open_at):
     materialize(later, group, "2024-03-08", "2024-03-09")
     before = online_values(later, group, ["c1", "c2"])
     source.events = source.events.with_columns(pl.col("amount") + 1)
-    (report,) = materialize(earlier, group, "2024-03-08", "2024-03-09")
+    report = materialize(earlier, group, "2024-03-08", "2024-03-09")
     assert [partition.written.superseded for partition in report.partitions] == [True, True]
     assert report.online.written == 0
     assert online_values(later, group, ["c1", "c2"]) == before

@@ -42,8 +42,7 @@ def shops(s3_root: str, tmp_path: Path, redis_url: str, clock: FixedClock) -> It
         shop = opened(root, folder, redis_url, clock)
         group = spending(Orders(some_orders()))
         shop.apply([group])
-        for _ in shop.materialize(group, SPAN):
-            pass
+        shop.materialize(group, *SPAN)
         shops.append(shop)
     yield shops
     for shop in shops:
@@ -71,7 +70,7 @@ def test_what_is_materialized_is_read_explained_and_looked_at_alike(shops):
     assert coverage(group, remote.offline) == coverage(group, local.offline)
     assert remote.sample_online(group).lost == 0
     assert remote.push_online(group) == local.push_online(group)
-    monitors = [shop.partition_monitor(group, SPAN.start) for shop in shops]
+    monitors = [shop.partition_monitor(group, START) for shop in shops]
     assert [type(monitor) for monitor in monitors]
 
 
@@ -113,8 +112,7 @@ def test_partitions_are_added_once_and_taken_over_by_a_new_version(shops):
     assert_frame_equal(shop.open_training_set("purchases").scan().collect(), built[0].scan().collect())
     assert len([name for name in names(place) if "partition=2024-03-05" in name]) == 2
     group = spending(Orders(some_orders().with_columns(pl.col("amount") + 1)))
-    for _ in shop.materialize(group, SPAN):
-        pass
+    shop.materialize(group, *SPAN)
     renewed = shop.write_training_set(definition, new_version=True)
     assert (renewed.version, renewed.partitions) == (2, first.partitions)
     assert shop.verify_training_set("purchases").passed

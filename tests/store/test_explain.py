@@ -101,8 +101,7 @@ def test_an_entity_without_rows_is_missing(filled):
 
 def test_a_materialized_row_names_file_run_and_code(store, group):
     store.apply([group])
-    for _ in store.materialize(group, group.partitioning.span("2024-03-01", "2024-03-09"), run_id="run-7"):
-        pass
+    store.materialize(group, "2024-03-01", "2024-03-09", run_id="run-7")
     found = store.explain("c1", "last_amount:v1")
     assert found.winner.file == f"spending/date={found.winner.event_timestamp:%Y-%m-%d}/batch.parquet"
     assert found.winner.partition == f"{found.winner.event_timestamp:%Y-%m-%d}"

@@ -34,7 +34,7 @@ def materialize(folder: Path, url: str) -> None:
     with open_store(folder, url) as store:
         store.apply([group])
         for window in Partitioning.DAILY.windows(SPAN):
-            list(store.materialize(group, window))
+            store.materialize(group, window.start)
 
 
 def contents(folder: Path, server: RedisServer) -> tuple[dict[str, bytes], dict[bytes, bytes]]:

@@ -9,7 +9,6 @@ from datetime import timedelta
 
 import polars as pl
 
-from feature_store.partitions import Window
 from feature_store.transform.comparison import difference
 from tests.orders import START, Orders
 from tests.streaming.pipeline import (
@@ -120,7 +119,7 @@ def test_batch_and_stream_write_one_group_and_the_rule_decides(pipeline):
     later = pipeline.store.clock.now() + timedelta(hours=1)
     pipeline.store.clock.set(later)
     landed = habits(Orders(corrected, landed=(begin - timedelta(days=1)).date()), pipeline.group.name)
-    list(pipeline.store.materialize(landed, Window(START, begin)))
+    pipeline.store.materialize(landed, START, begin - timedelta(days=1))
     of_batch = pl.col("event_timestamp") < begin
     expected = pl.concat(
         [batch(pipeline.group, corrected).filter(of_batch), batch(pipeline.group, events).filter(~of_batch)]

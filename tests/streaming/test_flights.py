@@ -62,7 +62,8 @@ def replay(folder: Path, redis_url: str, server: KafkaServer, *, last: date, lab
         report = drained.check_consistency(group.name, entities=200)
         assert report.passed, report
 
-        list(_materialized(stores["batch"], group, events, span))
+        landed = replace(group, source=_Landed(group.source.name, events, span.start))
+        stores["batch"].materialize(landed, span.start, span.end - timedelta(days=1))
         chosen = expected.sample(min(labels, expected.height), seed=1).select(keys)
         asked = chosen.with_columns(pl.col("event_timestamp") + timedelta(minutes=7))
         asked = asked.filter(pl.col("event_timestamp") < span.end)
@@ -94,10 +95,6 @@ class _Landed(_Unlanded):
 
     def scan(self, window: Window) -> pl.LazyFrame:
         return self._events.lazy().filter(pl.col("event_timestamp").is_between(window.start, window.end, closed="left"))
-
-
-def _materialized(store: FeatureStore, group, events: pl.DataFrame, span: Window):
-    return store.materialize(replace(group, source=_Landed(group.source.name, events, span.start)), span)
 
 
 def test_a_week_of_flights(tmp_path, redis_url, kafka_server):

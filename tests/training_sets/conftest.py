@@ -10,11 +10,10 @@ import pytest
 
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.training_set import TrainingSet
-from feature_store.partitions import Partitioning
 from feature_store.store import FeatureStore
 from tests.orders import START, Orders, some_orders, spending
 
-SPAN = Partitioning.DAILY.span("2024-03-01", "2024-03-09")
+SPAN = ("2024-03-01", "2024-03-09")
 CUSTOMERS = [f"c{number}" for number in range(5)]
 
 Labels = Callable[[], pl.LazyFrame]
@@ -57,5 +56,5 @@ def group(source: Orders) -> FeatureGroup:
 def shop(store: FeatureStore, group: FeatureGroup) -> FeatureStore:
     """A store in which the group is applied and materialized; its clock stands at March 10th, midnight."""
     store.apply([group])
-    list(store.materialize(group, SPAN))
+    store.materialize(group, *SPAN)
     return store

@@ -68,7 +68,7 @@ def test_equal_inputs_are_the_version_that_exists_and_others_are_the_next(shop, 
     labels = every_morning()
     assert shop.write_training_set(purchases(labels)).created
     clock.set(clock.now() + timedelta(hours=1))
-    list(shop.materialize(group, SPAN))
+    shop.materialize(group, *SPAN)
     again = shop.write_training_set(purchases(labels))
     assert (again.version, again.created) == (1, False)
     changes = {
@@ -81,7 +81,7 @@ def test_equal_inputs_are_the_version_that_exists_and_others_are_the_next(shop, 
     versions = {what: shop.write_training_set(definition).version for what, definition in changes.items()}
     assert list(versions.values()) == [2, 3, 4, 5, 6]
     source.events = source.events.with_columns(pl.col("amount") + 1)
-    list(shop.materialize(group, SPAN))
+    shop.materialize(group, *SPAN)
     assert shop.write_training_set(purchases(labels)).version == 7
     assert [record.version for record in shop.registry.training_sets("purchases")] == list(range(1, 8))
 
@@ -194,7 +194,7 @@ def test_features_that_are_replaced_again_and_again_while_they_are_read_are_an_e
                     result = values(visible)
                     clock.set(clock.now() + timedelta(minutes=1))
                     source.events = source.events.with_columns(pl.col("amount") + 1)
-                    list(shop.materialize(group, SPAN))
+                    shop.materialize(group, *SPAN)
                     return result
 
             return Rows()

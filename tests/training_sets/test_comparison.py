@@ -47,7 +47,7 @@ def test_changed_values_features_and_distributions_are_counted(shop, group, sour
     shop.write_training_set(purchases(every_morning(), features=["amount_3d", "last_amount"]))
     before = shop.open_training_set("purchases").scan().collect()
     source.events = source.events.with_columns(amount=pl.col("amount") + 50 * (pl.col("customer") == "c3"))
-    list(shop.materialize(group, SPAN))
+    shop.materialize(group, *SPAN)
     shop.write_training_set(
         purchases(every_morning().with_columns(bought=True), features=["amount_3d", "last_amount:v1", "orders_3d"])
     )

@@ -71,7 +71,7 @@ def test_an_entity_is_visible_in_any_of_its_groups(shop, group, source):
     hourly = hourly_activity(source)
     shop.apply([hourly])
     # One order, whose customer's activity is live for a day.
-    list(shop.materialize(hourly, Partitioning.HOURLY.span("2024-03-09-00:00", "2024-03-09-23:00")))
+    shop.materialize(hourly, "2024-03-09-00:00", "2024-03-09-23:00")
     query = every_entity(CUSTOMER, every=timedelta(hours=6), start=START)
     assert daily(query).labels.group is None
     written = shop.write_training_set(daily(query))

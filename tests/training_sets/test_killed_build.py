@@ -90,7 +90,7 @@ def test_killed_at_random_and_built_again_is_as_if_never_killed(tmp_path, spawn)
             group = spending(Orders(some_orders(customers=50)))
             with open_store(tmp_path / name, server.url) as store:
                 store.apply([group])
-                list(store.materialize(group, SPAN))
+                store.materialize(group, *SPAN)
         for name in ("warm-up", "calm"):
             started = time.monotonic()
             finish(spawn(tmp_path / name, server.url))
@@ -131,7 +131,7 @@ def test_two_builds_at_once_are_one_version(tmp_path, spawn):
         group = spending(Orders(some_orders(customers=50)))
         with open_store(tmp_path, server.url) as store:
             store.apply([group])
-            list(store.materialize(group, SPAN))
+            store.materialize(group, *SPAN)
         for process in [spawn(tmp_path, server.url) for _ in range(2)]:
             finish(process)
         with open_store(tmp_path, server.url) as store:

@@ -117,7 +117,7 @@ def test_values_whose_sources_have_changed_since_are_skipped_not_blamed(shop, gr
     source.events = source.events.with_columns(
         pl.when(pl.col("event_timestamp").dt.date() == date(2024, 3, 3)).then(None).otherwise("amount").alias("amount")
     ).filter(pl.col("event_timestamp") != START + timedelta(days=2, hours=3, minutes=2))
-    list(shop.materialize(group, SPAN))
+    shop.materialize(group, *SPAN)
     report = shop.verify_training_set("purchases")
     assert report.passed
     assert 0 < report.values_skipped < 48

@@ -33,7 +33,7 @@ def test_the_same_bytes(shop, group, clock, arguments, with_definition):
     definition = purchases(every_morning().sample(fraction=1, shuffle=True, seed=1), **arguments)
     shop.write_training_set(definition)
     clock.set(clock.now() + timedelta(days=1))
-    list(shop.materialize(group, SPAN))
+    shop.materialize(group, *SPAN)
     rebuilt = shop.rebuild_training_set("purchases", 1, definition=definition if with_definition else None)
     assert rebuilt.same_bytes
     assert rebuilt.restored == ()
@@ -73,7 +73,7 @@ def test_a_changed_source_file_is_named(shop, group, source):
     source.events = source.events.with_columns(
         amount=pl.when(pl.col("event_timestamp").dt.day() == 5).then(1).otherwise("amount")
     )
-    list(shop.materialize(group, Partitioning.DAILY.span("2024-03-05", "2024-03-05")))
+    shop.materialize(group, "2024-03-05")
     assert refused(shop) == ["1 source file(s) changed: spending/date=2024-03-05/batch.parquet"]
 
 
@@ -145,7 +145,7 @@ def test_it_reads_the_versions_that_were_current_then(shop, source):
         return events.select("customer", "event_timestamp", pl.col("amount").alias("amount_3d_v2"))
 
     shop.apply([amounts])
-    list(shop.materialize(amounts, SPAN))
+    shop.materialize(amounts, *SPAN)
     assert str(shop.refresh().current("amount_3d").ref) == "amount_3d:v2"
     assert shop.rebuild_training_set("purchases").same_bytes
     assert "feature amount_3d is amount_3d:v2, it was amount_3d:v1" in refused(

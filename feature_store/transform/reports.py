@@ -1,0 +1,68 @@
+"""What a materialization says of itself, as a whole: its passes are those of `transform.materialization`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+
+from feature_store.online.writer import WriteReport
+from feature_store.transform.materialization import MaterializedPartition, MaterializedPass
+
+
+@dataclass(frozen=True, slots=True)
+class MaterializationReport:
+    """What a materialization has done, so far or in all. Its text is one line for people.
+
+    Attributes:
+        group: Name of the feature group.
+        asked: Number of partitions that were asked for.
+        partitions: Those that are in both stores, in order.
+        online: What the pushes to the online store did, summed.
+        seconds: Wall time of the passes.
+    """
+
+    group: str
+    asked: int
+    partitions: tuple[MaterializedPartition, ...] = ()
+    online: WriteReport = field(default_factory=lambda: WriteReport(*(0 for _ in fields(WriteReport))))
+    seconds: float = 0.0
+
+    @property
+    def rows(self) -> int:
+        """Rows that the partitions hold."""
+        return sum(partition.profile.rows for partition in self.partitions)
+
+    def __str__(self) -> str:
+        if not self.partitions:
+            return f"{self.group}: 0 of {self.asked} partitions"
+        return (
+            f"{self.group}: {len(self.partitions)} of {self.asked} partitions, {self.partitions[0].key} to "
+            f"{self.partitions[-1].key}; {self.rows:,} rows, {self.online.written:,} entities pushed online, "
+            f"{self.seconds:.1f} s"
+        )
+
+    def after(self, done: MaterializedPass) -> MaterializationReport:
+        """Returns the report of this and one more pass."""
+        counts = (getattr(self.online, each.name) + getattr(done.online, each.name) for each in fields(WriteReport))
+        return MaterializationReport(
+            self.group,
+            self.asked,
+            self.partitions + done.partitions,
+            WriteReport(*counts),
+            self.seconds + done.seconds,
+        )
+
+
+Progress = Callable[[MaterializationReport], None]
+"""Called after each pass with the report so far; `print` shows it. What it raises ends the materialization."""
+
+
+def run_passes(
+    passes: Iterable[MaterializedPass], report: MaterializationReport, progress: Progress | None
+) -> MaterializationReport:
+    """Runs all passes, reports each of them to `progress`, and returns the report of all."""
+    for done in passes:
+        report = report.after(done)
+        if progress is not None:
+            progress(report)
+    return report
