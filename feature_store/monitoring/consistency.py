@@ -14,7 +14,7 @@ from feature_store.catalog import Catalog, Group, Selection
 from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.frames import TIMESTAMP_TYPE, key_frame
-from feature_store.monitoring.latest import latest_rows, sampled_entities, visible_window
+from feature_store.monitoring.latest import latest_rows, sampled_entities
 from feature_store.offline.point_in_time.engine import PointInTimeEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
@@ -22,6 +22,7 @@ from feature_store.online.reader import FeatureState
 from feature_store.online.repair import Remover
 from feature_store.online.store import OnlineStore
 from feature_store.online.writer import WriteReport
+from feature_store.visibility import Visibility
 
 SAMPLED_ENTITIES = 1000
 
@@ -209,7 +210,7 @@ def repair_online(
         for entity_id, event, ingested in rows.select(ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT).iter_rows()
     }
     remover = Remover(online, group)
-    visible = visible_window(group, now)
+    visible = Visibility.of(group.features).window(now)
     selections = _selections(group)[:1]
     looked = removed = flying = moved = 0
     known = iter(dict.fromkeys([*times, *remover.entity_ids()]))

@@ -12,7 +12,7 @@ from datetime import datetime
 import polars as pl
 
 from feature_store.catalog import Group
-from feature_store.clock import Clock, SystemClock, to_micros
+from feature_store.clock import EARLIEST, LATEST, Clock, SystemClock, to_micros
 from feature_store.definitions.dtypes import TIMESTAMP, Dtype
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRequestError, InvalidRowsError
@@ -22,7 +22,7 @@ from feature_store.online.keys import KeySpace
 from feature_store.online.layouts import layout_of
 from feature_store.online.pace import Pace
 from feature_store.online.protocol import script_calls, script_calls_by_row
-from feature_store.online.stamps import EARLIEST, LATEST, ttl_micros
+from feature_store.visibility import Visibility
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,7 @@ class Writer:
         present = to_micros(now)
         visible = frame.filter(pl.col(EVENT_TIMESTAMP) <= present)
         latest = _latest_per_entity(visible)
-        longest = max((ttl_micros(feature) for feature in group.features), default=0)
-        alive = latest.filter(pl.col(EVENT_TIMESTAMP) + longest > present)
+        alive = latest.filter(pl.col(EVENT_TIMESTAMP) + Visibility.of(group.features).longest > present)
         report = progress or _unheard
         report(frame.height - alive.height)
         written = self._push(group, alive, now, report, Pace(max_rows_per_second)) if alive.height else 0
