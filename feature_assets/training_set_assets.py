@@ -14,7 +14,6 @@ import dagster as dg
 from feature_assets.check_results import check_outputs, evaluations, latest_materializations
 from feature_assets.held_back import hold_back
 from feature_assets.metadata import preview
-from feature_assets.partitions import DAY
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import FeatureRef
 from feature_store.definitions.training_set import EveryEntity, TrainingSet
@@ -31,6 +30,9 @@ SAMPLE_ROWS = 1000
 """Rows that the check looks at in one run: what spoils one row in 200 is found with 99 percent."""
 
 _KINDS = {"polars", "parquet"}
+
+_FARTHEST = timedelta(days=365_000)
+"""Further back than any partition; Dagster's arithmetic must stay inside of the calendar, in both directions."""
 
 
 class NewVersion(dg.Config):
@@ -106,7 +108,7 @@ def _partitioned_asset(
         owners=[definition.owner],
         kinds=_KINDS,
         deps=[
-            dg.AssetDep(group.name, partition_mapping=_visible_partitions(definition, group))
+            dg.AssetDep(group.name, partition_mapping=_visible_partitions(definition, partitioning, group))
             for group in _upstream(definition, groups)
         ],
         check_specs=[check],
@@ -187,13 +189,15 @@ def _partitions(definition: TrainingSet, partitioning: Partitioning) -> dg.TimeW
     return dg.HourlyPartitionsDefinition(start_date=definition.start, end_date=definition.end, end_offset=-late)
 
 
-def _visible_partitions(definition: TrainingSet, group: FeatureGroup) -> dg.TimeWindowPartitionMapping:
+def _visible_partitions(
+    definition: TrainingSet, partitioning: Partitioning, group: FeatureGroup
+) -> dg.TimeWindowPartitionMapping:
     """Returns which partitions of a group a partition of the set reads: those that can be visible to its labels."""
     names = {FeatureRef.parse(text)[0] for text in definition.features}
     specs = [spec for spec in group.features if group.name in names or spec.ref.name in names] or group.features
     longest = max((spec.ttl for spec in specs), default=timedelta(0))
-    length = DAY if group.partitioning is Partitioning.DAILY else group.partitioning.length
-    reach = -(-longest // length)
+    # Dagster counts in partitions of the set, whatever those of the group are.
+    reach = -(-min(longest, _FARTHEST) // partitioning.length)
     return dg.TimeWindowPartitionMapping(start_offset=-reach, allow_nonexistent_upstream_partitions=True)
 
 

@@ -5,7 +5,7 @@ A replay of history, a test and production differ only in the clock that they in
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from feature_store.errors import SettingsError
@@ -85,3 +85,13 @@ def to_micros(moment: datetime) -> int:
     """Returns microseconds since 1970-01-01T00:00:00Z, exactly."""
     delta = to_utc(moment) - EPOCH
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+EARLIEST = to_micros(datetime.min.replace(tzinfo=UTC))
+LATEST = to_micros(datetime.max.replace(tzinfo=UTC))
+"""Ends of the calendar, years 1 to 9999, in microseconds since 1970."""
+
+
+def nearest_datetime(micros: int) -> datetime:
+    """Returns microseconds since 1970 as aware UTC; of a time outside the years 1 to 9999, the end that is nearest."""
+    return EPOCH + timedelta(microseconds=min(max(micros, EARLIEST), LATEST))

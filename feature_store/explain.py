@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from feature_store.catalog import Catalog, Feature, Group, Selection
-from feature_store.clock import Clock, to_utc
+from feature_store.clock import Clock, to_micros, to_utc
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRequestError, OnlineStoreError
 from feature_store.monitoring.stored import PROFILE
@@ -23,6 +23,7 @@ from feature_store.offline.store import SOURCE_FILE, OfflineStore
 from feature_store.online.reader import FeatureState
 from feature_store.online.store import OnlineStore
 from feature_store.partitions import Window
+from feature_store.visibility import Visibility, expires_at, seconds_left
 
 MARGIN = timedelta(days=1)
 """How far around the time to live rows are looked up: what came just after the instant, and what just ran out."""
@@ -30,8 +31,7 @@ MARGIN = timedelta(days=1)
 ROWS_SHOWN = 20
 """Rows in an explanation: the nearest to the instant."""
 
-_EARLIEST = datetime.min.replace(tzinfo=UTC)
-_LATEST = datetime.max.replace(tzinfo=UTC)
+_MARGIN_MICROS = MARGIN // timedelta(microseconds=1)
 _NOT_SHOWN = {CONTENT, INGESTED_AT, PROFILE, "run_id", "code_version"}
 
 Outcome = Literal["wins", "expired", "later", "older", "tie"]
@@ -111,7 +111,7 @@ class Explanation:
         losers: Other rows around the instant, the newest first, at most `ROWS_SHOWN`.
         ttl_seconds: The feature's time to live.
         ttl_left_seconds: What is left of it at the instant; 0 where it is over, None where no row decides.
-        expires_at: When it is over (UTC), likewise.
+        expires_at: When it is over (UTC), likewise; None, too, where that is after the year 9999.
         code_is_current: Whether the row that decides was computed by the function as it was last applied; None where
             that is unknown.
         online: What the online store says now.
@@ -150,10 +150,11 @@ def explain(
     group = catalog.group(found.group)
     now = clock.now()
     instant = now if at is None else to_utc(at)
-    question = _Question(entity_id, found, group, instant, timedelta(seconds=found.online_ttl_seconds))
+    ttl_seconds = found.online_ttl_seconds
+    visibility = Visibility.of([found])
+    question = _Question(entity_id, found, group, instant, timedelta(seconds=ttl_seconds), visibility)
     winner, losers = _judged(_rows_around(offline, question), question, offline)
     status, value, reason = _answer(winner, question)
-    left = None if winner is None else max(timedelta(0), winner.event_timestamp + question.ttl - instant)
     try:
         [states] = online.read_states([entity_id], [selection], catalog)
         state = states[selection.label]
@@ -174,9 +175,9 @@ def explain(
         reason=reason,
         winner=winner,
         losers=losers,
-        ttl_seconds=found.online_ttl_seconds,
-        ttl_left_seconds=None if left is None else left.total_seconds(),
-        expires_at=None if winner is None else winner.event_timestamp + question.ttl,
+        ttl_seconds=ttl_seconds,
+        ttl_left_seconds=None if winner is None else seconds_left(ttl_seconds, winner.event_timestamp, instant),
+        expires_at=None if winner is None else expires_at(ttl_seconds, winner.event_timestamp),
         code_is_current=winner.code_version == group.code_version if winner and winner.code_version else None,
         online=answer,
     )
@@ -189,6 +190,11 @@ class _Question:
     group: Group
     instant: datetime
     ttl: timedelta
+    visibility: Visibility
+
+    def is_over(self, event: datetime) -> bool:
+        """Tells whether the time to live of a row at or before the instant is over."""
+        return self.visibility.verdict(to_micros(event), to_micros(self.instant)) == "expired"
 
 
 def _selected(catalog: Catalog, feature: str) -> Selection:
@@ -204,7 +210,8 @@ def _selected(catalog: Catalog, feature: str) -> Selection:
 def _rows_around(offline: OfflineStore, question: _Question) -> list[dict[str, Any]]:
     """Returns the entity's rows around the instant, newest first; if none is at or before it, back to the last one."""
     group, entity_id, instant = question.group, question.entity_id, question.instant
-    near = Window(_before(instant, question.ttl + MARGIN), min(instant, _LATEST - MARGIN) + MARGIN)
+    middle = to_micros(instant)
+    near = question.visibility.window_of_micros(middle - _MARGIN_MICROS, middle + _MARGIN_MICROS)
     rows = offline.history(group, entity_id, near).to_dicts()
     if any(row[EVENT_TIMESTAMP] <= instant for row in rows):
         return rows
@@ -220,13 +227,9 @@ def _windows_back(offline: OfflineStore, group: Group, end: datetime) -> Iterato
     first = min((file.window.start for file in offline.files(group.name)), default=end)
     length = timedelta(days=32)
     while end > first:
-        start = max(first, _before(end, length))
+        start = end - min(length, end - first)
         yield Window(start, end)
         end, length = start, 2 * length
-
-
-def _before(instant: datetime, span: timedelta) -> datetime:
-    return _EARLIEST if instant - _EARLIEST < span else instant - span
 
 
 def _judged(
@@ -273,11 +276,11 @@ def _outcome(row: Mapping[str, Any], deciding: Mapping[str, Any] | None, questio
         return "later", f"Its event is {_span(event - instant)} after the instant."
     assert deciding is not None
     if row is deciding:
-        if event + ttl <= instant:
+        if question.is_over(event):
             return "expired", f"The latest row, but its time to live ended {_span(instant - event - ttl)} before."
         return "wins", f"The latest row at or before the instant, {_span(instant - event)} old."
     if event < deciding[EVENT_TIMESTAMP]:
-        over = " Its own time to live is over, too." if event + ttl <= instant else ""
+        over = " Its own time to live is over, too." if question.is_over(event) else ""
         return "older", f"Its event is {_span(deciding[EVENT_TIMESTAMP] - event)} before that of the latest row.{over}"
     if row[INGESTED_AT] < deciding[INGESTED_AT]:
         return "tie", f"Same event time, but ingested {_span(deciding[INGESTED_AT] - row[INGESTED_AT])} earlier."

@@ -14,7 +14,7 @@ import polars as pl
 
 from feature_store.catalog import Catalog, Group, Selection
 from feature_store.changes.settling import Settler
-from feature_store.clock import Clock
+from feature_store.clock import Clock, to_micros
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
 from feature_store.definitions.source import day_window
 from feature_store.frames import entity_id_expression
@@ -27,6 +27,7 @@ from feature_store.online.store import OnlineStore
 from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
 from feature_store.storage.parquet import scan_files
+from feature_store.visibility import Visibility
 
 ENTITIES_PER_FILE = 50
 """Entities that are looked up of each file."""
@@ -38,7 +39,6 @@ OTHER_FILES = 2
 _EXPIRING = timedelta(minutes=1)
 """What expires within this time is not looked up: it may be gone by the time that the store answers."""
 
-_MICROSECOND = timedelta(microseconds=1)
 _EXAMPLES = 5
 _FOOTERS_KEPT = 16_384
 
@@ -64,9 +64,10 @@ class OnlineSample:
 
 def push_online(group: Group, *, offline: OfflineStore, online: OnlineStore, clock: Clock) -> WriteReport:
     """Writes the latest visible row of each entity to the online store; see `FeatureStore.push_online`."""
-    window = _visible(group, clock.now())
+    window = Visibility.of(group.features).window(clock.now())
     keys = list(group.entity.join_keys)
-    Settler(group, offline, online, clock).left_behind()
+    settler = Settler(group, offline, online, clock)
+    settler.left_behind()
     total = WriteReport()
     seen: pl.DataFrame | None = None
     # The newest day first: what is read most is back first, and older rows of the same entities need no writing.
@@ -79,7 +80,8 @@ def push_online(group: Group, *, offline: OfflineStore, online: OnlineStore, clo
         total += report
         new = rows.select(keys).unique()
         seen = new if seen is None else pl.concat([seen, new])
-    return total
+    ahead = settler.ahead(clock.now())
+    return total + online.write(group, ahead) if ahead.height else total
 
 
 def sample_online(
@@ -107,6 +109,8 @@ def sample_online(
     now = clock.now()
     expected = _expected(group, offline, now, turn)
     selections = [Selection(str(feature.ref), feature) for feature in group.features]
+    visibilities = [Visibility.of([feature]) for feature in group.features]
+    soon = to_micros(now + _EXPIRING)
     ids = list(expected)
     states = online.read_states(ids, selections, catalog) if ids else []
     lost = []
@@ -114,9 +118,9 @@ def sample_online(
         event, columns = expected[entity_id]
         if any(
             selection.feature.ref.column in columns
-            and event + timedelta(seconds=selection.feature.online_ttl_seconds) > now + _EXPIRING
+            and visibility.verdict(to_micros(event), soon) == "visible"
             and _is_lost(state[selection.label], event)
-            for selection in selections
+            for selection, visibility in zip(selections, visibilities, strict=True)
         ):
             lost.append(entity_id)
     unfinished = len(left_behind(offline.root, group.name))
@@ -127,7 +131,7 @@ def _expected(
     group: Group, offline: OfflineStore, now: datetime, turn: int
 ) -> dict[str, tuple[datetime, frozenset[str]]]:
     """Returns entities with the event time of a visible row, and the columns that the row's file has."""
-    window = _visible(group, now)
+    window = Visibility.of(group.features).window(now)
     newest = sorted(_files_with_rows(group, offline, window), reverse=True)
     older = newest[NEWEST_FILES:]
     rotated = [older[(turn * OTHER_FILES + step) % len(older)] for step in range(min(OTHER_FILES, len(older)))]
@@ -167,9 +171,3 @@ def _rows(file: PartitionFile) -> int:
 
 def _is_lost(state: FeatureState, event: datetime) -> bool:
     return state.status == "missing" or state.event_timestamp is None or state.event_timestamp < event
-
-
-def _visible(group: Group, now: datetime) -> Window:
-    """Returns the span outside of which no row of a group is visible now."""
-    longest = max((feature.online_ttl_seconds for feature in group.features), default=0)
-    return Window(now - timedelta(seconds=longest), now + _MICROSECOND)

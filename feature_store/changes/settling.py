@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -19,12 +19,13 @@ from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.source import day_window
 from feature_store.frames import entity_id_expression
-from feature_store.monitoring.latest import latest_rows, visible_window
+from feature_store.monitoring.latest import latest_rows
 from feature_store.offline.store import OfflineStore
 from feature_store.offline.unfinished import left_behind
 from feature_store.online.repair import Remover
 from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
+from feature_store.visibility import Visibility
 
 if TYPE_CHECKING:
     from feature_store.online.ingestion_clock import IngestionState
@@ -112,6 +113,12 @@ class Settler:
         """
         return latest_rows(self._offline, self._group, self._clock.now(), entity_ids, without=without).drop(ENTITY_ID)
 
+    def ahead(self, now: datetime) -> pl.DataFrame:
+        """Returns the rows whose time is still to come: the group's columns."""
+        latest = min(now, datetime.max.replace(tzinfo=UTC) - MOST_AHEAD) + MOST_AHEAD
+        rows = self._offline.scan(self._group, Window(now, latest)).collect()
+        return rows.filter(pl.col(EVENT_TIMESTAMP) > now)
+
     def _settle(self, now: datetime, rows: pl.DataFrame, entity_ids: Iterator[str]) -> SettledEntities:
         state = self._online.ingestion.state(self._group.name)
         right = {
@@ -129,8 +136,7 @@ class Settler:
             removed += done
             moved += len(wrong) - done
             on_their_way += waiting
-        ahead = self._offline.scan(self._group, Window(now, now + MOST_AHEAD)).collect() if rows.width else rows
-        report = self._online.write(self._group, pl.concat([rows.drop(ENTITY_ID), ahead]))
+        report = self._online.write(self._group, pl.concat([rows.drop(ENTITY_ID), self.ahead(now)]))
         return SettledEntities(looked, removed, on_their_way, moved, report)
 
     def _wrong(
@@ -141,7 +147,7 @@ class Settler:
         now: datetime,
     ) -> tuple[dict[str, bytes], int]:
         """Returns the rows that are to go, and how many of the others wait for the offline store."""
-        visible = visible_window(self._group, now)
+        visible = Visibility.of(self._group.features).window(now)
         wrong: dict[str, bytes] = {}
         waiting = 0
         for entity_id, times in Remover.times(self._group, seen).items():

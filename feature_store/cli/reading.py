@@ -10,6 +10,7 @@ import click
 from feature_store.cli.context import open_store
 from feature_store.cli.output import examples, hint, print_json, print_table
 from feature_store.errors import InvalidRequestError
+from feature_store.visibility import seconds_left
 
 
 @click.command(
@@ -39,7 +40,7 @@ def get(entity_id: str, features: tuple[str, ...], *, as_json: bool) -> None:
     for selection in selections:
         state = states[selection.label]
         event = state.event_timestamp
-        ttl = timedelta(seconds=selection.feature.online_ttl_seconds)
+        ttl = selection.feature.online_ttl_seconds
         records.append(
             {
                 "feature": selection.label,
@@ -47,7 +48,7 @@ def get(entity_id: str, features: tuple[str, ...], *, as_json: bool) -> None:
                 "status": state.status,
                 "event_timestamp": event,
                 "age_seconds": None if event is None else (now - event).total_seconds(),
-                "ttl_left_seconds": None if event is None else max(0.0, (event + ttl - now).total_seconds()),
+                "ttl_left_seconds": None if event is None else seconds_left(ttl, event, now),
             }
         )
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import polars as pl
 
@@ -13,13 +13,10 @@ from feature_store.frames import entity_id_expression
 from feature_store.offline.footers import row_counts
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
+from feature_store.visibility import Visibility
 
 _ROWS_PER_ENTITY = 64
 """So many rows are looked at for each entity that is wanted, at most, before the sample is drawn."""
-
-_MICROSECOND = timedelta(microseconds=1)
-_EARLIEST = datetime(1, 1, 3, tzinfo=UTC)
-_LONGEST_SECONDS = 86_400 * 365 * 8000
 
 
 def sampled_entities(
@@ -36,11 +33,10 @@ def sampled_entities(
         spans: How many times to live to look back: with 1 all have a visible row, with 2 there are some among them
             whose values must be gone by now.
     """
-    visible = visible_window(group, now)
-    start = visible.start
+    visibility = Visibility.of(group.features)
+    window = visibility.window(now)
     for _ in range(1, spans):
-        start = max(start - (visible.end - visible.start), _EARLIEST)
-    window = Window(start, visible.end)
+        window = Window(visibility.window(window.start).start, window.end)
     files = offline.files(group.name, window)
     rows = sum(row_counts(group, files))
     share = min(1.0, most * _ROWS_PER_ENTITY / max(rows, 1))
@@ -78,7 +74,8 @@ def latest_rows(
     Returns:
         The group's columns and `entity_id`, one row per entity that has one within the longest time to live.
     """
-    rows = offline.scan(group, visible_window(group, now)).with_columns(entity_id_expression(group.entity))
+    window = Visibility.of(group.features).window(now)
+    rows = offline.scan(group, window).with_columns(entity_id_expression(group.entity))
     if entity_ids is not None:
         rows = rows.filter(pl.col(ENTITY_ID).is_in(list(entity_ids)))
     if without is not None:
@@ -90,10 +87,3 @@ def latest_rows(
         .last()
         .collect()
     )
-
-
-def visible_window(group: Group, now: datetime) -> Window:
-    """Returns the span outside of which no row of a group is visible at an instant."""
-    longest = max((feature.online_ttl_seconds for feature in group.features), default=0)
-    reach = min(timedelta(seconds=min(longest, _LONGEST_SECONDS)), (now - _EARLIEST) / 2)
-    return Window(now - reach + _MICROSECOND, now + _MICROSECOND)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from functools import partial
 from itertools import groupby
 from typing import BinaryIO
@@ -18,6 +18,7 @@ from typing import BinaryIO
 import polars as pl
 
 from feature_store.catalog import Group
+from feature_store.clock import to_micros
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.offline.files import replace_file
 from feature_store.offline.footers import file_metadata, naming_corrupt_files
@@ -27,12 +28,12 @@ from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
 from feature_store.storage.location import Location
 from feature_store.storage.parquet import scan_files
+from feature_store.visibility import MICROS_PER_SECOND, Visibility
 
 FOLDER = "snapshots"
 FILE_NAME = f"snapshot{SUFFIX}"
 _INPUTS = "inputs"
 _TTL = "longest_ttl_seconds"
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +100,9 @@ def usable_snapshot(store: OfflineStore, group: Group, span: Window, first_label
         span: The events that a read needs; a snapshot before its start would save nothing.
         first_label: The earliest label time (aware UTC).
     """
-    # A snapshot is as old as the first instant of its day.
-    usable = Window(span.start, first_label + _MICROSECOND)
-    for file in sorted(list_files(store.root / FOLDER, group.name, usable), reverse=True):
-        if file.name != FILE_NAME or file.window.start <= span.start:
+    for file in sorted(list_files(store.root / FOLDER, group.name, span), reverse=True):
+        # A snapshot is as old as the first instant of its day.
+        if file.name != FILE_NAME or not span.start < file.window.start <= first_label:
             continue
         if _is_current(file.path, group, _inputs(store, group, file.date)):
             return file
@@ -133,7 +133,7 @@ def _is_current(path: Location, group: Group, inputs: Sequence[PartitionFile]) -
 
 
 def _longest_ttl(group: Group) -> int:
-    return max(feature.online_ttl_seconds for feature in group.features)
+    return Visibility.of(group.features).longest // MICROS_PER_SECOND
 
 
 def _by_day(files: Sequence[PartitionFile], since: date) -> Iterator[list[PartitionFile]]:
@@ -167,9 +167,9 @@ def _read(group: Group, file: PartitionFile) -> pl.DataFrame:
 
 
 def _still_alive(group: Group, rows: pl.DataFrame, day: date) -> pl.DataFrame:
-    start = datetime.combine(day, time(), UTC)
-    age = pl.lit(start) - pl.col(EVENT_TIMESTAMP)
-    return rows.filter(age.dt.total_seconds() < _longest_ttl(group)).sort(list(group.entity.join_keys))
+    start = to_micros(datetime.combine(day, time(), UTC))
+    over = pl.col(EVENT_TIMESTAMP).to_physical() + Visibility.of(group.features).longest
+    return rows.filter(over > start).sort(list(group.entity.join_keys))
 
 
 def _content(rows: pl.DataFrame, metadata: Mapping[str, str]) -> Callable[[BinaryIO], None]:

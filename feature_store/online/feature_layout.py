@@ -16,22 +16,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from feature_store.catalog import Feature, Group
-from feature_store.clock import to_micros
+from feature_store.clock import EARLIEST, to_micros
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.online.keys import KeySpace
 from feature_store.online.layout import DecodedRow, EncodedRows, GroupRead, GroupWrite, RowAheadError, Status, foreign
 from feature_store.online.resp import bulk
 from feature_store.online.schemas import RowSchema, Schemas
-from feature_store.online.stamps import (
-    EARLIEST,
-    STAMP_WIDTH,
-    WIDTH,
-    parse_stamp,
-    stamp_expression,
-    stamp_times,
-    ttl_micros,
-)
+from feature_store.online.stamps import STAMP_WIDTH, WIDTH, parse_stamp, stamp_expression, stamp_times
 from feature_store.online.values import column_decoder, decode_out_of_range, decoder, json_expression, row_decoder
+from feature_store.visibility import Visibility
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,8 +52,8 @@ class _FeatureRead:
         self._shapes = [keys.stamp(group.name), *(keys.feature(feature.ref) for feature in features)]
         self._nearby = keys.nearby(group.name)
         self._features = features
-        self._ttls = [ttl_micros(feature) for feature in features]
-        self._shortest = min(self._ttls)
+        visibility = Visibility.of(features)
+        self._ttls, self._shortest = visibility.ttls, visibility.shortest
         self._decoders = [decoder(feature.dtype) for feature in features]
         self._nothing = [None] * len(features)
         self._all_at_once = row_decoder(tuple(feature.dtype for feature in features))
@@ -196,13 +189,13 @@ class _FeatureWrite:
         # Features that share a time to live share an expiry: it is made, sent and read once per row. The longest
         # comes first, for the stamp lives as long.
         ordered = sorted(group.features, key=lambda feature: -feature.online_ttl_seconds)
-        classes = [list(members) for _, members in groupby(ordered, lambda feature: feature.online_ttl_seconds)]
-        self._ttls = [ttl_micros(members[0]) for members in classes]
+        classes = [(ttl, len(list(members))) for ttl, members in groupby(Visibility.of(ordered).ttls)]
+        self._ttls = [ttl for ttl, _ in classes]
         self._features = ordered
         self._shapes = [keys.stamp(group.name), *(keys.feature(feature.ref) for feature in ordered)]
         self.script = files("feature_store.online").joinpath("newest_wins.lua").read_text("utf-8")
         self.schema = RowSchema.of(group.features)
-        self.preamble = (str(len(classes)), *(str(len(members)) for members in classes))
+        self.preamble = (str(len(classes)), *(str(members) for _, members in classes))
         self.keys_per_row = len(self._shapes)
         self.arguments_per_row = 1 + len(classes) + len(ordered)
 

@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from feature_store.catalog import Feature, Group
+from feature_store.clock import EARLIEST
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
 from feature_store.errors import OnlineStoreError
@@ -20,7 +21,8 @@ from feature_store.online.layout import DecodedRow, EncodedRows, GroupRead, Grou
 from feature_store.online.resp import bulk
 from feature_store.online.row_format import HEAD_BYTES, HEADER_BYTES, MAGIC, RowFormat, row_times
 from feature_store.online.schemas import RowSchema, Schemas
-from feature_store.online.stamps import EARLIEST, to_datetime, ttl_micros
+from feature_store.online.stamps import to_datetime
+from feature_store.visibility import Visibility
 
 if TYPE_CHECKING:
     import polars as pl
@@ -60,8 +62,8 @@ class _RowRead:
         self._prefix, self._suffix = self._shape
         self._nearby = keys.nearby(group.name)
         self._features = features
-        self._ttls = [ttl_micros(feature) for feature in features]
-        self._shortest = min(self._ttls)
+        visibility = Visibility.of(features)
+        self._ttls, self._shortest = visibility.ttls, visibility.shortest
         self._nothing = [None] * len(features)
         # By the first ten bytes of a row. Most rows are of the catalog's own schema.
         own = _RowDecoder(RowFormat.of(RowSchema.of(group.features)), features)
@@ -260,7 +262,7 @@ class _RowWrite:
         self.schema = RowSchema.of(group.features)
         self._format = RowFormat.of(self.schema)
         self._shape = keys.row(group.name)
-        self._ttl = max((ttl_micros(feature) for feature in group.features), default=0)
+        self._longest = Visibility.of(group.features).longest
 
     def times(self, event: int, ingested: int) -> bytes:
         return _TIMES.pack(event, ingested)
@@ -281,7 +283,7 @@ class _RowWrite:
         from feature_store.online.protocol import bulk_strings, bulk_strings_of_keys
         from feature_store.online.row_columns import encode_rows
 
-        expiry = expiry_expression(pl.col(EVENT_TIMESTAMP) + self._ttl, expire_after)
+        expiry = expiry_expression(pl.col(EVENT_TIMESTAMP) + self._longest, expire_after)
         encoded = rows.select(
             bulk_strings_of_keys(pl.col(ENTITY_ID), [self._shape]).cast(pl.Binary).alias("keys"),
             bulk_strings([expiry]).cast(pl.Binary).alias("expiries"),

@@ -4,16 +4,15 @@ A stamp is text of 54 characters, `{event_timestamp}:{ingested_at}:{fingerprint}
 0001-01-01T00:00:00Z in 18 digits. Counted from the year 1 they are never negative, so that the first 37 characters
 compare as text in the order of (event_timestamp, ingested_at), in any locale and without floating point: that
 comparison, made inside the server, is "newest wins". The fingerprint is that of the row's schema, in hexadecimal.
-Also the arithmetic of times that both writer and reader need.
+What is visible is decided elsewhere.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from feature_store.catalog import Feature
-from feature_store.clock import EPOCH
+from feature_store.clock import EARLIEST, EPOCH
 from feature_store.online.schemas import FINGERPRINT_BYTES
 
 if TYPE_CHECKING:
@@ -22,10 +21,6 @@ if TYPE_CHECKING:
 WIDTH = 18
 TIMES_WIDTH = 2 * WIDTH + 1
 STAMP_WIDTH = TIMES_WIDTH + 1 + 2 * FINGERPRINT_BYTES
-YEAR_ONE = datetime(1, 1, 1, tzinfo=UTC)
-EARLIEST = (YEAR_ONE - EPOCH) // timedelta(microseconds=1)
-LATEST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
-"""End of the span that stamps can hold, years 1 to 9999, in microseconds since 1970."""
 
 
 def stamp_expression(event: pl.Expr, ingested: pl.Expr, fingerprint: bytes) -> pl.Expr:
@@ -56,8 +51,3 @@ def parse_stamp(raw: bytes) -> tuple[int, int, bytes]:
 def to_datetime(micros: int) -> datetime:
     """Returns microseconds since 1970 as an aware UTC datetime."""
     return EPOCH + timedelta(microseconds=micros)
-
-
-def ttl_micros(feature: Feature) -> int:
-    """Returns a feature's time to live in microseconds, cut to 250,000 years so that sums stay within int64."""
-    return min(feature.online_ttl_seconds, 8 * 10**12) * 1_000_000

@@ -12,7 +12,7 @@ from datetime import datetime
 import polars as pl
 
 from feature_store.catalog import Group
-from feature_store.clock import Clock, SystemClock, to_micros
+from feature_store.clock import EARLIEST, LATEST, Clock, SystemClock, to_micros
 from feature_store.definitions.dtypes import TIMESTAMP, Dtype
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRequestError, InvalidRowsError
@@ -26,7 +26,7 @@ from feature_store.online.pending import RECENT_MICROS, Pending, PendingRow, put
 from feature_store.online.protocol import preamble_of, script_calls, script_calls_by_row
 from feature_store.online.resp import bulk, script_call
 from feature_store.online.script_session import ScriptCall
-from feature_store.online.stamps import EARLIEST, LATEST, ttl_micros
+from feature_store.visibility import Visibility
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,7 @@ class Writer:
         visible = frame.filter(pl.col(EVENT_TIMESTAMP) <= present)
         ahead = frame.filter(pl.col(EVENT_TIMESTAMP) > present)
         latest = _latest_per_entity(visible)
-        longest = max((ttl_micros(feature) for feature in group.features), default=0)
-        alive = latest.filter(pl.col(EVENT_TIMESTAMP) + longest > present)
+        alive = latest.filter(pl.col(EVENT_TIMESTAMP) + Visibility.of(group.features).longest > present)
         report = progress or _unheard
         report(frame.height - alive.height - ahead.height)
         written = self._push(group, alive, now, report, Pace(max_rows_per_second)) if alive.height else 0
@@ -114,8 +113,8 @@ class Writer:
         )
         self._pending.withdraw(group, times.select(ENTITY_ID, EVENT_TIMESTAMP).iter_rows())
         rows = _checked(group, standing.join(gone.select(keys).unique(), on=keys, how="semi"))
-        longest = max((ttl_micros(feature) for feature in group.features), default=0)
-        alive = rows.filter(pl.col(EVENT_TIMESTAMP).is_between(to_micros(now) - longest + 1, to_micros(now)))
+        present, longest = to_micros(now), Visibility.of(group.features).longest
+        alive = rows.filter((pl.col(EVENT_TIMESTAMP) <= present) & (pl.col(EVENT_TIMESTAMP) + longest > present))
         writing = layout_of(group).writing(self._keys, group)
         encoded = writing.encode(alive, now, self._expire_after())
         arguments = dict(zip(alive[ENTITY_ID], encoded.arguments, strict=True))

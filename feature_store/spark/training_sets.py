@@ -27,13 +27,12 @@ from feature_store.spark.engine import latest_rows
 from feature_store.spark.frames import columns_of, quoted, spark_type, uri
 from feature_store.spark.latest_rows import AS_OF, FOUND
 from feature_store.spark.session import spark_session
+from feature_store.visibility import Visibility
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
 _EXAMPLES = 5
-_MICROS = 1_000_000
-_LONGEST_TTL = 2**63 - 1
 _PATH = "_label_path"
 _START = "_label_start"
 _ROW = "_label_row"
@@ -190,10 +189,9 @@ def _with_features(
         feature = selection.feature
         value = f.lit(None).cast(spark_type(feature.dtype))
         if found is not None and feature.ref.column in present:
-            ttl = min(feature.online_ttl_seconds * _MICROS, _LONGEST_TTL)
             age = f.unix_micros(AS_OF) - f.unix_micros(f.col(FOUND)[EVENT_TIMESTAMP])
             stored = f.col(FOUND)[feature.ref.column]
-            known = age < f.lit(ttl)
+            known = age < f.lit(Visibility.of([feature]).longest)
             if feature.dtype.name == "float":
                 known &= ~f.isnan(stored)
             value = f.when(known, stored)

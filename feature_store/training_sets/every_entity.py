@@ -15,6 +15,7 @@ from feature_store.frames import TIMESTAMP_TYPE, polars_type
 from feature_store.offline.footers import naming_corrupt_files
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
+from feature_store.visibility import Visibility
 
 _FIRST = "_first"
 _AFTER = "_after"
@@ -65,9 +66,9 @@ def _visible_instants(group: Group, query: EveryEntity, first: int, after: int, 
     """Returns, per entity, spans of instants at which it is visible in a group, none overlapping another."""
     keys = list(group.entity.join_keys)
     step = query.every // _MICROSECOND
-    ttl = max(feature.online_ttl_seconds for feature in group.features) * 1_000_000
+    visibility = Visibility.of(group.features)
     start, end = query.start + first * query.every, query.start + after * query.every
-    window = Window(_back(start, ttl), end)
+    window = Window(visibility.window(start).start, end)
     since = (pl.col(EVENT_TIMESTAMP) - query.start).dt.total_microseconds()
     files = offline.files(group.name, window)
     with naming_corrupt_files(group, files):
@@ -77,7 +78,7 @@ def _visible_instants(group: Group, query: EveryEntity, first: int, after: int, 
                 *keys,
                 # The first instant at or after the event, and the first at which its time to live is over.
                 (-(-since // step)).clip(first, after).alias(_FIRST),
-                (-(-(since + ttl) // step)).clip(first, after).alias(_AFTER),
+                (-(-(since + visibility.longest) // step)).clip(first, after).alias(_AFTER),
             )
             .filter(pl.col(_FIRST) < pl.col(_AFTER))
             # Many rows of a day lead to the same instant: one of them is enough.
@@ -106,10 +107,3 @@ def _groups(query: EveryEntity, catalog: Catalog) -> Iterator[Group]:
 
 def _time(start: datetime, micros: pl.Expr) -> pl.Expr:
     return (pl.lit(start).cast(TIMESTAMP_TYPE) + pl.duration(microseconds=micros)).cast(TIMESTAMP_TYPE)
-
-
-def _back(moment: datetime, micros: int) -> datetime:
-    try:
-        return moment - timedelta(microseconds=micros)
-    except OverflowError:
-        return datetime.min.replace(tzinfo=moment.tzinfo)

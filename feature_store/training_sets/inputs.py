@@ -22,6 +22,7 @@ from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
 from feature_store.training_sets.manifest import Manifest, Part, StoredFeature
 from feature_store.training_sets.versions import TrainingSetVersion
+from feature_store.visibility import Visibility
 
 _MICROSECOND = timedelta(microseconds=1)
 _EXAMPLES = 5
@@ -72,10 +73,10 @@ def source_files(offline: OfflineStore, spans: Mapping[str, Window]) -> SourceFi
 
 def visible_spans(stored: Mapping[str, StoredFeature], first: datetime, last: datetime) -> dict[str, Window]:
     """Returns, by group, the span outside of which no row is visible to labels from `first` to `last`."""
-    longest: dict[str, int] = {}
+    ttls: dict[str, list[int]] = {}
     for feature in stored.values():
-        longest[feature.group] = max(longest.get(feature.group, 0), feature.ttl_seconds)
-    return {group: Window(_before(first, ttl), last + _MICROSECOND) for group, ttl in longest.items()}
+        ttls.setdefault(feature.group, []).append(feature.ttl_seconds)
+    return {group: Visibility.of_seconds(of_group).window(first, last) for group, of_group in ttls.items()}
 
 
 def files_of(version: TrainingSetVersion, offline: OfflineStore) -> SourceFiles:
@@ -146,10 +147,3 @@ def _rows(file: PartitionFile) -> int:
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = "it is empty" if file.size == 0 else str(error).partition("\n")[0].rstrip(".")
         raise CorruptFileError(f"{file.path} is no whole Parquet file: {reason}. {file.remedy()}") from error
-
-
-def _before(moment: datetime, seconds: int) -> datetime:
-    try:
-        return moment - timedelta(seconds=seconds) + _MICROSECOND
-    except OverflowError:
-        return datetime.min.replace(tzinfo=moment.tzinfo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -10,7 +11,9 @@ import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
 
 from feature_assets.definitions import build_defs
+from feature_assets.partitions import DAY, group_partitions
 from feature_assets.training_set_assets import training_set_asset
+from feature_store.definitions.schema import FeatureSchema, feature
 from feature_store.definitions.training_set import TrainingSet, every_entity
 from feature_store.partitions import Partitioning
 from tests.orders import START
@@ -123,6 +126,36 @@ def test_it_is_downstream_of_the_groups_that_it_reads(defs):
     )
     # amount_3d lives for five days.
     assert sorted(parents.partitions_subset.get_partition_keys()) == [f"2024-03-0{day}" for day in range(3, 9)]
+
+
+@pytest.mark.parametrize("ttl", [timedelta(days=5), timedelta(days=365 * 3000), timedelta(timedelta.max.days)])
+@pytest.mark.parametrize("of_group", Partitioning)
+@pytest.mark.parametrize("of_set", Partitioning)
+def test_a_partition_reads_as_far_back_as_rows_are_visible(domain, ttl, of_group, of_set):
+    class Amounts(FeatureSchema):
+        amount: int = feature("Amount", ttl=ttl)
+
+    end = START + 9 * DAY
+    group = replace(domain.spending, schema=Amounts, partitioning=of_group, end=end)
+    definition = TrainingSet(
+        "amounts", domain.source.events.lazy, ["amount"], "team@example.com", partitioning=of_set, start=START, end=end
+    )
+    asset = training_set_asset(definition, [group])
+    mapping = asset.get_partition_mapping(dg.AssetKey("spending"))
+    upstream, downstream = group_partitions(group), asset.partitions_def
+    reach = min(ttl, end - START)
+
+    label = START + 8 * DAY
+    read = mapping.get_upstream_mapped_partitions_result_for_partitions(
+        downstream.subset_with_partition_keys([of_set.key(label)]), downstream, upstream
+    ).partitions_subset
+    assert min(read.get_partition_keys()) == of_group.key(max(START, label - reach))
+    event = START + DAY
+    readers = mapping.get_downstream_partitions_for_partitions(
+        upstream.subset_with_partition_keys([of_group.key(event)]), upstream, downstream
+    )
+    last = min(event + reach, end - timedelta(hours=1))
+    assert of_set.key(last) in readers.get_partition_keys()
 
 
 def test_the_last_partition_is_the_one_whose_labels_are_complete(domain):

@@ -17,6 +17,7 @@ from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.offline.row_changes import read_rows
 from feature_store.offline.superseded import SUPERSEDED_AT
 from feature_store.partitions import Window
+from feature_store.visibility import Visibility
 
 if TYPE_CHECKING:
     from feature_store.offline.layout import PartitionFile
@@ -78,13 +79,14 @@ def as_it_was(
     answers = dict(values)
     places = asked.select(_LABEL).join(newest, on=_LABEL, how="left", maintain_order="left")
     age = places[_AS_OF].to_physical() - places[EVENT_TIMESTAMP].to_physical()
-    for selection in selections:
+    ttls = Visibility.of(selection.feature for selection in selections).ttls
+    for selection, ttl in zip(selections, ttls, strict=True):
         column = selection.feature.ref.column
         dtype = places.schema[column]
         before = values.get(column)
         if before is None:
             before = pl.repeat(None, labels.as_of.len(), dtype=dtype, eager=True)
-        alive = (age < _ttl_micros(selection)).fill_null(value=False)
+        alive = (age < ttl).fill_null(value=False)
         found = places.select(pl.when(alive).then(pl.col(column)).otherwise(None)).to_series()
         answers[column] = _put(before.cast(dtype), places[_LABEL], found)
     return answers
@@ -98,7 +100,3 @@ def _put(values: pl.Series, places: pl.Series, others: pl.Series) -> pl.Series:
     )
     chosen = pl.when(pl.col("_put")).then(pl.col("_other")).otherwise(pl.col("_value"))
     return whole.select(chosen.alias(values.name)).to_series()
-
-
-def _ttl_micros(selection: Selection) -> int:
-    return min(selection.feature.online_ttl_seconds, 8 * 10**12) * 1_000_000

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import polars as pl
 
 from feature_store.catalog import Catalog, Group, Selection
-from feature_store.clock import EPOCH, to_micros
+from feature_store.clock import nearest_datetime
 from feature_store.errors import FeatureStoreError
 from feature_store.frames import polars_type
 from feature_store.offline.footers import naming_corrupt_files, present_columns
@@ -24,11 +24,8 @@ from feature_store.offline.point_in_time.labels import EntityLabels, prepare_lab
 from feature_store.offline.snapshots import usable_snapshot
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
+from feature_store.visibility import Visibility
 
-_FIRST_MICROS = to_micros(datetime.min.replace(tzinfo=UTC))
-_LAST_MICROS = to_micros(datetime.max.replace(tzinfo=UTC))
-_MICROS = 1_000_000
-_LONGEST_TTL = 2**63 - 1
 _ATTEMPTS = 5
 
 
@@ -112,8 +109,7 @@ def group_history(
 
 def visible_span(oldest: int, newest: int, selections: Sequence[Selection]) -> Window:
     """Returns the span of events that labels between two times (UTC microseconds, inclusive) can see."""
-    longest = max(selection.feature.online_ttl_seconds for selection in selections) * _MICROS
-    return Window(_moment(oldest - longest), _moment(newest + 1))
+    return Visibility.of(selection.feature for selection in selections).window_of_micros(oldest, newest)
 
 
 def _read_group(
@@ -159,14 +155,11 @@ def _visible_values(
     # A row is only found at or before its label, so the age is never negative.
     age = request.labels.as_of.to_physical() - rows.event_timestamp.to_physical()
     by_ttl: dict[int, dict[str, None]] = {}
-    for selection in request.selections:
-        feature = selection.feature
+    features = [selection.feature for selection in request.selections]
+    for feature, ttl in zip(features, Visibility.of(features).ttls, strict=True):
         if feature.ref.column in history.columns:
-            by_ttl.setdefault(feature.online_ttl_seconds, {})[feature.ref.column] = None
-    visible = [
-        VisibleRows(tuple(columns), (age < min(ttl_seconds * _MICROS, _LONGEST_TTL)).fill_null(value=False))
-        for ttl_seconds, columns in by_ttl.items()
-    ]
+            by_ttl.setdefault(ttl, {})[feature.ref.column] = None
+    visible = [VisibleRows(tuple(columns), (age < ttl).fill_null(value=False)) for ttl, columns in by_ttl.items()]
     del age
     return rows.values(visible)
 
@@ -190,9 +183,5 @@ def _snapshot(store: OfflineStore, request: _Request, span: Window) -> Partition
     # A snapshot holds what is the latest row now: what could have been known earlier, it does not tell.
     if request.strict:
         return None
-    first_label = _moment(int(request.labels.as_of.to_physical().min()))  # type: ignore[arg-type]  # never empty
+    first_label = nearest_datetime(int(request.labels.as_of.to_physical().min()))  # type: ignore[arg-type]  # never empty
     return usable_snapshot(store, request.group, span, first_label)
-
-
-def _moment(micros: int) -> datetime:
-    return EPOCH + timedelta(microseconds=min(max(micros, _FIRST_MICROS), _LAST_MICROS))
