@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from polars.exceptions import PolarsError
-
-from feature_store.errors import StorageError
 from feature_store.storage.location import Location
+from feature_store.storage.refused import naming_refusals
 from feature_store.storage.replacing import replace_object
 from feature_store.storage.s3_path import S3Path
 
@@ -54,33 +51,30 @@ def replace_file(path: Location, write: Callable[[BinaryIO], None], *, unless: C
         Whether the file was replaced.
 
     Raises:
-        StorageError: If the disk takes no more; the old file stays as it is.
+        StorageError: If the disk is full, may not be written to, or limits the size of files; the old file stays.
     """
     if isinstance(path, S3Path):
         return replace_object(path, write, unless=unless)
-    _make_folder(path.parent)
+    with naming_refusals(path):
+        make_folder(path.parent)
     with locked(path.parent) as folder:
-        _sweep(path.parent)
+        with naming_refusals(path):
+            _sweep(path.parent)
         if unless():
             return False
         temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
-        try:
-            with temporary.open("xb") as handle:
-                write(handle)
-                handle.flush()
-                os.fsync(handle.fileno())
-            temporary.replace(path)
-        except BaseException as error:
-            temporary.unlink(missing_ok=True)
-            # Polars writes to the file itself, and tells the operating system's errors as its own.
-            if isinstance(error, OSError | PolarsError):
-                free = shutil.disk_usage(path.parent).free
-                raise StorageError(
-                    f"{path} could not be written, and is as it was: {error}. {free // 2**20:,} MiB are free there: "
-                    "make room, or let FEATURE_STORE_OFFLINE name another place, and run again."
-                ) from error
-            raise
-        os.fsync(folder)
+        with naming_refusals(path):
+            try:
+                with temporary.open("xb") as handle:
+                    write(handle)
+                    handle.flush()
+                    os.fsync(handle.fileno())
+                temporary.replace(path)
+            except BaseException:
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+                raise
+            os.fsync(folder)
     return True
 
 
@@ -90,7 +84,8 @@ def _sweep(folder: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and those above it, if they are missing; they survive a crash of the machine."""
     missing = [folder, *folder.parents]
     missing = missing[: next(index for index, parent in enumerate(missing) if parent.is_dir())]
     for parent in reversed(missing):
