@@ -5,11 +5,12 @@ All that needs Polars and belongs to no single store is here; what readers of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
 from feature_store.clock import to_utc
 from feature_store.definitions.dtypes import Dtype
@@ -61,13 +62,20 @@ def utc_micros(column: str, schema: Mapping[str, pl.DataType]) -> pl.Expr:
     dtype = schema[column]
     if isinstance(dtype, pl.Datetime):
         if dtype.time_zone is None:
-            return pl.col(column).dt.replace_time_zone("UTC").dt.cast_time_unit("us")
-        return pl.col(column).dt.convert_time_zone("UTC").dt.cast_time_unit("us")
+            return cs.by_name(column).dt.replace_time_zone("UTC").dt.cast_time_unit("us")
+        return cs.by_name(column).dt.convert_time_zone("UTC").dt.cast_time_unit("us")
     if isinstance(dtype, pl.Date):
-        return pl.col(column).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        return cs.by_name(column).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     raise InvalidRequestError(
         f"Column {column!r} holds {dtype}, not timestamps: pass datetimes (aware, or naive in UTC)."
     )
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Returns a name for a column that is added to others: the given one, with underscores before it if need be."""
+    while name in taken:
+        name = f"_{name}"
+    return name
 
 
 def entity_id_expression(entity: Entity) -> pl.Expr:

@@ -19,13 +19,20 @@ DECILES = 10
 TOP_CATEGORIES = 20
 """Categories that are counted by name; the others are counted together."""
 
+_VALUE = "value"
+"""Stands for a column's name, which may be that of the counts."""
+
 Profile = dict[str, Any]
 """Of every column: `dtype` (as Polars spells it), `n` (rows), `nulls`, `null_rate`. Beside them
 
-- numbers and timestamps (microseconds since 1970): `mean`, `stddev` (of the sample), `minimum` and `maximum` of the
-  finite values; `edges`, the deciles without duplicates, and `counts`, values up to each edge and above the last;
-- texts and booleans: `categories`, the commonest with their counts, `other`, the count of all others, and `distinct`;
-- embeddings: `centroid`, `norm_mean`, `norm_stddev`.
+- numbers, timestamps (microseconds since 1970) and durations (ticks): `mean`, `stddev` (of the sample), `minimum` and
+  `maximum` of the finite values; `edges`, the deciles without duplicates, and `counts`, values up to each edge and
+  above the last;
+- texts, booleans, dates and times of day: `categories`, the commonest with their counts, `other`, the count of all
+  others, and `distinct`;
+- embeddings (arrays of numbers): `centroid`, `norm_mean`, `norm_stddev`.
+
+Anything else, such as lists, structs and bytes, has no more.
 """
 
 
@@ -44,10 +51,12 @@ def profile_column(values: pl.Series) -> Profile:
         "nulls": nulls,
         "null_rate": nulls / len(values) if len(values) else 0.0,
     }
-    if isinstance(values.dtype, pl.Array):
+    if isinstance(values.dtype, pl.Array) and values.dtype.inner.is_numeric():
         return profile | _embeddings(known)
     if _is_numeric(values.dtype):
         return profile | _numbers(_as_numbers(known))
+    if values.dtype.is_nested() or isinstance(values.dtype, pl.Binary | pl.Object | pl.Null):
+        return profile
     return profile | _categories(known.cast(pl.String))
 
 
@@ -70,7 +79,7 @@ def bin_counts(profile: Mapping[str, Any], values: pl.Series) -> list[int]:
         places = np.searchsorted(np.asarray(profile["edges"]), _as_numbers(known), side="left")
         return [nulls, *np.bincount(places, minlength=len(profile["edges"]) + 1).tolist()]
     if "categories" in profile:
-        counted = dict(known.cast(pl.String).value_counts().iter_rows())
+        counted = dict(known.cast(pl.String).alias(_VALUE).value_counts().iter_rows())
         named = [counted.pop(category, 0) for category in profile["categories"]]
         return [nulls, *named, sum(counted.values())]
     raise InvalidRequestError(f"The profile of {profile.get('dtype')} has no bins that values could be counted into.")
@@ -84,11 +93,12 @@ def baseline_counts(profile: Mapping[str, Any]) -> list[int]:
 
 
 def _is_numeric(dtype: pl.DataType) -> bool:
-    return dtype.is_numeric() or isinstance(dtype, pl.Datetime)
+    return dtype.is_numeric() or isinstance(dtype, pl.Datetime | pl.Duration)
 
 
 def _as_numbers(values: pl.Series) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return values.to_physical().cast(pl.Float64).to_numpy()
+    ticks = values.to_physical() if values.dtype.is_temporal() else values
+    return ticks.cast(pl.Float64).to_numpy()
 
 
 def _numbers(values: np.ndarray[Any, np.dtype[np.float64]]) -> Profile:
@@ -111,8 +121,7 @@ def _numbers(values: np.ndarray[Any, np.dtype[np.float64]]) -> Profile:
 
 
 def _categories(values: pl.Series) -> Profile:
-    column = values.name
-    counted = values.value_counts().sort("count", column, descending=[True, False])
+    counted = values.alias(_VALUE).value_counts().sort("count", _VALUE, descending=[True, False])
     top = dict(counted.head(TOP_CATEGORIES).iter_rows())
     return {"categories": top, "other": len(values) - sum(top.values()), "distinct": counted.height}
 

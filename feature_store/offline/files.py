@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from polars.exceptions import PolarsError
-
-from feature_store.errors import StorageError
 from feature_store.storage.location import Location
+from feature_store.storage.refused import naming_refusals
 from feature_store.storage.replacing import replace_object
 from feature_store.storage.s3_path import S3Path
 
@@ -64,8 +61,8 @@ def holding(folder: Location) -> Iterator[None]:
     if isinstance(folder, S3Path):
         yield
         return
-    with _explained(folder):
-        _make_folder(folder)
+    with naming_refusals(folder):
+        make_folder(folder)
     with locked(folder):
         yield
 
@@ -82,41 +79,30 @@ def replace_file(path: Location, prepare: Callable[[], Write | None]) -> bool:
         Whether the file was replaced.
 
     Raises:
-        StorageError: If the disk takes no more; the old file stays as it is.
+        StorageError: If the disk is full, may not be written to, or limits the size of files; the old file stays.
     """
     if isinstance(path, S3Path):
         return replace_object(path, prepare)
     with holding(path.parent), locked(path.parent) as folder:
-        _sweep(path.parent)
+        with naming_refusals(path):
+            _sweep(path.parent)
         write = prepare()
         if write is None:
             return False
         temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
-        try:
-            with _explained(path), temporary.open("xb") as handle:
-                write(handle)
-                handle.flush()
-                os.fsync(handle.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        os.fsync(folder)
+        with naming_refusals(path):
+            try:
+                with temporary.open("xb") as handle:
+                    write(handle)
+                    handle.flush()
+                    os.fsync(handle.fileno())
+                temporary.replace(path)
+            except BaseException:
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+                raise
+            os.fsync(folder)
     return True
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turns the errors of the operating system, and of Polars that tells them as its own, into one that helps."""
-    try:
-        yield
-    except (OSError, PolarsError) as error:
-        place = next(parent for parent in (path, *path.parents) if parent.is_dir())
-        free = shutil.disk_usage(place).free
-        raise StorageError(
-            f"{path} could not be written, and is as it was: {error}. {free // 2**20:,} MiB are free there: "
-            "make room, or let FEATURE_STORE_OFFLINE name another place, and run again."
-        ) from error
 
 
 def _sweep(folder: Path) -> None:
@@ -125,7 +111,8 @@ def _sweep(folder: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and those above it, if they are missing; they survive a crash of the machine."""
     missing = [folder, *folder.parents]
     missing = missing[: next(index for index, parent in enumerate(missing) if parent.is_dir())]
     for parent in reversed(missing):

@@ -21,6 +21,7 @@ import msgspec
 
 from feature_store.offline.layout import group_folder
 from feature_store.storage.location import Location
+from feature_store.storage.refused import naming_refusals
 from feature_store.storage.s3_path import S3Path, S3Stat
 
 FOLDER = "_unfinished"
@@ -58,11 +59,13 @@ def unfinished(root: Location, group: str, days: Sequence[date]) -> Iterator[Non
         yield
         path.unlink(missing_ok=True)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    with naming_refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        os.write(descriptor, content)
+        with naming_refusals(path):
+            os.write(descriptor, content)
         yield
         path.unlink(missing_ok=True)
     finally:
@@ -75,8 +78,9 @@ def leave_unfinished(root: Location, group: str) -> None:
     if isinstance(path, S3Path):
         path.put(_ALL_DAYS)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_ALL_DAYS)
+    with naming_refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_ALL_DAYS)
 
 
 def left_behind(root: Location, group: str) -> list[Unfinished]:

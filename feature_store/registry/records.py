@@ -54,7 +54,7 @@ class TrainingSetRecord:
         source_files: Files of the offline store that were read.
         row_count: Number of rows, one per label.
         baseline: Profile of each feature at the time of training, for drift. Plain JSON values; NaN becomes null.
-        path: Where the rows were written.
+        path: Folder of the version, below the offline store's root. It is no part of what a version is.
         created_at: When it was written. Naive is taken as UTC; the registry gives aware UTC.
     """
 

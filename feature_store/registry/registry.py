@@ -166,9 +166,9 @@ class Registry:
             "source_files": list(record.source_files),
             "row_count": record.row_count,
             "baseline": record.baseline,
-            "path": record.path,
         }
         values: dict[str, Any] = _json(content, where)
+        place = {"path": record.path}
         columns = tables.training_set.c
         with self._database.writing() as connection:
             same = (columns.name == record.name) & (columns.version == record.version)
@@ -176,13 +176,19 @@ class Registry:
             if found is None:
                 connection.execute(
                     insert(tables.training_set),
-                    {"name": record.name, "version": record.version, **values, "created_at": record.created_at},
+                    {
+                        "name": record.name,
+                        "version": record.version,
+                        **values,
+                        **place,
+                        "created_at": record.created_at,
+                    },
                 )
                 return
-            if is_open:
-                connection.execute(update(tables.training_set).where(same).values(values))
-                return
-        different = [key for key, value in values.items() if found[key] != value]
+            different = [] if is_open else [key for key, value in values.items() if found[key] != value]
+            if not different:
+                # Where a version lies is no part of what it is.
+                connection.execute(update(tables.training_set).where(same).values({**values, **place}))
         if different:
             raise RegistryConflictError(
                 f"The {where} is recorded with another {', '.join(different)}. A recorded version never changes: "

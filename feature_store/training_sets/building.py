@@ -38,6 +38,7 @@ from feature_store.training_sets.versions import (
     TrainingSetVersion,
     WrittenTrainingSet,
     set_folder,
+    version_path,
     versions,
     written,
 )
@@ -126,7 +127,10 @@ def _build_whole(assembly: Assembly) -> WrittenTrainingSet:
 
 
 def _record(version: TrainingSetVersion) -> TrainingSetRecord:
-    """Returns what the registry keeps of a version. Its baseline is that of the first split: what a model learns."""
+    """Returns what the registry keeps of a version. Its baseline is that of the first split: what a model learns.
+
+    The path is that below the root: a root can be moved, copied, and reached by several paths.
+    """
     manifest = version.manifest
     if manifest.part is not None:
         baseline = msgspec.json.decode((version.path / BASELINE_FILE).read_bytes())
@@ -145,7 +149,7 @@ def _record(version: TrainingSetVersion) -> TrainingSetRecord:
         source_files=tuple(sorted({path for part in version.parts for path in part.source_files})),
         row_count=version.rows,
         baseline={manifest.features[label]: profile for label, profile in baseline.items()},
-        path=str(version.path),
+        path=version_path(version.name, version.version),
         created_at=manifest.created_at,
     )
 

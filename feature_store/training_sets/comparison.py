@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
+import polars.selectors as cs
 
 from feature_store.errors import InvalidRequestError
 from feature_store.monitoring.baseline import baseline_counts, bin_counts, profile_column
@@ -28,7 +29,7 @@ class ColumnChange:
         mean_before: Mean in the first; None for other than numbers.
         mean_after: Mean in the second.
         psi: Population stability index on the first version's deciles, or its commonest categories, and nulls; None
-            where there is nothing to bin.
+            where there is nothing to bin, as in lists, structs and bytes.
     """
 
     column: str
@@ -122,18 +123,22 @@ def _same_rows(before: TrainingSetVersion, after: TrainingSetVersion, keys: Sequ
 
     Of rows with equal keys, the first meets the first, the second the second.
     """
+    # Under names of our own: the time column of labels may have any.
+    numbers = list(map(str, range(len(keys))))
 
     def numbered(version: TrainingSetVersion, name: str) -> pl.LazyFrame:
-        occurrence = pl.int_range(pl.len()).over(*keys).alias(_OCCURRENCE)
-        return version.scan().select(*keys).with_columns(occurrence).with_row_index(name)
+        occurrence = pl.int_range(pl.len()).over(numbers).alias(_OCCURRENCE)
+        rows = version.scan().select(cs.by_name(key).alias(number) for key, number in zip(keys, numbers, strict=True))
+        return rows.with_columns(occurrence).with_row_index(name)
 
-    on = [*keys, _OCCURRENCE]
+    on = [*numbers, _OCCURRENCE]
     met = numbered(before, "before").join(numbered(after, "after"), on=on, how="inner", maintain_order="left")
     return met.select("before", "after").collect()
 
 
 def _column(version: TrainingSetVersion, name: str) -> pl.Series:
-    return version.scan().select(name).collect().to_series()
+    # By its exact name, which may look like a pattern.
+    return version.scan().select(cs.by_name(name)).collect().to_series()
 
 
 def _column_change(before: pl.Series, after: pl.Series, met: pl.DataFrame) -> ColumnChange:

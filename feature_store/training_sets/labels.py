@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,6 +35,7 @@ def read_labels(blueprint: Blueprint, offline: OfflineStore, now: datetime, span
             time lies in the future, or a column has a name that the set itself uses.
     """
     definition = blueprint.definition
+    _check_names(definition, "features", blueprint.features)
     query = definition.labels
     if isinstance(query, EveryEntity):
         window = Window(query.start, _query_end(query, now))
@@ -42,7 +44,7 @@ def read_labels(blueprint: Blueprint, offline: OfflineStore, now: datetime, span
         frame = every_entity_labels(query, definition.as_of, window, catalog=blueprint.catalog, offline=offline)
     else:
         frame = _collect(definition, query(), span)
-    _check_names(definition, frame)
+    _check_names(definition, "labels", frame.columns)
     prepare_labels(frame, definition.as_of, blueprint.groups, blueprint.resolution.selections, now=now)
     if isinstance(definition.splits, EntitySplits):
         _check_split_keys(definition, definition.splits, frame)
@@ -114,13 +116,14 @@ def _within(labels: pl.LazyFrame, as_of: str, schema: pl.Schema, span: Window) -
     return labels.filter(time.is_between(span.start, span.end, closed="left") | time.is_null())
 
 
-def _check_names(definition: TrainingSet, frame: pl.DataFrame) -> None:
-    own = [*([SPLIT] if definition.splits else []), *([PARTITION] if definition.partitioning else [])]
-    taken = [column for column in own if column in frame.columns]
+def _check_names(definition: TrainingSet, what: str, columns: Collection[str]) -> None:
+    own = {SPLIT: definition.splits, PARTITION: definition.partitioning}
+    taken = [column for column, used in own.items() if used and column in columns]
     if taken:
+        remedy = "rename them" if what == "labels" else "leave them out, or build the set without splits and partitions"
         raise InvalidRequestError(
-            f"The labels of training set {definition.name!r} have the column(s) {', '.join(taken)}, which the set "
-            "itself uses to say where a row lies: rename them."
+            f"The {what} of training set {definition.name!r} have the column(s) {', '.join(taken)}, which the set "
+            f"itself uses to say where a row lies, as its folders do: {remedy}."
         )
 
 

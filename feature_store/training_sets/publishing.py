@@ -16,12 +16,14 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import polars as pl
 
-from feature_store.offline.files import locked
+from feature_store.offline.files import locked, make_folder
 from feature_store.storage.location import Location, file_digest
+from feature_store.storage.refused import naming_refusals
 from feature_store.storage.s3_path import S3Path
 from feature_store.training_sets.fingerprint import fingerprint
 from feature_store.training_sets.manifest import DataFile, Manifest, Part, encode
@@ -55,8 +57,9 @@ def staging(folder: Location) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="training-set-") as local:
             yield Path(local)
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
+    with naming_refusals(folder):
+        make_folder(folder)
+    with locked(folder), naming_refusals(folder):
         _sweep(folder)
         staged = folder / f"{_STAGED}{uuid.uuid4().hex}"
         staged.mkdir()
@@ -86,9 +89,8 @@ def write_rows(
         The file's record by its path below the version's folder.
     """
     path = staged / relative
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows.rechunk().write_parquet(path, compression="zstd", row_group_size=ROW_GROUP_ROWS)
-    path.chmod(_READ_ONLY)
+    whole = rows.rechunk()
+    _write(path, lambda handle: whole.write_parquet(handle, compression="zstd", row_group_size=ROW_GROUP_ROWS))
     record = DataFile(
         split=split,
         rows=rows.height,
@@ -113,14 +115,15 @@ def link_part(version: TrainingSetVersion, part: Part, staged: Path) -> dict[str
         return {relative: version.path / relative for relative in relatives}
     for relative in relatives:
         path = staged / relative
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.hardlink_to(version.path / relative)
+        with naming_refusals(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.hardlink_to(version.path / relative)
     return {}
 
 
 def write_part_manifest(staged: Path, part: Part) -> None:
     """Writes the manifest of a partition beside its rows."""
-    _write(staged / _part_manifest(part), encode(part))
+    write_beside(staged, _part_manifest(part), encode(part))
 
 
 def publish_version(
@@ -153,10 +156,11 @@ def publish_version(
         if found is not None:
             return found, False
         number = 1 + max([after, *(version.version for version in before)])
-        _write(staged / MANIFEST_FILE, encode(msgspec.structs.replace(manifest, version=number)))
-        _sync_tree(staged)
-        staged.rename(folder / f"v{number}")
-        _sync(folder)
+        write_beside(staged, MANIFEST_FILE, encode(msgspec.structs.replace(manifest, version=number)))
+        with naming_refusals(folder / f"v{number}"):
+            _sync_tree(staged)
+            staged.rename(folder / f"v{number}")
+            _sync(folder)
     return version_at(folder, number), True
 
 
@@ -169,21 +173,23 @@ def publish_part(version: Location, staged: Path, partition: str) -> bool:
     source = staged / ROWS_FOLDER / f"{PARTITION}={partition}"
     if isinstance(version, S3Path):
         return upload_part(version / ROWS_FOLDER / source.name, source)
-    _sync_tree(source)
-    try:
-        source.rename(version / ROWS_FOLDER / source.name)
-    except OSError as error:
-        # A folder never replaces one that holds files: a partition that is there stays as it is.
-        if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
-            return False
-        raise
-    _sync(version / ROWS_FOLDER)
+    place = version / ROWS_FOLDER / source.name
+    with naming_refusals(place):
+        _sync_tree(source)
+        try:
+            source.rename(place)
+        except OSError as error:
+            # A folder never replaces one that holds files: a partition that is there stays as it is.
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+                return False
+            raise
+        _sync(version / ROWS_FOLDER)
     return True
 
 
 def write_beside(staged: Path, name: str, content: bytes) -> None:
     """Writes a file that belongs to a version beside its rows."""
-    _write(staged / name, content)
+    _write(staged / name, lambda handle: handle.write(content))
 
 
 def restore(staged: Path, place: Location) -> None:
@@ -191,17 +197,24 @@ def restore(staged: Path, place: Location) -> None:
     if isinstance(place, S3Path):
         place.put(staged)
         return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    staged.replace(place)
+    with naming_refusals(place):
+        _sync(staged)
+        make_folder(place.parent)
+        staged.replace(place)
+        _sync(place.parent)
 
 
 def _part_manifest(part: Part) -> str:
     return f"{ROWS_FOLDER}/{PARTITION}={part.partition}/{PART_MANIFEST_FILE}"
 
 
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    path.chmod(_READ_ONLY)
+def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes a staged file: the one way in which any file of a training set is written."""
+    with naming_refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as handle:
+            write(handle)
+        path.chmod(_READ_ONLY)
 
 
 def _sweep(folder: Path) -> None:

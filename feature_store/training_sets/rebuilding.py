@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 import polars as pl
+import polars.selectors as cs
 
 from feature_store.catalog import Catalog, Selection
 from feature_store.definitions.names import FeatureRef
@@ -144,7 +145,7 @@ class Rebuilder:
                 files |= publishing.write_rows(staged, path, split, of_split)
             return files
         columns = list(version.label_columns)
-        frames = [scan_files(version.path / path).select(columns).collect() for path in part.files]
+        frames = [scan_files(version.path / path).select(cs.by_name(columns)).collect() for path in part.files]
         rows, start = joined(pl.concat(frames)), 0
         for path, before in part.files.items():
             files |= publishing.write_rows(staged, path, before.split, rows.slice(start, before.rows))

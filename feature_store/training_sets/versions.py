@@ -21,6 +21,7 @@ import polars as pl
 
 from feature_store.definitions.names import check_name
 from feature_store.errors import CorruptFileError, InvalidRequestError, UnknownFeatureError, did_you_mean
+from feature_store.frames import free_name
 from feature_store.storage.location import Location
 from feature_store.storage.parquet import scan_files
 from feature_store.storage.s3_path import S3Path
@@ -39,7 +40,6 @@ PARTITION = "partition"
 _REFERENCE = re.compile(r"(?P<name>[a-z][a-z0-9_]{0,62})(?::v(?P<version>[1-9][0-9]{0,8}))?")
 _VERSION = re.compile(r"v(?P<version>[1-9][0-9]{0,8})")
 _SPLIT_OF_PATH = rf"/{SPLIT}=([a-z0-9_]+)/[^/]+$"
-_FILE = "_file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +145,9 @@ class TrainingSetVersion:
             return scan_files(self.files()[0]).limit(0)
         if split is not None or not self.manifest.splits:
             return scan_files(files)
-        rows = scan_files(files, include_file_paths=_FILE)
-        return rows.select(*self.columns, pl.col(_FILE).str.extract(_SPLIT_OF_PATH).alias(SPLIT))
+        file = free_name("_file", self.columns)
+        rows = scan_files(files, include_file_paths=file)
+        return rows.with_columns(pl.col(file).str.extract(_SPLIT_OF_PATH).alias(SPLIT)).drop(file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,11 @@ def set_folder(root: Location, name: str) -> Location:
         DefinitionError: If the text cannot be its name, and so might lead out of the root.
     """
     return root / FOLDER / check_name(name, "training set")
+
+
+def version_path(name: str, number: int) -> str:
+    """Returns where a version lies, relative to the root."""
+    return f"{FOLDER}/{name}/v{number}"
 
 
 def part_path(partition: str | None, split: str | None) -> str:

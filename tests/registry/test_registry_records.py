@@ -55,6 +55,13 @@ def test_a_recorded_training_set_never_changes(registry):
     assert registry.training_sets("churn") == [training_set()]
 
 
+def test_where_a_training_set_lies_may_change(registry):
+    registry.migrate()
+    registry.record_training_set(training_set(path="/old/place/churn/v1"))
+    registry.record_training_set(training_set())
+    assert registry.training_sets("churn") == [training_set()]
+
+
 def test_malformed_training_sets_are_refused(registry):
     registry.migrate()
     with pytest.raises(DefinitionError, match="cannot name a training set"):

@@ -8,6 +8,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from feature_store.definitions.group import feature_group
+from feature_store.definitions.schema import FeatureSchema, feature
 from feature_store.definitions.splits import by_time
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.errors import (
@@ -19,7 +21,7 @@ from feature_store.errors import (
     UnknownFeatureError,
 )
 from feature_store.partitions import Partitioning
-from tests.orders import START
+from tests.orders import CUSTOMER, START, Orders, orders
 from tests.training_sets.conftest import every_morning, purchases
 
 LABELS = every_morning()
@@ -96,6 +98,39 @@ def test_errors_of_the_labels_themselves_pass_through(shop):
 
     with pytest.raises(MissingSourceError, match="Not landed"):
         shop.write_training_set(TrainingSet("purchases", labels, ["spending"], "team@example.com"))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("split", {"splits": by_time({"train": START, "test": None})}),
+        ("partition", {"partitioning": Partitioning.DAILY, "start": START}),
+    ],
+)
+def test_a_feature_with_a_name_that_the_set_uses_is_refused_there_and_welcome_elsewhere(store, name, arguments):
+    schema = type("Named", (FeatureSchema,), {"__annotations__": {name: int}, name: feature("It")})
+    group = feature_group(
+        entity=CUSTOMER, source=Orders(orders()), schema=schema, owner="team@example.com", ttl=timedelta(days=30)
+    )(named_so)
+    store.apply([group])
+    store.ingest(group, pl.DataFrame({"customer": ["c1"], "event_timestamp": [START], name: [7]}))
+
+    def built(**given):
+        return store.write_training_set(
+            TrainingSet("purchases", lambda: every_morning(2).lazy(), [name], "team@example.com", **given)
+        )
+
+    with pytest.raises(
+        InvalidRequestError, match=rf"features .*'purchases' have the column\(s\) {name}.*leave them out"
+    ):
+        built(**arguments)
+    assert not list(store.offline.root.glob("training_sets/*/*"))
+    assert built().scan().collect()[name].to_list()[1] == 7
+    assert store.verify_training_set("purchases").passed
+
+
+def named_so(events: pl.LazyFrame) -> pl.LazyFrame:
+    return events
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", None])

@@ -1,0 +1,136 @@
+"""Where training sets lie: a root that is moved, copied or reached by another path, and disks that refuse."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+
+import polars as pl
+import pytest
+
+from feature_store.definitions.splits import by_time
+from feature_store.errors import StorageError
+from feature_store.partitions import Partitioning
+from feature_store.store import FeatureStore
+from tests.orders import START, Orders, orders, spending
+from tests.training_sets.conftest import SPAN, every_morning, label_frame, purchases
+
+SPELLINGS = {
+    "slash": lambda root: f"{root}/",
+    "dots": lambda root: f"{root}/../{root.name}/.",
+    "slashes": lambda root: str(root).replace("/", "//"),
+    "relative": os.path.relpath,
+}
+
+
+def partitioned(**arguments):
+    return purchases(every_morning(), partitioning=Partitioning.DAILY, start=START, **arguments)
+
+
+def opened(shop, root):
+    return FeatureStore(str(root), shop.online, shop.registry, shop.clock)
+
+
+def assert_all_goes_on(store, group, definition=None):
+    """Verifies, compares and rebuilds what is there, and builds on."""
+    definition = definition or purchases(every_morning())
+    assert store.write_training_set(definition).version == 1
+    assert store.verify_training_set("purchases").passed
+    assert {change.changed for change in store.compare_training_sets("purchases:v1", "purchases").columns} == {0}
+    assert store.rebuild_training_set("purchases", definition=definition).same_bytes
+    again = store.write_training_set(purchases(every_morning(5)))
+    assert (again.version, again.scan().collect().height) == (2, 30)
+    assert store.verify_training_set("purchases").passed
+    [history] = store.offline.history(group, "c1", SPAN)["_file"].str.contains("^spending/date=").unique().to_list()
+    assert history
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_the_root_may_be_spelled_in_any_way(shop, spelling):
+    shop.write_training_set(purchases(every_morning()))
+    with opened(shop, SPELLINGS[spelling](shop.offline.root)) as other:
+        assert_all_goes_on(other, shop.catalog().group("spending"))
+
+
+@pytest.mark.parametrize("how", ["link", "moved", "copied"])
+def test_the_root_may_be_moved_copied_and_linked_to(shop, tmp_path, how):
+    shop.write_training_set(purchases(every_morning()))
+    root, place = shop.offline.root, tmp_path / "another place"
+    if how == "link":
+        place.symlink_to(root)
+    elif how == "moved":
+        root.rename(place)
+    else:
+        shutil.copytree(root, place)
+        for path in place.rglob("*"):
+            os.utime(path)
+        shutil.rmtree(root)
+    with opened(shop, place) as other:
+        assert_all_goes_on(other, shop.catalog().group("spending"))
+
+
+def test_partitions_are_added_to_a_set_that_was_moved(shop, tmp_path):
+    first = Partitioning.DAILY.span("2024-03-02", "2024-03-03")
+    shop.write_training_set(partitioned(), first)
+    shop.offline.root.rename(tmp_path / "moved")
+    with opened(shop, tmp_path / "moved") as other:
+        written = other.write_training_set(partitioned())
+        assert (written.version, len(written.partitions), written.stale) == (1, 8, {})
+        assert other.write_training_set(partitioned(), first, new_version=True).version == 1
+        assert other.verify_training_set("purchases").passed
+
+
+@pytest.fixture
+def small_files():
+    """A limit on the size of files that a process may write: what a full disk is, without one."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def files(root):
+    return sorted(path for path in (root / "training_sets").rglob("*") if path.is_file())
+
+
+def large(rows=20_000):
+    return label_frame([("c1", START.replace(day=5))] * rows).with_columns(
+        noise=pl.int_range(pl.len()).hash(1), day=pl.int_range(pl.len()) % 3
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"splits": by_time({"train": START.replace(day=6), "test": None})},
+        {"partitioning": Partitioning.DAILY, "start": START},
+    ],
+)
+def test_a_disk_that_takes_no_more_is_one_error_and_leaves_nothing(store, small_files, arguments):
+    store.apply([spending(Orders(orders()))])
+    definition = purchases(large(), **arguments)
+    small_files(50_000)
+    with pytest.raises(StorageError, match=r"training_sets/purchases/.* could not be written.*ulimit -f.*make room"):
+        store.write_training_set(definition)
+    small_files(resource.RLIM_INFINITY)
+    assert files(store.offline.root) == []
+    assert store.write_training_set(definition).version == 1
+
+
+def test_a_folder_that_may_not_be_written_to_is_named_with_the_remedy(shop):
+    (shop.offline.root / "training_sets").write_text("no folder")
+    with pytest.raises(StorageError, match=r"training_sets/purchases could not be written.*FEATURE_STORE_OFFLINE"):
+        shop.write_training_set(purchases(every_morning()))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the administrator may write anywhere")
+def test_a_folder_without_permission_is_named_with_the_remedy(shop):
+    shop.offline.root.chmod(0o555)
+    with pytest.raises(StorageError, match=r"could not be written.*Let this user write there"):
+        shop.write_training_set(purchases(every_morning()))
+    shop.offline.root.chmod(0o755)
