@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -12,7 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 from feature_store.clock import to_utc
 from feature_store.definitions.entity import Entity
+from feature_store.definitions.fingerprint import code_version, libraries_of
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT, RESERVED_GROUPS, check_name
+from feature_store.definitions.rules import rules_version
 from feature_store.definitions.schema import DEFAULT_TTL, FeatureSchema, FeatureSpec
 from feature_store.definitions.source import Source
 from feature_store.errors import DefinitionError
@@ -122,15 +122,20 @@ class FeatureGroup:
 
     @property
     def code_version(self) -> str:
-        """A digest of the transform's source text and the look-back: changes when the computation may have."""
+        """A digest of the transform, the look-back and the schema's rules: changes when the computation may have.
+
+        Raises:
+            DefinitionError: If the transform uses something whose changes could not be seen.
+        """
         try:
-            text = textwrap.dedent(inspect.getsource(self.transform))
-        except OSError:
-            raise DefinitionError(
-                f"The source text of the function of feature group {self.name!r} cannot be read, so a change of it "
-                "could not be seen: define it in a file, not at a prompt."
-            ) from None
-        return hashlib.sha256(f"{text}\n{self.lookback}".encode()).hexdigest()[:16]
+            return code_version(self.transform, self.lookback, rules_version(self.schema))
+        except DefinitionError as error:
+            raise DefinitionError(f"Feature group {self.name!r}: {error}") from None
+
+    @property
+    def libraries(self) -> dict[str, str]:
+        """The distributions that the transform uses, each with its version; no part of the code version."""
+        return libraries_of(self.transform)
 
 
 def feature_group(

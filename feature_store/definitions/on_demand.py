@@ -6,15 +6,14 @@ belongs to `feature_store.transform.on_demand`, which names are asked for to `fe
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, TIMESTAMP, Dtype
+from feature_store.definitions.fingerprint import code_version
 from feature_store.definitions.names import RESERVED_COLUMNS, FeatureRef, check_name
 from feature_store.errors import DefinitionError, InvalidRequestError
 
@@ -41,7 +40,7 @@ class OnDemandFeatures:
         expressions: Column of the schema to the expression that computes it.
         owner: Who answers for them: an e-mail address or a team.
         description: What they are; the function's docstring.
-        code_version: A digest of the function's source text.
+        code_version: A digest of the function, of all that it computes with, and of its inputs.
     """
 
     name: str
@@ -114,7 +113,7 @@ def on_demand(
             expressions=_expressions(own_name, function, [*columns, *data], produced),
             owner=owner,
             description=inspect.cleandoc(function.__doc__ or ""),
-            code_version=_code_version(own_name, function),
+            code_version=_code_version(own_name, function, columns, data, schema),
         )
 
     return decorate
@@ -178,12 +177,15 @@ def _expressions(
     return {column: result[column] for column in produced}
 
 
-def _code_version(name: str, function: Expressions) -> str:
+def _code_version(
+    name: str,
+    function: Expressions,
+    inputs: Mapping[str, str],
+    request: Mapping[str, Dtype],
+    schema: type[FeatureSchema],
+) -> str:
+    dtypes = {spec.ref.column: str(spec.dtype) for spec in schema.specs()}
     try:
-        text = textwrap.dedent(inspect.getsource(function))
-    except OSError:
-        raise DefinitionError(
-            f"The source of the function of on-demand features {name!r} cannot be read, so its changes could not be "
-            "seen: define it in a file, not at a prompt."
-        ) from None
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return code_version(function, dict(inputs), {column: str(dtype) for column, dtype in request.items()}, dtypes)
+    except DefinitionError as error:
+        raise DefinitionError(f"On-demand features {name!r}: {error}") from None

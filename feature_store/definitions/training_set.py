@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import inspect
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from feature_store.clock import EPOCH, to_utc
 from feature_store.definitions.entity import Entity
+from feature_store.definitions.fingerprint import code_version, libraries_of
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, check_name
 from feature_store.definitions.splits import Splits
@@ -134,25 +131,24 @@ class TrainingSet:
 
     @property
     def labels_code_version(self) -> str:
-        """A digest of what gives the labels: of the function's source text, or of the query.
+        """A digest of what gives the labels: of the function and all that it computes with, or of the query.
 
         Raises:
-            DefinitionError: If the source text cannot be read.
+            DefinitionError: If the function uses something whose changes could not be seen.
         """
         if isinstance(self.labels, EveryEntity):
-            text = repr(self.labels)
-        else:
-            function = self.labels
-            while isinstance(function, functools.partial):
-                function = function.func
-            try:
-                text = textwrap.dedent(inspect.getsource(function))
-            except (OSError, TypeError):
-                raise DefinitionError(
-                    f"The source text of the labels of training set {self.name!r} cannot be read, so a change of it "
-                    "could not be seen: define a function in a file, not at a prompt."
-                ) from None
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+            query = self.labels
+            keys = [(column, kind.__name__) for column, kind in query.entity.join_keys.items()]
+            return code_version((query.entity.name, keys, query.group, query.every, query.start, query.end))
+        try:
+            return code_version(self.labels)
+        except DefinitionError as error:
+            raise DefinitionError(f"The labels of training set {self.name!r}: {error}") from None
+
+    @property
+    def labels_libraries(self) -> dict[str, str]:
+        """The distributions that the labels' function uses, each with its version; no part of the code version."""
+        return {} if isinstance(self.labels, EveryEntity) else libraries_of(self.labels)
 
 
 def _boundary(name: str, edge: str, moment: datetime, partitioning: Partitioning) -> datetime:

@@ -12,13 +12,13 @@ import polars as pl
 
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.errors import FeatureStoreError
+from feature_store.frame_fingerprint import fingerprint
 from feature_store.offline.point_in_time.engine import PointInTimeEngine, Progress
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
 from feature_store.storage.s3_path import S3Path
 from feature_store.training_sets import publishing
 from feature_store.training_sets.blueprint import Blueprint
-from feature_store.training_sets.fingerprint import fingerprint
 from feature_store.training_sets.inputs import SourceFiles, source_files, visible_spans
 from feature_store.training_sets.labels import label_times
 from feature_store.training_sets.manifest import DataFile, Part

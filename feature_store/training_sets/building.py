@@ -19,6 +19,7 @@ from feature_store.definitions.names import FeatureRef
 from feature_store.definitions.on_demand import OnDemandFeatures
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.errors import InvalidRequestError
+from feature_store.frame_fingerprint import fingerprint
 from feature_store.monitoring.baseline import profile_columns
 from feature_store.offline.point_in_time.engine import PointInTimeEngine, Progress
 from feature_store.offline.store import OfflineStore
@@ -28,7 +29,6 @@ from feature_store.registry.registry import Registry
 from feature_store.training_sets import publishing
 from feature_store.training_sets.assembly import Assembly, column_types
 from feature_store.training_sets.blueprint import Blueprint
-from feature_store.training_sets.fingerprint import fingerprint
 from feature_store.training_sets.inputs import SourceFiles
 from feature_store.training_sets.labels import no_labels, query_record, read_labels
 from feature_store.training_sets.partitioned import build_partitions

@@ -16,12 +16,12 @@ import polars as pl
 
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.errors import InvalidRequestError
+from feature_store.frame_fingerprint import fingerprint
 from feature_store.offline.point_in_time.engine import Progress
 from feature_store.partitions import Partitioning, Window
 from feature_store.storage.s3_path import S3Path
 from feature_store.training_sets import publishing
 from feature_store.training_sets.assembly import Assembly, column_types
-from feature_store.training_sets.fingerprint import fingerprint
 from feature_store.training_sets.inputs import changes, source_files, visible_spans
 from feature_store.training_sets.labels import by_partition, no_labels, query_record, read_labels
 from feature_store.training_sets.manifest import Part

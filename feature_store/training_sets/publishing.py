@@ -21,11 +21,11 @@ from typing import BinaryIO
 import msgspec
 import polars as pl
 
+from feature_store.frame_fingerprint import fingerprint
 from feature_store.offline.files import locked, make_folder
 from feature_store.storage.location import Location, file_digest
 from feature_store.storage.refused import naming_refusals
 from feature_store.storage.s3_path import S3Path
-from feature_store.training_sets.fingerprint import fingerprint
 from feature_store.training_sets.manifest import DataFile, Manifest, Part, encode
 from feature_store.training_sets.uploading import upload_part, upload_version
 from feature_store.training_sets.versions import (

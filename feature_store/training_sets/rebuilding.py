@@ -18,6 +18,7 @@ from feature_store.definitions.names import FeatureRef
 from feature_store.definitions.on_demand import OnDemandFeatures
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.errors import TrainingSetChangedError
+from feature_store.frame_fingerprint import fingerprint
 from feature_store.offline.point_in_time.engine import PointInTimeEngine
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Partitioning, Window
@@ -27,7 +28,6 @@ from feature_store.storage.parquet import scan_files
 from feature_store.training_sets import publishing
 from feature_store.training_sets.assembly import rows_by_split
 from feature_store.training_sets.blueprint import Blueprint, join_features
-from feature_store.training_sets.fingerprint import fingerprint
 from feature_store.training_sets.inputs import changes, files_of
 from feature_store.training_sets.labels import by_partition, read_labels
 from feature_store.training_sets.manifest import DataFile, Manifest, Part

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -32,13 +33,24 @@ def every_morning(days: int = 8) -> pl.DataFrame:
     return label_frame(rows).with_columns(bought=pl.int_range(pl.len()) % 3 == 0)
 
 
-def purchases(frame: pl.DataFrame, **arguments: object) -> TrainingSet:
-    """A training set over given labels."""
+def arriving(frame: pl.DataFrame, place: Path) -> Labels:
+    """Labels that lie in a file, where more come in: their function stays the same, whatever it finds there."""
+    frame.write_parquet(place)
+
+    def labels() -> pl.LazyFrame:
+        return pl.read_parquet(place).lazy()
+
+    return labels
+
+
+def purchases(frame: pl.DataFrame | Labels, **arguments: object) -> TrainingSet:
+    """A training set over given labels, or those that a function gives."""
     features = arguments.pop("features", ["spending"])
 
     def labels() -> pl.LazyFrame:
         return frame.lazy()
 
+    labels = labels if isinstance(frame, pl.DataFrame) else frame
     return TrainingSet("purchases", labels, features, "team@example.com", **arguments)
 
 

@@ -168,10 +168,14 @@ def test_definitions_that_make_no_sense(arguments, message):
         TrainingSet(**{**given, **arguments})
 
 
-def test_labels_whose_source_text_cannot_be_read(shop):
-    labels = eval("lambda: frame", {"frame": LABELS.lazy()})
-    with pytest.raises(DefinitionError, match="define a function in a file"):
-        shop.write_training_set(TrainingSet("purchases", labels, ["spending"], "team@example.com"))
+def test_labels_whose_changes_could_not_be_seen(shop, tmp_path):
+    with (tmp_path / "labels.csv").open("w") as opened:
+
+        def labels():
+            return LABELS.lazy() if opened else None
+
+        with pytest.raises(DefinitionError, match=r"'purchases': .*opened holds a _io.TextIOWrapper, .*Make it inside"):
+            shop.write_training_set(TrainingSet("purchases", labels, ["spending"], "team@example.com"))
     with pytest.raises(FeatureStoreError):
         shop.write_training_set(TrainingSet("purchases", LABELS.lazy().select, ["nothing"], "team@example.com"))
 

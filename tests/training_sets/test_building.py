@@ -14,10 +14,10 @@ from polars.testing import assert_frame_equal
 
 from feature_store.definitions.splits import by_entity, by_time
 from feature_store.errors import FeatureStoreError, InvalidRequestError, UnknownFeatureError
+from feature_store.frame_fingerprint import fingerprint
 from feature_store.monitoring.baseline import profile_columns
 from feature_store.store import FeatureStore
 from feature_store.training_sets import publishing
-from feature_store.training_sets.fingerprint import fingerprint
 from tests.orders import CUSTOMER, START, Orders, spending
 from tests.training_sets.conftest import SPAN, every_morning, label_frame, purchases
 

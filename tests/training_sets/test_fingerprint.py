@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_store.errors import InvalidRequestError
-from feature_store.training_sets.fingerprint import fingerprint
+from feature_store.frame_fingerprint import fingerprint
 
 EVERYTHING = pl.DataFrame(
     {

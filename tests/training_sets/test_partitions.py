@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from functools import partial
 
 import polars as pl
 import pyarrow.dataset as ds
@@ -15,7 +16,7 @@ from feature_store.partitions import Partitioning
 from feature_store.store import FeatureStore
 from feature_store.training_sets import partitioned
 from tests.orders import CUSTOMER, START, spending
-from tests.training_sets.conftest import every_morning, purchases
+from tests.training_sets.conftest import arriving, every_morning, purchases
 
 DAILY = Partitioning.DAILY
 ALL = ["2024-03-02", "2024-03-03", "2024-03-04", "2024-03-05", "2024-03-06", "2024-03-07", "2024-03-08", "2024-03-09"]
@@ -147,18 +148,18 @@ def test_a_new_version_on_request_takes_over_what_is_sound(counting, group, sour
     assert [record.version for record in counting.registry.training_sets("purchases")] == [1, 2]
 
 
-def test_labels_that_changed_make_a_partition_stale(shop):
-    labels = every_morning()
-    shop.write_training_set(daily(labels))
+def test_labels_that_changed_make_a_partition_stale(shop, tmp_path):
+    labels, place = every_morning(), tmp_path / "labels.parquet"
+    shop.write_training_set(daily(arriving(labels, place)))
     changed = labels.with_columns(bought=pl.col("bought") | (pl.col("event_timestamp").dt.day() == 4)).filter(
         pl.col("event_timestamp").dt.day() != 6
     )
-    again = shop.write_training_set(daily(changed))
+    again = shop.write_training_set(daily(arriving(changed, place)))
     assert again.stale == {
         "2024-03-04": ["labels: 6 rows then, 6 now, with another content"],
         "2024-03-06": ["labels: 6 rows then, none now"],
     }
-    anew = shop.write_training_set(daily(changed), new_version=True)
+    anew = shop.write_training_set(daily(arriving(changed, place)), new_version=True)
     assert (anew.version, anew.built, anew.rows) == (2, ("2024-03-04",), 42)
     assert_frame_equal(anew.scan().collect(), shop.training_set(changed, ["spending"]))
 
@@ -173,6 +174,34 @@ def test_a_changed_definition_opens_the_next_version(shop, change):
     assert (written.version, written.created, written.partitions) == (2, True, ("2024-03-09",))
     back = shop.write_training_set(daily(labels), days(9))
     assert (back.version, back.partitions) == (3, ("2024-03-09",))
+
+
+@pytest.mark.parametrize("kind", ["captured", "partial", "default", "bound", "callable"])
+def test_a_changed_value_of_the_labels_function_opens_the_next_version(shop, kind):
+    def labels(horizon):
+        return every_morning().with_columns(horizon=horizon).lazy()
+
+    class Bound:
+        def __init__(self, horizon):
+            self.horizon = horizon
+
+        def __call__(self):
+            return labels(self.horizon)
+
+    def function(horizon):
+        return {
+            "captured": lambda: labels(horizon),
+            "partial": partial(labels, horizon),
+            "default": lambda days=horizon: labels(days),
+            "bound": Bound(horizon).__call__,
+            "callable": Bound(horizon),
+        }[kind]
+
+    first = shop.write_training_set(daily(function(7)), days(2))
+    assert shop.write_training_set(daily(function(7)), days(3)).version == first.version
+    second = shop.write_training_set(daily(function(14)), days(4))
+    assert second.version == first.version + 1
+    assert second.scan().collect()["horizon"].unique().to_list() == [14]
 
 
 def test_a_changed_time_to_live_opens_the_next_version(shop, source):
@@ -190,11 +219,12 @@ def test_hours_are_partitions_too(shop):
     assert shop.verify_training_set("purchases").passed
 
 
-def test_a_partition_without_labels_waits_for_them(shop):
-    shop.write_training_set(daily(), days(2, 5))
+def test_a_partition_without_labels_waits_for_them(shop, tmp_path):
+    place = tmp_path / "labels.parquet"
+    shop.write_training_set(daily(arriving(every_morning(), place)), days(2, 5))
     quiet = every_morning().filter(pl.col("event_timestamp").dt.day() != 6)
-    assert shop.write_training_set(daily(quiet), days(6)).built == ()
-    assert shop.write_training_set(daily(), days(6)).built == ("2024-03-06",)
+    assert shop.write_training_set(daily(arriving(quiet, place)), days(6)).built == ()
+    assert shop.write_training_set(daily(arriving(every_morning(), place)), days(6)).built == ("2024-03-06",)
 
 
 @pytest.mark.parametrize(
@@ -218,8 +248,9 @@ def test_labels_come_in_late(shop):
     assert written.partitions[-1] == "2024-03-07"
 
 
-def test_other_columns_than_the_version_has_are_refused(shop):
-    shop.write_training_set(daily(), days(2, 5))
+def test_other_columns_than_the_version_has_are_refused(shop, tmp_path):
+    place = tmp_path / "labels.parquet"
+    shop.write_training_set(daily(arriving(every_morning(), place)), days(2, 5))
     with pytest.raises(InvalidRequestError, match=r"Partition 2024-03-06 .* other columns .*: more Int32"):
-        shop.write_training_set(daily(every_morning().with_columns(more=1)), days(6))
+        shop.write_training_set(daily(arriving(every_morning().with_columns(more=1), place)), days(6))
     assert shop.open_training_set("purchases").partitions == tuple(ALL[:4])
