@@ -78,7 +78,7 @@ class Visibility:
     def window(self, first: datetime, last: datetime | None = None) -> Window:
         """Returns the span of event times outside of which no row is visible at one instant, or at any of a span.
 
-        It is cut off where the calendar ends.
+        It is cut off where the calendar ends, whose last microsecond is in no half-open span.
 
         Args:
             first: The first instant, aware.

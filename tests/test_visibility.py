@@ -76,9 +76,8 @@ def test_nothing_outside_of_a_window_is_visible(lengths, one, other, event, insi
     # The last microsecond of the calendar is in no half-open span.
     if event < LATEST and any(is_visible(event, now, ttl) for ttl in lengths):
         assert to_micros(window.start) <= event < to_micros(window.end)
-    # And no wider than that: what begins with it is visible at the first instant, unless it begins with the calendar.
-    start = to_micros(window.start)
-    assert start == EARLIEST or any(is_visible(start, first, ttl) for ttl in lengths)
+    # And it is no wider than that, to the microsecond.
+    assert to_micros(window.start) == max(first - max(lengths) * 1_000_000 + 1, EARLIEST)
     assert to_micros(window.end) == min(last + 1, LATEST)
 
 

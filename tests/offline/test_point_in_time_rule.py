@@ -48,7 +48,7 @@ DELAYS = group(
         "cancelled": (BOOL, HALF_DAY),
         "seen": (TIMESTAMP, DAY),
         "profile": (embedding(2), DAY),
-        "delay_v2": (FLOAT, 10**12),
+        "delay_v2": (FLOAT, timedelta.max // timedelta(seconds=1)),
     },
     first_id=10,
 )

@@ -111,7 +111,7 @@ def test_a_long_history_of_all_dtypes_reads_alike(tmp_path, entity, strict):
 
 def test_a_span_of_ten_thousand_years_is_exact_to_the_microsecond(tmp_path):
     # Entity and microsecond do not fit into 64 bits together.
-    forever = group("forever", features={"visits": (INT, 10**12)})
+    forever = group("forever", features={"visits": (INT, timedelta.max // timedelta(seconds=1))})
     catalog = Catalog.of([forever])
     store = OfflineStore(tmp_path)
     instants = [datetime(1, 1, 2, tzinfo=UTC), at(0), datetime(9999, 12, 30, tzinfo=UTC)]

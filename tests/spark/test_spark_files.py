@@ -26,7 +26,7 @@ CLICKS = group("activity", USER, {"clicks": (FLOAT, DAY), "visits": (INT, 2 * DA
 DELAYS = group(
     "delays",
     ROUTE,
-    {"late": (BOOL, DAY), "seen": (TIMESTAMP, DAY), "profile": (embedding(2), 10**12)},
+    {"late": (BOOL, DAY), "seen": (TIMESTAMP, DAY), "profile": (embedding(2), timedelta.max // timedelta(seconds=1))},
     first_id=10,
 )
 CATALOG = Catalog.of([CLICKS, DELAYS])
