@@ -18,6 +18,7 @@ from feature_store.clock import Clock, to_micros
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
 from feature_store.definitions.source import day_window
 from feature_store.frames import entity_id_expression
+from feature_store.monitoring.latest import without_retracted
 from feature_store.offline.footers import load_footers, read_footer
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.store import OfflineStore
@@ -68,20 +69,25 @@ def push_online(group: Group, *, offline: OfflineStore, online: OnlineStore, clo
     keys = list(group.entity.join_keys)
     settler = Settler(group, offline, online, clock)
     settler.left_behind()
+    retracted = settler.retracted()
     total = WriteReport()
     seen: pl.DataFrame | None = None
     # The newest day first: what is read most is back first, and older rows of the same entities need no writing.
     for day in sorted({file.date for file in _files_with_rows(group, offline, window)}, reverse=True):
         of_day = day_window(day)
-        rows = offline.scan(group, Window(max(window.start, of_day.start), min(window.end, of_day.end))).collect()
+        of_window = offline.scan(group, Window(max(window.start, of_day.start), min(window.end, of_day.end)))
+        if retracted is not None:
+            of_window = without_retracted(of_window.with_columns(entity_id_expression(group.entity)), retracted)
+        rows = of_window.collect().drop(ENTITY_ID, strict=False)
         if seen is not None:
             rows = rows.join(seen, on=keys, how="anti", maintain_order="left")
         report = online.write(group, rows)
         total += report
         new = rows.select(keys).unique()
         seen = new if seen is None else pl.concat([seen, new])
-    ahead = settler.ahead(clock.now())
-    return total + online.write(group, ahead) if ahead.height else total
+    # What is seen when its time comes, and by readers whose clocks stand a little behind.
+    near = settler.near_rows(clock.now()).filter(pl.col(EVENT_TIMESTAMP) > clock.now()).drop(ENTITY_ID)
+    return total + online.write(group, near) if near.height else total
 
 
 def sample_online(

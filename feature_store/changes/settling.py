@@ -18,11 +18,13 @@ from feature_store.changes.admission import MOST_AHEAD
 from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.source import day_window
-from feature_store.frames import entity_id_expression
-from feature_store.monitoring.latest import latest_rows
+from feature_store.frames import TIMESTAMP_TYPE, entity_id_expression
+from feature_store.monitoring.latest import latest_rows, without_retracted
 from feature_store.offline.store import OfflineStore
 from feature_store.offline.unfinished import left_behind
+from feature_store.online.pending import RECENT
 from feature_store.online.repair import Remover
+from feature_store.online.stamps import to_datetime
 from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
 from feature_store.visibility import Visibility
@@ -76,20 +78,22 @@ class Settler:
             OnlineStoreError: If the online store does not answer; to settle again completes the work.
         """
         now = self._clock.now()
-        rows = latest_rows(self._offline, self._group, now)
-        ids = dict.fromkeys(rows[ENTITY_ID])
+        rows = self.near_rows(now)
         remover = Remover(self._online, self._group)
-        return self._settle(now, rows, self._chained(ids, remover.entity_ids()))
+        known = dict.fromkeys(rows[ENTITY_ID].unique(maintain_order=True))
+        return self._settle(now, rows, self._chained(known, remover.entity_ids()), remover)
 
     def entities(self, entity_ids: Sequence[str]) -> SettledEntities:
-        """Settles some entities.
+        """Settles some entities, also for readers whose clocks stand a little behind.
 
         Raises:
             OnlineStoreError: If the online store does not answer; to settle again completes the work.
         """
         now = self._clock.now()
-        rows = latest_rows(self._offline, self._group, now, entity_ids)
-        return self._settle(now, rows, iter(entity_ids))
+        rows = self.near_rows(now, entity_ids)
+        remover = Remover(self._online, self._group)
+        remover.forget_nearby(entity_ids, self._online.ingestion.state(self._group.name).is_undrained)
+        return self._settle(now, rows, iter(entity_ids), remover, frozenset(entity_ids))
 
     def left_behind(self) -> None:
         """Does online what writers that died have left undone.
@@ -104,28 +108,65 @@ class Settler:
                 self.all_entities()
             unfinished.done()
 
-    def standing(self, entity_ids: Sequence[str], *, without: pl.DataFrame | None = None) -> pl.DataFrame:
-        """Returns the row of each of some entities that the offline store says is visible now: the group's columns.
+    def near_rows(self, now: datetime, entity_ids: Sequence[str] | None = None) -> pl.DataFrame:
+        """Returns the rows of entities that the offline store says are seen around an instant.
+
+        These are each entity's newest row of a while before, and all after it, those ahead of the clock among them:
+        what readers see whose clocks stand a little behind, and what is seen when its time comes. Rows that a stream
+        has taken back do not count, drained or not.
 
         Args:
-            entity_ids: The entities.
-            without: Join keys and event times of rows that do not count: they are about to go.
+            now: The instant.
+            entity_ids: The entities; None for all.
+
+        Returns:
+            The group's columns and `entity_id`, in order of event time.
         """
-        return latest_rows(self._offline, self._group, self._clock.now(), entity_ids, without=without).drop(ENTITY_ID)
+        first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+        recent = max(now, first + RECENT) - RECENT
+        retracted = self.retracted()
+        settled = latest_rows(self._offline, self._group, recent, entity_ids, without=retracted)
+        window = Window(recent, min(now, last - MOST_AHEAD) + MOST_AHEAD)
+        young = self._offline.scan(self._group, window).filter(pl.col(EVENT_TIMESTAMP) > recent)
+        young = young.with_columns(entity_id_expression(self._group.entity))
+        if entity_ids is not None:
+            young = young.filter(pl.col(ENTITY_ID).is_in(list(entity_ids)))
+        if retracted is not None:
+            young = without_retracted(young, retracted)
+        newest = young.sort(EVENT_TIMESTAMP, INGESTED_AT, maintain_order=True)
+        newest = newest.unique([ENTITY_ID, EVENT_TIMESTAMP], keep="last", maintain_order=True)
+        return pl.concat([settled, newest.collect().select(settled.columns)])
 
-    def ahead(self, now: datetime) -> pl.DataFrame:
-        """Returns the rows whose time is still to come: the group's columns."""
-        latest = min(now, datetime.max.replace(tzinfo=UTC) - MOST_AHEAD) + MOST_AHEAD
-        rows = self._offline.scan(self._group, Window(now, latest)).collect()
-        return rows.filter(pl.col(EVENT_TIMESTAMP) > now)
+    def retracted(self) -> pl.DataFrame | None:
+        """Returns `entity_id`, `event_timestamp` and `ingested_at` (until when) of undrained retractions, if any."""
+        retractions = self._online.retractions.undrained(self._group.name)
+        if not retractions:
+            return None
+        ids, events, until = zip(*retractions, strict=True)
+        return pl.DataFrame(
+            {
+                ENTITY_ID: pl.Series(ids, dtype=pl.String),
+                EVENT_TIMESTAMP: pl.Series(events, dtype=pl.Int64).cast(TIMESTAMP_TYPE),
+                INGESTED_AT: pl.Series(until, dtype=pl.Int64).cast(TIMESTAMP_TYPE),
+            }
+        )
 
-    def _settle(self, now: datetime, rows: pl.DataFrame, entity_ids: Iterator[str]) -> SettledEntities:
+    def _settle(
+        self,
+        now: datetime,
+        rows: pl.DataFrame,
+        entity_ids: Iterator[str],
+        remover: Remover,
+        only: frozenset[str] | None = None,
+    ) -> SettledEntities:
         state = self._online.ingestion.state(self._group.name)
-        right = {
-            entity_id: (event, ingested)
-            for entity_id, event, ingested in rows.select(ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT).iter_rows()
-        }
-        remover = Remover(self._online, self._group)
+        # Those of the offline store are written below; those of streams may be in no other place yet.
+        self._online.pending.forget(
+            self._group,
+            lambda row: (only is None or row.entity_id in only) and not state.is_undrained(to_datetime(row.ingested)),
+        )
+        come = rows.filter(pl.col(EVENT_TIMESTAMP) <= now).select(ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT)
+        right = {entity_id: (event, ingested) for entity_id, event, ingested in come.iter_rows()}
         looked = removed = on_their_way = moved = 0
         while batch := list(islice(entity_ids, ENTITIES_PER_READ)):
             looked += len(batch)
@@ -136,7 +177,7 @@ class Settler:
             removed += done
             moved += len(wrong) - done
             on_their_way += waiting
-        report = self._online.write(self._group, pl.concat([rows.drop(ENTITY_ID), self.ahead(now)]))
+        report = self._online.write(self._group, rows.drop(ENTITY_ID))
         return SettledEntities(looked, removed, on_their_way, moved, report)
 
     def _wrong(

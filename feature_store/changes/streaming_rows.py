@@ -15,10 +15,11 @@ import polars as pl
 from feature_store.catalog import Group
 from feature_store.changes.settling import Settler
 from feature_store.clock import Clock
-from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
+from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import OnlineStoreError
-from feature_store.frames import entity_id_expression
+from feature_store.frames import TIMESTAMP_TYPE, entity_id_expression
 from feature_store.offline.store import OfflineStore
+from feature_store.online.retractions import Retraction
 
 if TYPE_CHECKING:
     from feature_store.online.store import OnlineStore
@@ -39,6 +40,7 @@ class StreamedRows:
     def __init__(self, record: Group, offline: OfflineStore, online: OnlineStore, clock: Clock) -> None:
         self._record = record
         self._online = online
+        self._clock = clock
         self._settler = Settler(record, offline, online, clock)
 
     def claim(self, streamer: str, at_least: datetime) -> datetime:
@@ -69,7 +71,10 @@ class StreamedRows:
             OnlineStoreError: If the online store does not answer; to deliver again changes nothing that is done.
         """
         if retracted.height:
-            self._online.withdraw(self._record, retracted, self._before(retracted, standing))
+            self._note(retracted)
+            before = self._before(retracted, standing)
+            self._online.withdraw(self._record, retracted, before)
+            self._online.write(self._record, before)
         if rows.height:
             self._online.write(self._record, rows)
 
@@ -81,12 +86,28 @@ class StreamedRows:
         """
         self._online.pending.promote(self._record)
 
+    def _note(self, retracted: pl.DataFrame) -> None:
+        rows = retracted.select(
+            entity_id_expression(self._record.entity),
+            *(pl.col(column).to_physical() for column in (EVENT_TIMESTAMP, INGESTED_AT)),
+        )
+        self._online.retractions.add(self._record.name, (Retraction(*row) for row in rows.iter_rows()))
+
     def _before(self, retracted: pl.DataFrame, standing: pl.DataFrame) -> pl.DataFrame:
-        keys = list(self._record.entity.join_keys)
         ids = retracted.select(entity_id_expression(self._record.entity).unique())[ENTITY_ID].to_list()
-        known = self._settler.standing(ids, without=retracted)
-        newest = pl.concat([known, standing.select(known.columns)]).sort(EVENT_TIMESTAMP, maintain_order=True)
-        return newest.group_by(keys, maintain_order=True).last().select(known.columns)
+        known = self._settler.near_rows(self._clock.now(), ids).drop(ENTITY_ID)
+        drained = self._online.ingestion.state(self._record.name).drained
+        # Of two versions of one row, the stream's is the later one, unless others gave theirs since the last drain.
+        is_fresh = pl.lit(drained is not None) & (pl.col(INGESTED_AT) > pl.lit(drained, dtype=TIMESTAMP_TYPE))
+        ranked = pl.concat(
+            [
+                known.with_columns((is_fresh.fill_null(value=False).cast(pl.Int8) * 2).alias("_rank")),
+                standing.select(known.columns).with_columns(pl.lit(1, dtype=pl.Int8).alias("_rank")),
+            ]
+        )
+        identity = [*self._record.entity.join_keys, EVENT_TIMESTAMP]
+        ranked = ranked.sort(EVENT_TIMESTAMP, "_rank", maintain_order=True)
+        return ranked.unique(identity, keep="last", maintain_order=True).select(known.columns)
 
 
 class DrainedRows:
@@ -104,28 +125,40 @@ class DrainedRows:
         self._online = online
         self._settler = Settler(record, offline, online, clock)
         self._mark: datetime | None = None
-        self._withdrawn: list[pl.DataFrame] = []
+        self._others_withdrew = False
+        self._unsettled: list[pl.DataFrame] = []
 
     def begin(self) -> None:
         """Takes note of the rows that are in the topic now."""
         try:
+            state = self._online.ingestion.state(self._record.name)
+            self._others_withdrew = state.withdrawn is not None and (
+                state.drained is None or state.withdrawn > state.drained
+            )
             self._mark = self._online.ingestion.drain_mark(self._record.name)
         except OnlineStoreError as error:
             _LOG.warning("It is not noted how far %s is drained: %s", self._record.name, error)
 
+    def write(self, rows: pl.DataFrame) -> None:
+        """Takes note of rows that were written."""
+        if self._others_withdrew:
+            # Online, such a row may have stood behind one that was withdrawn before it was drained.
+            self._unsettled.append(rows)
+
     def withdraw(self, gone: pl.DataFrame) -> None:
         """Takes note of rows that were taken back: join keys and `event_timestamp`."""
-        self._withdrawn.append(gone)
+        self._unsettled.append(gone)
 
     def end(self) -> None:
-        """Says that all rows of then are in the offline store, and settles the entities of those taken back."""
+        """Says that all rows of then are in the offline store, and settles entities that may have come apart."""
         try:
             if self._mark is not None:
                 self._online.ingestion.drained(self._record.name, self._mark)
-            if self._withdrawn:
+                self._online.retractions.drained(self._record.name, self._mark)
+            if self._unsettled:
                 entity_id = entity_id_expression(self._record.entity)
-                ids = pl.concat([gone.select(entity_id) for gone in self._withdrawn])[ENTITY_ID].unique().to_list()
+                ids = pl.concat([rows.select(entity_id) for rows in self._unsettled])[ENTITY_ID].unique().to_list()
                 self._settler.entities(ids)
         except OnlineStoreError as error:
             _LOG.warning("The online store of %s is settled by the next repair: %s", self._record.name, error)
-        self._withdrawn = []
+        self._unsettled = []

@@ -25,7 +25,7 @@ from feature_store.catalog import Group
 from feature_store.changes.admission import AdmittedRows
 from feature_store.changes.settling import Settler
 from feature_store.clock import Clock
-from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
+from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import OnlineStoreError
 from feature_store.frames import entity_id_expression, polars_type
 from feature_store.offline.row_changes import RowChanges, joined_changes
@@ -163,9 +163,12 @@ class WritePath:
         withdrawn = 0
         if changes.gone.height:
             ids = changes.gone.select(entity_id_expression(self._record.entity).unique())[ENTITY_ID].to_list()
-            withdrawn = self._online.withdraw(self._record, changes.gone, self.settler.standing(ids))
-            # Once more: what another writer brought between the two was older than the row that is gone.
-            self._online.write(self._record, self.settler.standing(ids))
+            if self._online.ingestion.state(self._record.name).streamed:
+                self._online.ingestion.withdrawn(self._record.name, changes.gone[INGESTED_AT].max())  # type: ignore[arg-type]
+            near = self.settler.near_rows(self._clock.now(), ids).drop(ENTITY_ID)
+            withdrawn = self._online.withdraw(self._record, changes.gone, near)
+            # Read again: what another writer brought between the two was older than the row that is gone.
+            self._online.write(self._record, self.settler.near_rows(self._clock.now(), ids).drop(ENTITY_ID))
         report = self._online.write(self._record, changes.rows) if changes.rows.height else WriteReport()
         return report, withdrawn
 

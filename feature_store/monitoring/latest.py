@@ -69,7 +69,8 @@ def latest_rows(
         group: The group.
         now: The instant.
         entity_ids: The entities; None for all.
-        without: Join keys and event times of rows that do not count.
+        without: `entity_id`, `event_timestamp` and `ingested_at` of rows that do not count: those that were ingested
+            earlier than that.
 
     Returns:
         The group's columns and `entity_id`, one row per entity that has one within the longest time to live.
@@ -79,11 +80,17 @@ def latest_rows(
     if entity_ids is not None:
         rows = rows.filter(pl.col(ENTITY_ID).is_in(list(entity_ids)))
     if without is not None:
-        identity = [*group.entity.join_keys, EVENT_TIMESTAMP]
-        rows = rows.join(without.lazy().select(identity), on=identity, how="anti", maintain_order="left")
+        rows = without_retracted(rows, without)
     return (
         rows.sort(EVENT_TIMESTAMP, INGESTED_AT, maintain_order=True)
         .group_by(ENTITY_ID, maintain_order=True)
         .last()
         .collect()
     )
+
+
+def without_retracted(rows: pl.LazyFrame, retracted: pl.DataFrame) -> pl.LazyFrame:
+    """Returns rows (with `entity_id`) without those that were taken back; see `latest_rows`."""
+    until = retracted.lazy().group_by(ENTITY_ID, EVENT_TIMESTAMP).agg(pl.col(INGESTED_AT).max().alias("_until"))
+    marked = rows.join(until, on=[ENTITY_ID, EVENT_TIMESTAMP], how="left", maintain_order="left")
+    return marked.filter(pl.col("_until").is_null() | (pl.col(INGESTED_AT) >= pl.col("_until"))).drop("_until")

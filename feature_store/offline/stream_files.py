@@ -36,6 +36,7 @@ from feature_store.offline.layout import (
     list_files,
 )
 from feature_store.offline.row_changes import (
+    MICROSECOND,
     drop_rows,
     identity_of,
     newest_versions,
@@ -47,6 +48,7 @@ from feature_store.offline.row_changes import (
 from feature_store.offline.rows import checked_rows, row_schema
 from feature_store.offline.store import OfflineStore
 from feature_store.offline.superseded import SUPERSEDED_AT, ending, keep_superseded
+from feature_store.partitions import Window
 from feature_store.storage.location import Location
 from feature_store.storage.s3_path import S3Path
 
@@ -130,12 +132,28 @@ class StreamFiles:
         identity = identity_of(self._group)
         sound = [file for file in files if is_readable(file.path)]
         holders = self._store.index.files_with(self._group, sound, rows.select(identity))
+        rows = self._not_withdrawn(rows)
         held = read_rows(self._group, holders).join(rows.select(identity), on=identity, how="semi")
         if held.is_empty():
             return rows
         columns = [column for column in row_schema(self._group) if column != INGESTED_AT]
         newest = newest_versions(self._group, held).select(columns)
         return rows[positions_missing_from(rows.select(columns), newest)]
+
+    def _not_withdrawn(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Returns rows without those that were withdrawn after they had been ingested, while they were on their way."""
+        times = rows[EVENT_TIMESTAMP]
+        if rows.is_empty():
+            return rows
+        identity = identity_of(self._group)
+        window = Window(times.min(), times.max() + MICROSECOND)  # type: ignore[arg-type, operator]
+        former = self._store.superseded(self._group, window)
+        if former.is_empty():
+            return rows
+        ends = former.group_by(identity).agg(pl.col(SUPERSEDED_AT).max())
+        marked = rows.join(ends, on=identity, how="left", maintain_order="left")
+        is_over = (pl.col(INGESTED_AT) < pl.col(SUPERSEDED_AT)).fill_null(value=False)
+        return marked.filter(~is_over).drop(SUPERSEDED_AT)
 
     def last_batches(self, topic: str) -> dict[int, tuple[int, int]]:
         """Returns the range of offsets of the last micro-batch of each partition of a topic that left a file.

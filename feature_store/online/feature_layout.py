@@ -22,7 +22,7 @@ from feature_store.online.keys import KeySpace
 from feature_store.online.layout import DecodedRow, EncodedRows, GroupRead, GroupWrite, RowAheadError, Status, foreign
 from feature_store.online.resp import bulk
 from feature_store.online.schemas import RowSchema, Schemas
-from feature_store.online.stamps import STAMP_WIDTH, WIDTH, parse_stamp, stamp_expression, stamp_times
+from feature_store.online.stamps import STAMP_WIDTH, WIDTH, parse_stamp, stamp_expression, stamp_times, to_datetime
 from feature_store.online.values import column_decoder, decode_out_of_range, decoder, json_expression, row_decoder
 from feature_store.visibility import Visibility
 
@@ -142,6 +142,10 @@ class _FeatureRead:
 
     def nearby_key(self, entity_id: str) -> str:
         return self._nearby.of(entity_id)
+
+    def nearby_times(self, raw: bytes) -> list[datetime]:
+        rows: list[tuple[str, Any]] = msgspec.msgpack.decode(raw)
+        return [to_datetime(parse_stamp(stamp.encode()[:STAMP_WIDTH])[1]) for stamp, _ in rows]
 
     def nearby(self, entity_id: str, raw: bytes | None, now: int) -> list[bytes | None]:
         best: tuple[str, Any] | None = None

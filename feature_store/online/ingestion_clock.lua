@@ -5,6 +5,7 @@
 --       `committed`, who: what was claimed is in the topic now.
 --       `mark`, how long a claim may be under way: returns a time up to which all that was claimed is in the topic.
 --       `drained`, a mark: all rows up to it are in the offline store.
+--       `withdrawn`, a time: rows were withdrawn then by others than streams.
 local verb = ARGV[1]
 local last = tonumber(redis.call('HGET', KEYS[1], 'last') or '-inf')
 local function text(number)
@@ -38,9 +39,9 @@ elseif verb == 'mark' then
     end
   end
   return mark == -math.huge and '' or text(mark)
-elseif verb == 'drained' then
-  local before = tonumber(redis.call('HGET', KEYS[1], 'drained') or '-inf')
-  redis.call('HSET', KEYS[1], 'drained', text(math.max(before, tonumber(ARGV[2]))))
+elseif verb == 'drained' or verb == 'withdrawn' then
+  local before = tonumber(redis.call('HGET', KEYS[1], verb) or '-inf')
+  redis.call('HSET', KEYS[1], verb, text(math.max(before, tonumber(ARGV[2]))))
   return '0'
 end
 return redis.error_reply('unknown verb ' .. verb)

@@ -34,11 +34,13 @@ class IngestionState:
         last: The latest time that it gave; None if it never gave one: the online store is new, or has lost its keys.
         streamed: Whether streams write the group.
         drained: Up to when all rows of streams are in the offline store; None if none are.
+        withdrawn: When rows were last withdrawn by others than streams; None if none were.
     """
 
     last: datetime | None
     streamed: bool
     drained: datetime | None
+    withdrawn: datetime | None
 
     def is_undrained(self, ingested_at: datetime) -> bool:
         """Tells whether a row that was ingested then may be online and not yet offline."""
@@ -67,9 +69,9 @@ class IngestionClock:
         reply = self._client().ask("HGETALL", KeySpace.clock(group))
         pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
         fields = {bytes(name).decode(): bytes(value).decode() for name, value in pairs}
-        times = {name: to_datetime(int(fields[name])) for name in ("last", "drained") if name in fields}
+        times = {name: to_datetime(int(fields[name])) for name in ("last", "drained", "withdrawn") if name in fields}
         streamed = any(name.startswith("claimed:") for name in fields)
-        return IngestionState(times.get("last"), streamed, times.get("drained"))
+        return IngestionState(times.get("last"), streamed, times.get("drained"), times.get("withdrawn"))
 
     def claim(self, group: str, *, streamer: str = "", at_least: datetime | None = None) -> datetime:
         """Returns a time for rows that are given now: the present, or later than all times before.
@@ -98,6 +100,10 @@ class IngestionClock:
     def drained(self, group: str, mark: datetime) -> None:
         """Says that all rows of streams up to a mark are in the offline store."""
         self._run(group, "drained", str(to_micros(mark)))
+
+    def withdrawn(self, group: str, at: datetime) -> None:
+        """Says that rows of a streamed group were withdrawn by others: what stands in their place may be undrained."""
+        self._run(group, "withdrawn", str(to_micros(at)))
 
     def _run(self, group: str, *arguments: str) -> str:
         answer: bytes = self._client().run_script(self._source, KeySpace.clock(group), *arguments)

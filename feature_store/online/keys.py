@@ -75,6 +75,11 @@ class KeySpace:
         return f"feature_pending:{group}"
 
     @staticmethod
+    def retractions(group: str) -> str:
+        """Returns the key of a group's retractions that are not drained, see `retractions`."""
+        return f"feature_retractions:{group}"
+
+    @staticmethod
     def schema(group: str, fingerprint: bytes) -> str:
         """Returns the key that says which features a group's rows of one fingerprint hold."""
         return f"feature_schema:{group}:{fingerprint.hex()}"

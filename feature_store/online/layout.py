@@ -93,6 +93,10 @@ class GroupRead(Protocol):
         """Returns the key of the rows that were replaced moments ago."""
         ...
 
+    def nearby_times(self, raw: bytes) -> list[datetime]:
+        """Returns when the rows were ingested that such a key holds (UTC)."""
+        ...
+
     def nearby(self, entity_id: str, raw: bytes | None, now: int) -> list[bytes | None]:
         """Returns what the entity's keys held at `now`, of what the key of the rows around the present holds."""
         ...

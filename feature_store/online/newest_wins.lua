@@ -124,13 +124,13 @@ for first = 1, #KEYS, features + 1 do
     forget(KEYS[first], string.sub(limit, 1, 18))
     withdrawn = stored and string.sub(stored, 1, 18) == string.sub(limit, 1, 18) and string.sub(stored, 1, 37) <= limit
   end
-  if stamp == '' then
-    if withdrawn then
-      for key = first, first + features do
-        redis.call('DEL', KEYS[key])
-      end
-      written = written + 1
+  if withdrawing and not withdrawn then
+    -- Another row stands there.
+  elseif stamp == '' then
+    for key = first, first + features do
+      redis.call('DEL', KEYS[key])
     end
+    written = written + 1
   elseif withdrawn or not stored or string.sub(stored, 1, 37) <= string.sub(stamp, 1, 37) then
     if stored and not withdrawn and event > recent and string.sub(stored, 1, 18) ~= event then
       remember(KEYS[first], stored, stored_values(first))

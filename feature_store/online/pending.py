@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -32,7 +33,8 @@ LOOK_SECONDS = 1.0
 """How often readers look for rows whose time has come."""
 
 MOST_AT_ONCE = 1000
-RECENT_MICROS = 300 * 1_000_000
+RECENT = timedelta(minutes=5)
+RECENT_MICROS = RECENT // timedelta(microseconds=1)
 """What a row younger than this replaces is kept for a while: a reader's clock may stand behind the writer's."""
 
 
@@ -47,12 +49,14 @@ class PendingRow(msgspec.Struct, array_like=True):
     Attributes:
         entity_id: The entity.
         event: Event time, microseconds since 1970.
+        ingested: Ingestion time, likewise.
         keys: Number of keys, and their bulk strings, joined.
         arguments: Number of arguments after the first two, and their bulk strings, joined.
     """
 
     entity_id: str
     event: int
+    ingested: int
     keys: tuple[int, bytes]
     arguments: tuple[int, bytes]
 
@@ -96,6 +100,17 @@ class Pending:
             for member in self._client().ask("ZRANGEBYSCORE", key, event, event):
                 if msgspec.msgpack.decode(member, type=PendingRow).entity_id == entity_id:
                     self._client().ask("ZREM", key, member)
+
+    def forget(self, group: Group, is_stale: Callable[[PendingRow], bool]) -> None:
+        """Takes back the rows of which something is said.
+
+        Raises:
+            OnlineStoreError: If the server does not answer, or refuses.
+        """
+        key = KeySpace.pending(group.name)
+        for member in self._client().ask("ZRANGEBYSCORE", key, "-inf", "+inf"):
+            if is_stale(msgspec.msgpack.decode(member, type=PendingRow)):
+                self._client().ask("ZREM", key, member)
 
     def count(self, group: Group) -> int:
         """Returns how many rows wait."""

@@ -7,7 +7,7 @@ that a row which arrives in between is judged as always.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -98,6 +98,23 @@ class Remover:
                 session.send(calls, len(calls))
                 removed += session.receive(lambda _: None)
         return removed
+
+    def forget_nearby(self, entity_ids: Sequence[str], is_needed: Callable[[datetime], bool]) -> None:
+        """Removes what is kept of entities for readers whose clocks stand behind.
+
+        Args:
+            entity_ids: The entities.
+            is_needed: Tells of the ingestion time of a row whether it may be in no other place; then all stays.
+
+        Raises:
+            OnlineStoreError: If a server does not answer, or refuses.
+        """
+        keys = [self._reading.nearby_key(entity_id) for entity_id in entity_ids]
+        for start in range(0, len(keys), KEYS_PER_SCAN):
+            chunk = keys[start : start + KEYS_PER_SCAN]
+            for key, raw in zip(chunk, self._client.fetch([[key] for key in chunk]), strict=True):
+                if raw is not None and not any(map(is_needed, self._reading.nearby_times(raw))):
+                    self._client.ask("DEL", key)
 
     @staticmethod
     def times(group: Group, seen: Mapping[str, bytes]) -> dict[str, tuple[datetime, datetime]]:

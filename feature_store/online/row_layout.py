@@ -128,14 +128,11 @@ class _RowRead:
     def nearby_key(self, entity_id: str) -> str:
         return self._nearby.of(entity_id)
 
+    def nearby_times(self, raw: bytes) -> list[datetime]:
+        return [to_datetime(row_times(row)[1]) for row in _nearby_rows(raw)]
+
     def nearby(self, entity_id: str, raw: bytes | None, now: int) -> list[bytes | None]:  # noqa: ARG002
-        rows = []
-        at = 0
-        while raw is not None and at < len(raw):
-            (size,) = _LENGTH.unpack_from(raw, at)
-            rows.append(raw[at + _LENGTH.size : at + _LENGTH.size + size])
-            at += _LENGTH.size + size
-        come = [row for row in rows if _event(row) <= now]
+        come = [row for row in _nearby_rows(raw or b"") if _event(row) <= now]
         return [max(come, key=row_times, default=None)]
 
     def _row(self, decoder: _RowDecoder, fields: Fields, raw: bytes, now: int) -> DecodedRow:
@@ -170,6 +167,17 @@ class _RowRead:
 
     def _foreign(self, entity_id: str) -> OnlineStoreError:
         return foreign(self._shape.of(entity_id), "a row in a format that this version knows", self._group)
+
+
+def _nearby_rows(raw: bytes) -> list[bytes]:
+    """Returns the rows that one value holds, each behind its length."""
+    rows = []
+    at = 0
+    while at < len(raw):
+        (size,) = _LENGTH.unpack_from(raw, at)
+        rows.append(raw[at + _LENGTH.size : at + _LENGTH.size + size])
+        at += _LENGTH.size + size
+    return rows
 
 
 def _event(raw: bytes) -> int:

@@ -126,11 +126,11 @@ for row = 1, #KEYS do
     forget(KEYS[row], limit)
     withdrawn = present and compared(stored, EVENT, limit, 1) == 0 and compared(stored, INGESTED, limit, 9) <= 0
   end
-  if value == '' then
-    if withdrawn then
-      redis.call('DEL', KEYS[row])
-      written = written + 1
-    end
+  if withdrawing and not withdrawn then
+    -- Another row stands there.
+  elseif value == '' then
+    redis.call('DEL', KEYS[row])
+    written = written + 1
   else
     local order = present and compared(value, EVENT, stored, EVENT) or 1
     local newest = withdrawn or order > 0 or (order == 0 and compared(value, INGESTED, stored, INGESTED) >= 0)

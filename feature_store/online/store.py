@@ -14,6 +14,7 @@ from feature_store.online.ingestion_clock import IngestionClock
 from feature_store.online.keys import CATALOG, KeySpace
 from feature_store.online.pending import Pending
 from feature_store.online.reader import Connections, FeatureState, PreparedRead
+from feature_store.online.retractions import Retractions
 from feature_store.online.schemas import Schemas
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class OnlineStore:
     Attributes:
         pending: Rows whose time has not come.
         ingestion: Gives the ingestion times of rows.
+        retractions: Rows that streams have taken back and that the offline store still holds.
 
     Raises:
         SettingsError: If the URL is malformed.
@@ -63,6 +65,7 @@ class OnlineStore:
         self._connected: Client | None = None
         self.pending = Pending(self._client, self._keys, clock)
         self.ingestion = IngestionClock(self._client, clock)
+        self.retractions = Retractions(self._client)
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClient] = WeakKeyDictionary()
         self._prepared: dict[tuple[object, ...], tuple[PreparedRead, object]] = {}
 
@@ -121,7 +124,7 @@ class OnlineStore:
         Args:
             group: The group.
             gone: Join keys, `event_timestamp` and `ingested_at`: up to when the row was ingested that goes (UTC).
-            standing: Rows as in `write`, at most one per entity: what stands there from now on.
+            standing: Rows as in `write`: the newest of each entity stands there from now on.
 
         Returns:
             How many rows were taken back.

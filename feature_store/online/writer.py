@@ -86,7 +86,7 @@ class Writer:
         present = to_micros(now)
         visible = frame.filter(pl.col(EVENT_TIMESTAMP) <= present)
         ahead = frame.filter(pl.col(EVENT_TIMESTAMP) > present)
-        latest = _latest_per_entity(visible)
+        latest = _standing_rows(visible, present - RECENT_MICROS)
         alive = latest.filter(pl.col(EVENT_TIMESTAMP) + Visibility.of(group.features).longest > present)
         report = progress or _unheard
         report(frame.height - alive.height - ahead.height)
@@ -114,7 +114,8 @@ class Writer:
         self._pending.withdraw(group, times.select(ENTITY_ID, EVENT_TIMESTAMP).iter_rows())
         rows = _checked(group, standing.join(gone.select(keys).unique(), on=keys, how="semi"))
         present, longest = to_micros(now), Visibility.of(group.features).longest
-        alive = rows.filter((pl.col(EVENT_TIMESTAMP) <= present) & (pl.col(EVENT_TIMESTAMP) + longest > present))
+        visible = _latest_per_entity(rows.filter(pl.col(EVENT_TIMESTAMP) <= present))
+        alive = visible.filter(pl.col(EVENT_TIMESTAMP) + longest > present)
         writing = layout_of(group).writing(self._keys, group)
         encoded = writing.encode(alive, now, self._expire_after())
         arguments = dict(zip(alive[ENTITY_ID], encoded.arguments, strict=True))
@@ -163,9 +164,11 @@ class Writer:
         preamble = [bulk(text.encode()) for text in writing.preamble]
         number = len(preamble) + writing.arguments_per_row
         waiting = [
-            PendingRow(entity_id, event, (writing.keys_per_row, keys), (number, b"".join([*preamble, arguments])))
-            for entity_id, event, keys, arguments in zip(
-                rows[ENTITY_ID], rows[EVENT_TIMESTAMP], encoded.keys, encoded.arguments, strict=True
+            PendingRow(
+                entity_id, event, ingested, (writing.keys_per_row, keys), (number, b"".join([*preamble, arguments]))
+            )
+            for entity_id, event, ingested, keys, arguments in zip(
+                rows[ENTITY_ID], rows[EVENT_TIMESTAMP], rows[INGESTED_AT], encoded.keys, encoded.arguments, strict=True
             )
         ]
         self._pending.add(group, waiting)
@@ -181,6 +184,22 @@ class Writer:
 
 def _unheard(rows: int) -> None:
     """Nobody asked for progress."""
+
+
+def _standing_rows(rows: pl.DataFrame, recent: int) -> pl.DataFrame:
+    """Returns the rows that some reader may see: each entity's newest one, and around the present those before it.
+
+    A reader whose clock stands a little behind sees the row before the newest: rows later than `recent` (microseconds
+    since 1970) go one after another, each for its turn.
+    """
+    is_young = pl.col(EVENT_TIMESTAMP) > recent
+    young = rows.filter(is_young)
+    if young.is_empty():
+        return _latest_per_entity(rows)
+    young = young.sort(INGESTED_AT, maintain_order=True).unique(
+        [ENTITY_ID, EVENT_TIMESTAMP], keep="last", maintain_order=True
+    )
+    return pl.concat([_latest_per_entity(rows.filter(~is_young)), young.sort(EVENT_TIMESTAMP)])
 
 
 def _latest_per_entity(rows: pl.DataFrame) -> pl.DataFrame:

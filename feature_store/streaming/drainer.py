@@ -55,6 +55,10 @@ class DrainNotes(Protocol):
         """Takes note of the rows that are in the topic now."""
         ...
 
+    def write(self, rows: pl.DataFrame) -> None:
+        """Takes note of rows that were written."""
+        ...
+
     def withdraw(self, gone: pl.DataFrame) -> None:
         """Takes note of rows that were taken back."""
         ...
@@ -213,6 +217,8 @@ class Drainer:
             gone = gone.sort(INGESTED_AT).unique(identity, keep="last")
         written = self._files.write(self._topic, number, first, last, rows) if rows.height else []
         removed = self._files.remove(gone) if gone.height else 0
+        if rows.height:
+            self._notes.write(rows)
         if gone.height:
             self._notes.withdraw(gone)
         return _Written(rows.height, len(written), removed)
