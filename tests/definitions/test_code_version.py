@@ -273,6 +273,7 @@ def test_a_project_that_is_installed_among_libraries_is_the_same(project, tmp_pa
     installed = Project(folder)
     inner = {f"app/{name}": text for name, text in FILES.items()}
     inner["app/__init__.py"] = ""
+    inner["app-1.0.dist-info/METADATA"] = "Name: app\nVersion: 1.0\nRequires-Dist: feature-store>=1\n"
     inner["app/features.py"] = (
         inner["app/features.py"]
         .replace("import helpers", "from app import helpers")
@@ -457,3 +458,77 @@ def test_labels_of_every_entity_are_told_by_the_query():
 
     assert version(datetime(2024, 1, 1)) == version(datetime(2024, 1, 1), "A customer.")
     assert version(datetime(2024, 1, 1)) != version(datetime(2024, 1, 2))
+
+
+KINDS = """
+    import collections, dataclasses, enum, functools, re, typing
+    import numpy as np
+    import other
+
+    class Color(enum.Enum):
+        RED = 1
+        BLUE = 2
+
+    Pair = collections.namedtuple("Pair", "first second")
+    PAIR, PATTERN, WEIGHTS = Pair(3, 4), re.compile("a+"), np.array([5.0, 6.0])
+
+    @dataclasses.dataclass
+    class Settings:
+        rate: float = 7.0
+        url: str = "redis://here"
+
+        @functools.cached_property
+        def double(self):
+            return self.rate * 2
+
+    SETTINGS = Settings()
+
+    @functools.singledispatch
+    def by_kind(value):
+        return 8
+
+    @by_kind.register
+    def _(value: int):
+        return 9
+
+    def member(events): return Color.RED
+    def pair(events): return PAIR.first, PATTERN, WEIGHTS
+    def attribute(events): return SETTINGS.rate
+    def computed(events): return SETTINGS.double
+    def dispatched(events): return by_kind(events)
+    def whole_module(events): return getattr(other, "helper")()
+    def local_class(number):
+        class Local:
+            def __init__(self): self.number = number
+        return lambda events: Local().number
+    made = local_class(10)
+"""
+OTHER = "LIMIT = 11\n\ndef helper():\n    return LIMIT\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("RED = 1", "RED = 12", {"member"}),
+        ("Pair(3, 4)", "Pair(12, 4)", {"pair"}),
+        ("a+", "b+", {"pair"}),
+        ("5.0", "12.0", {"pair"}),
+        ("rate: float = 7.0", "rate: float = 12.0", {"attribute", "computed"}),
+        ("redis://here", "redis://there", {"computed"}),
+        ("self.rate * 2", "self.rate * 12", {"computed"}),
+        ("return 9", "return 12", {"dispatched"}),
+        ("LIMIT = 11", "LIMIT = 12", {"whole_module"}),
+        ("local_class(10)", "local_class(12)", {"made"}),
+        ("self.number = number", "self.number = -number", {"made"}),
+    ],
+)
+def test_values_of_many_kinds(project, old, new, changed):
+    def found(*edit):
+        texts = {"features.py": KINDS.replace(*edit), "other.py": OTHER.replace(*edit)}
+        module = project.load(texts)
+        module.SETTINGS.double  # noqa: B018 - what is remembered of a computation is no part of a version
+        names = ("member", "pair", "attribute", "computed", "dispatched", "whole_module", "made")
+        return {name: code_version(getattr(module, name)) for name in names}
+
+    before, after = found("RED = 1", "RED = 1"), found(old, new)
+    assert {name for name in before if before[name] != after[name]} == changed

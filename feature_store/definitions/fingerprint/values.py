@@ -23,6 +23,7 @@ from pathlib import PurePath
 from types import BuiltinFunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any
 
+from feature_store.definitions.fingerprint.origins import is_library
 from feature_store.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def compound(value: object, walk: Walk) -> Any:  # noqa: PLR0911, PLR0912, C901 
     if isinstance(value, BuiltinFunctionType) and not isinstance(value.__self__, types.ModuleType | type | None):
         return ("bound", value.__name__, walk.of(value.__self__))
     known = _importable(value)
-    if known is not None and walk.is_library(known[0]):
+    if known is not None and is_library(known[0]):
         return walk.library(*known)
     return _frame(value, walk) or _array(value, walk) or _instance(value, walk)
 
