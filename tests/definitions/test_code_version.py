@@ -451,6 +451,16 @@ def test_labels_and_on_demand_features_are_told_in_the_same_way(project):
     assert found(text.replace("days=1", "days=2"))[0] != labels
 
 
+def test_what_lies_in_a_captured_source_is_data():
+    def version(events, name="orders"):
+        source = Orders(events)
+        source.name = name
+        return code_version(lambda: source.events.lazy().head(9)), code_version(lambda: source.scan(None))
+
+    assert version(some_orders(3)) == version(some_orders(4))
+    assert version(some_orders(3)) != version(some_orders(3), "others")
+
+
 def test_labels_of_every_entity_are_told_by_the_query():
     def version(start, description=""):
         entity = Entity("customer", {"customer": str}, description)

@@ -277,7 +277,7 @@ class Walk:
 
     def _followed(self, value: object, chain: list[str]) -> object:
         """Returns what attributes lead to: as far as it is data, or a name of one of the project's modules."""
-        while chain and id(value) not in self.named:
+        while chain and id(value) not in self.named and not values.is_source(value):
             holder = self._holder(value, chain[0])
             if holder is None:
                 break
