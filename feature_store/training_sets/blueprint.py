@@ -45,9 +45,7 @@ class Blueprint:
 
         Raises:
             UnknownFeatureError: If a feature is neither registered nor defined on demand.
-            DefinitionError: If the labels use something whose changes could not be seen.
         """
-        _ = definition.labels_code_version  # before a label is read
         return cls(definition, catalog, resolve(catalog, definition.features, on_demand))
 
     @cached_property

@@ -92,6 +92,9 @@ PLAIN = """
         scores = times(pl.col("amount")) * helpers.factor() * RATE + deepest() + remembered(3)
         return wrapped(events.with_columns(score=scores + EXPRESSION).filter(TABLE["a"], len(FRAME)))
 
+    def reading(events):
+        return events.head(Model.factor)
+
     bound = Model(3).method
     callable_object = Model(3)
     partial = functools.partial(bare, horizon=7)
@@ -300,7 +303,12 @@ def test_a_name_that_stands_for_another_object_is_seen_at_once(project):
     changed = scores.code_version
     assert changed != before
     module.helpers.factor = lambda: 8
-    assert scores.code_version not in {before, changed}
+    again = scores.code_version
+    assert again not in {before, changed}
+    bound = group(module.reading)
+    before = bound.code_version
+    module.Model.factor = 9
+    assert bound.code_version != before
 
 
 def test_the_version_of_code_that_runs_is_told_not_that_of_a_file_edited_since(project):

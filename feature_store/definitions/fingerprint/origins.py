@@ -15,7 +15,7 @@ _LIBRARY_FOLDERS = {"site-packages", "dist-packages"}
 _STANDARD = tuple(
     {str(Path(folder).resolve()) for name in ("stdlib", "platstdlib") if (folder := sysconfig.get_path(name))}
 )
-_REQUIRED = re.compile(r"feature[-_.]store\b(?![-_.])", re.IGNORECASE)
+_FEATURE_STORE = re.compile(r"feature[-_.]store\b(?![-_.])", re.IGNORECASE)
 _OWN = {"feature_store", "dagster_feature_store", __name__.partition(".")[0]}
 
 
@@ -77,11 +77,12 @@ def _is_installed(module: ModuleType) -> bool:
 
 @cache
 def _is_project(top: str) -> bool:
-    """Tells whether a package comes from a distribution that requires the feature store."""
+    """Tells whether a package comes from a distribution that requires the feature store, or from its own."""
     if top in sys.stdlib_module_names:
         return False
-    required = (text for name in _distributions_of(top) for text in importlib.metadata.requires(name) or ())
-    return any(_REQUIRED.match(text) for text in required)
+    names = _distributions_of(top)
+    required = [text for name in names for text in importlib.metadata.requires(name) or ()]
+    return any(_FEATURE_STORE.match(text) for text in (*names, *required))
 
 
 @cache

@@ -43,7 +43,7 @@ _OF_THE_MODULE = {
 class Binding:
     """A name that was looked up, and what it stood for: while this holds, so does the description."""
 
-    holder: dict[str, Any] | CellType
+    holder: Mapping[str, Any] | CellType
     name: str
     value: object
 
@@ -233,7 +233,7 @@ class Walk:
             is_internal = name.startswith("__") and not isinstance(value, FunctionType)
             if generated or (is_internal and name != "__annotations__") or name.startswith("_abc_"):
                 continue
-            if inspect.ismemberdescriptor(value) or inspect.isgetsetdescriptor(value) or name.startswith("_field"):
+            if inspect.ismemberdescriptor(value) or inspect.isgetsetdescriptor(value):
                 continue
             with self.at(name):
                 yield (name, self.of(value))
@@ -281,11 +281,11 @@ class Walk:
             holder = self._holder(value, chain[0])
             if holder is None:
                 break
-            value = self._looked_up(holder, chain.pop(0)) if isinstance(holder, dict) else holder(value)
-            chain = chain if isinstance(holder, dict) else chain[1:]
+            name, *chain = chain
+            value = holder(value) if callable(holder) else self._looked_up(holder, name)
         return value
 
-    def _holder(self, value: object, name: str) -> dict[str, Any] | Callable[[object], object] | None:
+    def _holder(self, value: object, name: str) -> Mapping[str, Any] | Callable[[object], object] | None:
         """Returns the namespace that holds an attribute as it is, or what gives it; None where it is not data."""
         if isinstance(value, ModuleType):
             return None if is_library(value.__name__) else self._namespace(value, name)
@@ -293,7 +293,7 @@ class Walk:
             owner = next((each for each in value.__mro__ if name in vars(each)), None)
             if owner is None or is_library(owner.__module__) or not values.is_data(vars(owner)[name]):
                 return None
-            return lambda _: vars(owner)[name]
+            return vars(owner)
         of_class = inspect.getattr_static(type(value), name, None)
         if inspect.ismemberdescriptor(of_class):
             return lambda instance: getattr(instance, name, None)
@@ -310,7 +310,7 @@ class Walk:
         if hasattr(module, "__path__") and importlib.util.find_spec(f"{module.__name__}.{name}") is not None:
             importlib.import_module(f"{module.__name__}.{name}")
 
-    def _looked_up(self, holder: dict[str, Any] | CellType, name: str) -> object:
+    def _looked_up(self, holder: Mapping[str, Any] | CellType, name: str) -> object:
         value = _bound(holder, name)
         self.bindings.append(Binding(holder, name, value))
         return value
@@ -327,8 +327,8 @@ def cells_of(function: FunctionType) -> dict[str, CellType]:
     return dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
 
 
-def _bound(holder: dict[str, Any] | CellType, name: str) -> object:
-    if isinstance(holder, dict):
+def _bound(holder: Mapping[str, Any] | CellType, name: str) -> object:
+    if not isinstance(holder, CellType):
         return holder.get(name, _ABSENT)
     try:
         return holder.cell_contents
