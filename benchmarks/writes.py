@@ -207,7 +207,9 @@ def redis_floor(client: Redis, layout: str, frame: pl.DataFrame) -> float:
         if layout == "row":
             commands.append((f"feature_row:numbers:{name}", values.tobytes()))
         else:
-            commands += [(f"feature:{x}:v1:{name}", repr(v).encode()) for x, v in zip(FEATURES, values, strict=True)]
+            commands += [
+                (f"feature:{x}:v1:{name}", repr(v).encode()) for x, v in zip(FEATURES, values.tolist(), strict=True)
+            ]
     began = time.perf_counter()
     for start in range(0, len(commands), 1_000):
         with client.pipeline(transaction=False) as pipeline:
