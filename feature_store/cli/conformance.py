@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from feature_store.cli.context import definitions_option, load
-from feature_store.cli.output import examples, print_table
+from feature_store.cli.output import examples, hint, print_table
 from feature_store.cli.ranges import chosen_span, range_options
 from feature_store.errors import InvalidRequestError
 from feature_store.partitions import Window
@@ -41,8 +41,10 @@ def test(group: str, first: str | None, last: str | None, seed: int, definitions
             "name partitions with --from and --to."
         )
     results = check_conformance(definition, span, seed=seed)
+    libraries = ", ".join(f"{name} {version}" for name, version in definition.libraries.items())
     outcomes = {True: "holds", False: "BROKEN", None: "not checked"}
     print_table(["promise", "result", "detail"], [(each.name, outcomes[each.passed], each.detail) for each in results])
+    hint(f"Code version {definition.code_version}, with {libraries or 'no library'}.")
     broken = [each.name for each in results if each.passed is False]
     if broken:
         raise click.ClickException(

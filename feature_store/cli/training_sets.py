@@ -212,10 +212,17 @@ def _show_version(version: TrainingSetVersion, extra: list[tuple[str, object]]) 
             ("label times", f"{_first(version)} to {_last(version)}"),
             ("source files", len({path for part in version.parts for path in part.source_files})),
             ("built", manifest.created_at),
+            ("libraries", _libraries(version)),
             *([("partitions", len(version.partitions))] if version.partitions else []),
             *([("splits", version.split_rows)] if version.split_rows else []),
         ],
     )
+
+
+def _libraries(version: TrainingSetVersion) -> str:
+    """Returns what the functions were written with, each version of it that some part was built with."""
+    used = {f"{name} {number}" for part in version.parts for name, number in part.libraries.items()}
+    return ", ".join(sorted(used)) or "none"
 
 
 def _first(version: TrainingSetVersion) -> str:

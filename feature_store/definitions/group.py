@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
@@ -127,15 +128,21 @@ class FeatureGroup:
         Raises:
             DefinitionError: If the transform uses something whose changes could not be seen.
         """
-        try:
+        with self._named():
             return code_version(self.transform, self.lookback, rules_version(self.schema))
-        except DefinitionError as error:
-            raise DefinitionError(f"Feature group {self.name!r}: {error}") from None
 
     @property
     def libraries(self) -> dict[str, str]:
         """The distributions that the transform uses, each with its version; no part of the code version."""
-        return libraries_of(self.transform)
+        with self._named():
+            return libraries_of(self.transform)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except DefinitionError as error:
+            raise DefinitionError(f"Feature group {self.name!r}: {error}") from None
 
 
 def feature_group(

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, TIMESTAMP, Dtype
-from feature_store.definitions.fingerprint import code_version
+from feature_store.definitions.fingerprint import code_version, libraries_of
 from feature_store.definitions.names import RESERVED_COLUMNS, FeatureRef, check_name
 from feature_store.errors import DefinitionError, InvalidRequestError
 
@@ -41,6 +41,7 @@ class OnDemandFeatures:
         owner: Who answers for them: an e-mail address or a team.
         description: What they are; the function's docstring.
         code_version: A digest of the function, of all that it computes with, and of its inputs.
+        libraries: The distributions that the function uses, each with its version; no part of the code version.
     """
 
     name: str
@@ -51,6 +52,7 @@ class OnDemandFeatures:
     owner: str
     description: str
     code_version: str
+    libraries: Mapping[str, str]
 
     @property
     def features(self) -> tuple[FeatureSpec, ...]:
@@ -114,6 +116,7 @@ def on_demand(
             owner=owner,
             description=inspect.cleandoc(function.__doc__ or ""),
             code_version=_code_version(own_name, function, columns, data, schema),
+            libraries=libraries_of(function),
         )
 
     return decorate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from feature_store.clock import EPOCH, to_utc
 from feature_store.definitions.entity import Entity
@@ -18,6 +18,8 @@ from feature_store.partitions import Partitioning
 
 if TYPE_CHECKING:
     import polars as pl
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +142,18 @@ class TrainingSet:
             query = self.labels
             keys = [(column, kind.__name__) for column, kind in query.entity.join_keys.items()]
             return code_version((query.entity.name, keys, query.group, query.every, query.start, query.end))
-        try:
-            return code_version(self.labels)
-        except DefinitionError as error:
-            raise DefinitionError(f"The labels of training set {self.name!r}: {error}") from None
+        return self._told(code_version)
 
     @property
     def labels_libraries(self) -> dict[str, str]:
         """The distributions that the labels' function uses, each with its version; no part of the code version."""
-        return {} if isinstance(self.labels, EveryEntity) else libraries_of(self.labels)
+        return {} if isinstance(self.labels, EveryEntity) else self._told(libraries_of)
+
+    def _told(self, ask: Callable[[object], _Answer]) -> _Answer:
+        try:
+            return ask(self.labels)
+        except DefinitionError as error:
+            raise DefinitionError(f"The labels of training set {self.name!r}: {error}") from None
 
 
 def _boundary(name: str, edge: str, moment: datetime, partitioning: Partitioning) -> datetime:

@@ -108,6 +108,7 @@ class Assembly:
             null_rates={label: rows[label].null_count() / rows.height for label in self.blueprint.features},
             files=files,
             written_with=_WRITTEN_WITH,
+            libraries=self.blueprint.libraries,
         )
 
 

@@ -85,6 +85,14 @@ class Blueprint:
         return {each.functions.name: each.functions.code_version for each in self.resolution.computations}
 
     @property
+    def libraries(self) -> dict[str, str]:
+        """The distributions that functions of labels and on-demand features use, sorted, with their versions."""
+        found = dict(self.definition.labels_libraries)
+        for computation in self.resolution.computations:
+            found |= computation.functions.libraries
+        return dict(sorted(found.items()))
+
+    @property
     def code_versions(self) -> dict[str, str]:
         """Feature group to the version of its code that is registered."""
         return {group.name: group.code_version for group in self.groups}

@@ -94,6 +94,7 @@ def _build_whole(assembly: Assembly) -> WrittenTrainingSet:
     if labels.is_empty():
         raise no_labels(definition, None)
     label_fingerprint = fingerprint(labels)
+    _ = definition.labels_code_version  # fails before anything is joined, if it has none
 
     def identity_of(sources: SourceFiles) -> str:
         files = sources.within(assembly.spans(labels))

@@ -49,6 +49,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         null_rates: Share of nulls by feature label, 0 to 1.
         files: The Parquet files, by path below the version's folder.
         written_with: Library that wrote the Parquet files, with its version.
+        libraries: Distributions that the functions of the labels and of on-demand features use, with their versions.
     """
 
     partition: str | None
@@ -62,6 +63,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     null_rates: dict[str, float]
     files: dict[str, DataFile]
     written_with: str
+    libraries: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class StoredFeature(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,7 +127,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         stored: Label to the stored feature, for all that the rows were computed of; inputs of on-demand features that
             are no columns included.
         on_demand: Function of on-demand features to the version of its code.
-        labels_code_version: Digest of the source text of the labels' function, or of the query.
+        labels_code_version: The version of the code of the labels' function, or of the query.
         label_query: The query, where the labels were every entity.
         splits: How the rows were split, None if they were not.
         partitioning: `daily`, `hourly`, or None for a whole set.

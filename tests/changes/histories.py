@@ -251,8 +251,8 @@ class History:
         standing = _frame({(user, event): known[user, event] for user, event in newest.items()})
         message = Message(stamp, _stamped(_frame(rows), stamp), _stamped(_keys(gone), stamp), _stamped(standing, stamp))
         for each in newest.items():
-            if each in self.model.undrained and self.model.offline.get(each, GONE) != known[each]:
-                # Which of two versions of that row is the later one, the streamer cannot know: the drain settles it.
+            if self.model.offline.get(each, known[each]) != known[each]:
+                # Others gave the row that stands there now, too: which came later is settled by the drain.
                 self.shadowed.add(each[0])
         self.streamed.topic.append(message)
         self.streamed.known = known

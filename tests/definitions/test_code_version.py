@@ -92,6 +92,9 @@ PLAIN = """
         scores = times(pl.col("amount")) * helpers.factor() * RATE + deepest() + remembered(3)
         return wrapped(events.with_columns(score=scores + EXPRESSION).filter(TABLE["a"], len(FRAME)))
 
+    def reading(events):
+        return events.head(Model.factor)
+
     bound = Model(3).method
     callable_object = Model(3)
     partial = functools.partial(bare, horizon=7)
@@ -273,6 +276,7 @@ def test_a_project_that_is_installed_among_libraries_is_the_same(project, tmp_pa
     installed = Project(folder)
     inner = {f"app/{name}": text for name, text in FILES.items()}
     inner["app/__init__.py"] = ""
+    inner["app-1.0.dist-info/METADATA"] = "Name: app\nVersion: 1.0\nRequires-Dist: feature-store>=1\n"
     inner["app/features.py"] = (
         inner["app/features.py"]
         .replace("import helpers", "from app import helpers")
@@ -299,7 +303,12 @@ def test_a_name_that_stands_for_another_object_is_seen_at_once(project):
     changed = scores.code_version
     assert changed != before
     module.helpers.factor = lambda: 8
-    assert scores.code_version not in {before, changed}
+    again = scores.code_version
+    assert again not in {before, changed}
+    bound = group(module.reading)
+    before = bound.code_version
+    module.Model.factor = 9
+    assert bound.code_version != before
 
 
 def test_the_version_of_code_that_runs_is_told_not_that_of_a_file_edited_since(project):
@@ -450,6 +459,16 @@ def test_labels_and_on_demand_features_are_told_in_the_same_way(project):
     assert found(text.replace("days=1", "days=2"))[0] != labels
 
 
+def test_what_lies_in_a_captured_source_is_data():
+    def version(events, name="orders"):
+        source = Orders(events)
+        source.name = name
+        return code_version(lambda: source.events.lazy().head(9)), code_version(lambda: source.scan(None))
+
+    assert version(some_orders(3)) == version(some_orders(4))
+    assert version(some_orders(3)) != version(some_orders(3), "others")
+
+
 def test_labels_of_every_entity_are_told_by_the_query():
     def version(start, description=""):
         entity = Entity("customer", {"customer": str}, description)
@@ -457,3 +476,77 @@ def test_labels_of_every_entity_are_told_by_the_query():
 
     assert version(datetime(2024, 1, 1)) == version(datetime(2024, 1, 1), "A customer.")
     assert version(datetime(2024, 1, 1)) != version(datetime(2024, 1, 2))
+
+
+KINDS = """
+    import collections, dataclasses, enum, functools, re, typing
+    import numpy as np
+    import other
+
+    class Color(enum.Enum):
+        RED = 1
+        BLUE = 2
+
+    Pair = collections.namedtuple("Pair", "first second")
+    PAIR, PATTERN, WEIGHTS = Pair(3, 4), re.compile("a+"), np.array([5.0, 6.0])
+
+    @dataclasses.dataclass
+    class Settings:
+        rate: float = 7.0
+        url: str = "redis://here"
+
+        @functools.cached_property
+        def double(self):
+            return self.rate * 2
+
+    SETTINGS = Settings()
+
+    @functools.singledispatch
+    def by_kind(value):
+        return 8
+
+    @by_kind.register
+    def _(value: int):
+        return 9
+
+    def member(events): return Color.RED
+    def pair(events): return PAIR.first, PATTERN, WEIGHTS
+    def attribute(events): return SETTINGS.rate
+    def computed(events): return SETTINGS.double
+    def dispatched(events): return by_kind(events)
+    def whole_module(events): return getattr(other, "helper")()
+    def local_class(number):
+        class Local:
+            def __init__(self): self.number = number
+        return lambda events: Local().number
+    made = local_class(10)
+"""
+OTHER = "LIMIT = 11\n\ndef helper():\n    return LIMIT\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("RED = 1", "RED = 12", {"member"}),
+        ("Pair(3, 4)", "Pair(12, 4)", {"pair"}),
+        ("a+", "b+", {"pair"}),
+        ("5.0", "12.0", {"pair"}),
+        ("rate: float = 7.0", "rate: float = 12.0", {"attribute", "computed"}),
+        ("redis://here", "redis://there", {"computed"}),
+        ("self.rate * 2", "self.rate * 12", {"computed"}),
+        ("return 9", "return 12", {"dispatched"}),
+        ("LIMIT = 11", "LIMIT = 12", {"whole_module"}),
+        ("local_class(10)", "local_class(12)", {"made"}),
+        ("self.number = number", "self.number = -number", {"made"}),
+    ],
+)
+def test_values_of_many_kinds(project, old, new, changed):
+    def found(*edit):
+        texts = {"features.py": KINDS.replace(*edit), "other.py": OTHER.replace(*edit)}
+        module = project.load(texts)
+        module.SETTINGS.double  # noqa: B018 - what is remembered of a computation is no part of a version
+        names = ("member", "pair", "attribute", "computed", "dispatched", "whole_module", "made")
+        return {name: code_version(getattr(module, name)) for name in names}
+
+    before, after = found("RED = 1", "RED = 1"), found(old, new)
+    assert {name for name in before if before[name] != after[name]} == changed

@@ -50,6 +50,7 @@ def test_the_manifest_names_all_that_the_rows_depend_on(shop, clock):
     assert part["first_label"] == "2024-03-02T06:00:00Z"
     assert part["created_at"] == clock.now().isoformat().replace("+00:00", "Z")
     assert part["rows"] == sum(file["rows"] for file in part["files"].values()) == 48
+    assert part["libraries"] == {"polars": pl.__version__}
     assert part["written_with"] == f"polars {pl.__version__}"
     assert "duckdb" not in json.dumps(manifest)
 

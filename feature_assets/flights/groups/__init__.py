@@ -14,5 +14,5 @@ A transform here keeps four promises, and tests hold it to them:
   depend on how many rows a pass computes. A constant factor is written as the multiplication that it is.
 
 Rows come sorted by entity and time: Polars promises no order of groups. Each transform stands whole in one function,
-its constants included: the code version is a digest of that function.
+its constants included: so it is read in one piece, and ships to a shard in one piece.
 """

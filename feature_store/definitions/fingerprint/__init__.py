@@ -5,14 +5,12 @@ See docs/code-versions.md for what counts as a change. Nothing here knows what t
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
-from types import FunctionType, MethodType
 from typing import Any
 
-from feature_store.definitions.fingerprint.origins import home_of, versions_of
+from feature_store.definitions.fingerprint.origins import versions_of
 from feature_store.definitions.fingerprint.walk import Binding, Walk
 
 __all__ = ["code_version", "libraries_of"]
@@ -68,26 +66,13 @@ def _fingerprint(function: object) -> _Fingerprint:
     known = _known.get(id(function))
     if known is not None and all(binding.holds() for binding in known.bindings):
         return known
-    walk = Walk(home=home_of(_module_of(function)))
+    walk = Walk()
     digest = _digest(walk.description(function))
     found = _Fingerprint(function, digest, tuple(walk.bindings), frozenset(walk.libraries))
     _known[id(function)] = found
     if len(_known) > _REMEMBERED:
         _known.popitem(last=False)
     return found
-
-
-def _module_of(value: object) -> str | None:
-    """Returns the module that a function, or the class of an object, was written in."""
-    match value:
-        case functools.partial():
-            return _module_of(value.func)
-        case MethodType():
-            return _module_of(value.__self__)
-        case type() | FunctionType():
-            return value.__module__
-        case _:
-            return type(value).__module__
 
 
 def _digest(description: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import sys
 import sysconfig
 from collections.abc import Iterable
@@ -14,27 +15,29 @@ _LIBRARY_FOLDERS = {"site-packages", "dist-packages"}
 _STANDARD = tuple(
     {str(Path(folder).resolve()) for name in ("stdlib", "platstdlib") if (folder := sysconfig.get_path(name))}
 )
+_FEATURE_STORE = re.compile(r"feature[-_.]store\b(?![-_.])", re.IGNORECASE)
 _OWN = {"feature_store", "dagster_feature_store", __name__.partition(".")[0]}
 
 
-def is_library(name: str | None, home: frozenset[str] = frozenset()) -> bool:
+def is_library(name: str | None) -> bool:
     """Tells whether a module is a library's: of Python itself, of an installed distribution, or of the feature store.
+
+    A distribution that requires the feature store is a project that was installed, and none.
 
     Args:
         name: The module's dotted name. What has no module was made by the interpreter.
-        home: Top-level packages that are the project's wherever they are installed.
     """
     if name is None:
         return True
     top = name.partition(".")[0]
     if top in _OWN:
         return True
-    if top in home or top == "__main__":
+    if top == "__main__":
         return False
     module = sys.modules.get(name) or sys.modules.get(top)
     if module is None:
         return top in sys.stdlib_module_names
-    return _is_installed(module)
+    return _is_installed(module) and not _is_project(top)
 
 
 def is_library_file(file: str) -> bool:
@@ -45,24 +48,20 @@ def is_library_file(file: str) -> bool:
     return path.is_absolute() and str(path.resolve()).startswith(_STANDARD)
 
 
-def home_of(name: str | None) -> frozenset[str]:
-    """Returns the top-level packages that belong to a module's project.
-
-    A project that is itself installed is still followed: all packages of the distribution that the module is of.
-    """
-    top = (name or "").partition(".")[0]
-    module = sys.modules.get(top)
-    if module is None or top in _OWN or top in sys.stdlib_module_names or not _is_installed(module):
-        return frozenset()
-    distributions = set(_distributions().get(top, ()))
-    return frozenset(package for package, known in _distributions().items() if distributions & set(known)) | {top}
-
-
 def versions_of(modules: Iterable[str]) -> dict[str, str]:
     """Returns the distributions that modules come from, sorted, each with its version; those of Python have none."""
     tops = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names
-    found = {distribution for top in tops for distribution in _distributions().get(top, ())}
+    found = {distribution for top in tops for distribution in _distributions_of(top)}
     return {name: importlib.metadata.version(name) for name in sorted(found)}
+
+
+@cache
+def _distributions_of(top: str) -> tuple[str, ...]:
+    try:
+        # Nearly all have the name of their package; a look at every installed distribution takes half a second.
+        return (importlib.metadata.distribution(top).metadata["Name"],)
+    except importlib.metadata.PackageNotFoundError:
+        return tuple(_distributions().get(top, ()))
 
 
 def _is_installed(module: ModuleType) -> bool:
@@ -74,6 +73,16 @@ def _is_installed(module: ModuleType) -> bool:
         return False
     folders = list(spec.submodule_search_locations or ())
     return spec.origin in {"built-in", "frozen"} or any(is_library_file(folder) for folder in folders)
+
+
+@cache
+def _is_project(top: str) -> bool:
+    """Tells whether a package comes from a distribution that requires the feature store, or from its own."""
+    if top in sys.stdlib_module_names:
+        return False
+    names = _distributions_of(top)
+    required = [text for name in names for text in importlib.metadata.requires(name) or ()]
+    return any(_FEATURE_STORE.match(text) for text in (*names, *required))
 
 
 @cache

@@ -23,6 +23,7 @@ from pathlib import PurePath
 from types import BuiltinFunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any
 
+from feature_store.definitions.fingerprint.origins import is_library
 from feature_store.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _BY_REPR = {
 _SEQUENCES = (list, tuple, deque)
 _MAPPINGS = (dict, OrderedDict, defaultdict, Counter, MappingProxyType)
 _SETS = (set, frozenset)
+_OF_A_SOURCE = ("scan", "fingerprint", "landed_days")
 _WITHOUT_VALUE = (
     *(type(threading.Lock()), type(threading.RLock()), threading.local),
     *(threading.Condition, threading.Event, threading.Semaphore),
@@ -70,6 +72,11 @@ def is_data(value: object) -> bool:
     return not callable(value) and not hasattr(type(value), "__get__")
 
 
+def is_source(value: object) -> bool:
+    """Tells whether a value is a source of events, the project's or a user's own; see `Source`."""
+    return not isinstance(value, type) and all(hasattr(type(value), name) for name in _OF_A_SOURCE)
+
+
 def compound(value: object, walk: Walk) -> Any:  # noqa: PLR0911, PLR0912, C901 - one line per kind
     """Returns the description of a value that is made of others.
 
@@ -79,6 +86,12 @@ def compound(value: object, walk: Walk) -> Any:  # noqa: PLR0911, PLR0912, C901 
     kind = type(value)
     if isinstance(value, dt.datetime | dt.time) and kind.__module__ == "datetime":
         return (kind.__name__, value.replace(tzinfo=None).isoformat(), str(value.fold), walk.of(value.tzinfo))
+    if is_source(value):
+        # The events that lie in it are data, and where they lie is a matter of the machine.
+        return ("source", walk.of(kind), str(typing.cast("Any", value).name))
+    if kind.__module__.startswith("feature_store.") and not dataclasses.is_dataclass(value):
+        # A store, or another handle of what lies outside.
+        return walk.library(kind.__module__, kind.__qualname__)
     if isinstance(value, PurePath):
         return ("path", _path_text(value))
     if kind in _SEQUENCES:
@@ -108,7 +121,7 @@ def compound(value: object, walk: Walk) -> Any:  # noqa: PLR0911, PLR0912, C901 
     if isinstance(value, BuiltinFunctionType) and not isinstance(value.__self__, types.ModuleType | type | None):
         return ("bound", value.__name__, walk.of(value.__self__))
     known = _importable(value)
-    if known is not None and walk.is_library(known[0]):
+    if known is not None and is_library(known[0]):
         return walk.library(*known)
     return _frame(value, walk) or _array(value, walk) or _instance(value, walk)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -17,11 +18,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import CellType, CodeType, FunctionType, ModuleType
+from types import CellType, CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
 from feature_store.definitions.fingerprint import texts, values
-from feature_store.definitions.fingerprint.origins import is_library, is_library_file
+from feature_store.definitions.fingerprint.origins import is_library
 from feature_store.definitions.fingerprint.reads import Read, reads_of
 from feature_store.errors import DefinitionError
 
@@ -42,7 +43,7 @@ _OF_THE_MODULE = {
 class Binding:
     """A name that was looked up, and what it stood for: while this holds, so does the description."""
 
-    holder: dict[str, Any] | CellType
+    holder: Mapping[str, Any] | CellType
     name: str
     value: object
 
@@ -56,13 +57,11 @@ class Walk:
     """One description of a value and of all that it reaches.
 
     Attributes:
-        home: Top-level packages of the project, wherever they are installed.
         named: Id of an object to the name that stands for it, instead of a description.
         bindings: All names that were looked up.
         libraries: Modules of libraries that were met.
     """
 
-    home: frozenset[str] = frozenset()
     named: Mapping[int, str] = field(default_factory=dict)
     bindings: list[Binding] = field(default_factory=list)
     libraries: set[str] = field(default_factory=set)
@@ -107,10 +106,6 @@ class Walk:
         self.libraries.add(module or "builtins")
         return ("library", module or "builtins", name)
 
-    def is_library(self, module: str | None) -> bool:
-        """Tells whether a module is a library's."""
-        return is_library(module, self.home)
-
     @contextmanager
     def at(self, step: str) -> Iterator[None]:
         """Names where the walk is, for errors."""
@@ -132,18 +127,18 @@ class Walk:
 
     def _fork(self) -> Walk:
         return Walk(
-            self.home, self.named, self.bindings, self.libraries,
+            self.named, self.bindings, self.libraries,
             dict(self._numbers), self._met, deque(), list(self._open), self._path,
         )  # fmt: skip
 
     def _reference(self, value: type | FunctionType | ModuleType) -> Any:
         if isinstance(value, ModuleType):
-            if self.is_library(value.__name__):
+            if is_library(value.__name__):
                 return self.library(value.__name__, "")
         elif isinstance(value, FunctionType):
-            if self.is_library_code(value):
+            if _is_library_code(value):
                 return self._library_function(value)
-        elif self.is_library(value.__module__):
+        elif is_library(value.__module__):
             return self.library(value.__module__, value.__qualname__)
         if id(value) not in self._numbers:
             self._numbers[id(value)] = len(self._numbers)
@@ -151,20 +146,16 @@ class Walk:
             self._waiting.append((value, self._path))
         return ("see", str(self._numbers[id(value)]))
 
-    def is_library_code(self, function: FunctionType) -> bool:
-        """Tells whether a function was written in a library, whatever module it gives as its own."""
-        module = function.__globals__.get("__name__")
-        if not isinstance(module, str):
-            return False
-        in_home = module.partition(".")[0] in self.home
-        return self.is_library(module) or (not in_home and is_library_file(function.__code__.co_filename))
-
     def _library_function(self, function: FunctionType) -> Any:
         """A function of a library; of one that was made at run time, such as a decorator's, also what it holds."""
         module, name = function.__globals__.get("__name__"), function.__code__.co_qualname
         described = self.library(module, name)
         if "<locals>" not in name:
             return described
+        registry = vars(function).get("registry")
+        if isinstance(registry, MappingProxyType):
+            # `functools.singledispatch`: its functions, without its memory of what it was called with.
+            return (*described, self.unordered(iter(registry.items())))
         if id(function) in self._open:
             return described
         self._open.append(id(function))
@@ -242,7 +233,7 @@ class Walk:
             is_internal = name.startswith("__") and not isinstance(value, FunctionType)
             if generated or (is_internal and name != "__annotations__") or name.startswith("_abc_"):
                 continue
-            if inspect.ismemberdescriptor(value) or inspect.isgetsetdescriptor(value) or name.startswith("_field"):
+            if inspect.ismemberdescriptor(value) or inspect.isgetsetdescriptor(value):
                 continue
             with self.at(name):
                 yield (name, self.of(value))
@@ -275,7 +266,7 @@ class Walk:
         name = read.name
         if read.level:
             name = importlib.util.resolve_name("." * read.level + name, namespace.get("__package__") or "")
-        if self.is_library(name):
+        if is_library(name):
             self.libraries.add(name)
             return _ABSENT
         try:
@@ -286,41 +277,49 @@ class Walk:
 
     def _followed(self, value: object, chain: list[str]) -> object:
         """Returns what attributes lead to: as far as it is data, or a name of one of the project's modules."""
-        while chain and id(value) not in self.named:
+        while chain and id(value) not in self.named and not values.is_source(value):
             holder = self._holder(value, chain[0])
             if holder is None:
                 break
-            value = self._looked_up(holder, chain.pop(0)) if isinstance(holder, dict) else holder(value)
-            chain = chain if isinstance(holder, dict) else chain[1:]
+            name, *chain = chain
+            value = holder(value) if callable(holder) else self._looked_up(holder, name)
         return value
 
-    def _holder(self, value: object, name: str) -> dict[str, Any] | Callable[[object], object] | None:
+    def _holder(self, value: object, name: str) -> Mapping[str, Any] | Callable[[object], object] | None:
         """Returns the namespace that holds an attribute as it is, or what gives it; None where it is not data."""
         if isinstance(value, ModuleType):
-            if self.is_library(value.__name__):
-                return None
-            if name not in vars(value):
-                self._submodule(value, name)
-            return vars(value) if name in vars(value) else None
+            return None if is_library(value.__name__) else self._namespace(value, name)
         if isinstance(value, type):
             owner = next((each for each in value.__mro__ if name in vars(each)), None)
-            if owner is None or self.is_library(owner.__module__) or not values.is_data(vars(owner)[name]):
+            if owner is None or is_library(owner.__module__) or not values.is_data(vars(owner)[name]):
                 return None
-            return lambda _: vars(owner)[name]
+            return vars(owner)
         of_class = inspect.getattr_static(type(value), name, None)
         if inspect.ismemberdescriptor(of_class):
             return lambda instance: getattr(instance, name, None)
-        own = getattr(value, "__dict__", None)
-        return own if isinstance(own, dict) and name in own and not inspect.isdatadescriptor(of_class) else None
+        computed = inspect.isdatadescriptor(of_class) or isinstance(of_class, functools.cached_property)
+        own = None if computed else getattr(value, "__dict__", None)
+        return own if isinstance(own, dict) and name in own else None
+
+    def _namespace(self, module: ModuleType, name: str) -> dict[str, Any] | None:
+        if name not in vars(module):
+            self._submodule(module, name)
+        return vars(module) if name in vars(module) else None
 
     def _submodule(self, module: ModuleType, name: str) -> None:
         if hasattr(module, "__path__") and importlib.util.find_spec(f"{module.__name__}.{name}") is not None:
             importlib.import_module(f"{module.__name__}.{name}")
 
-    def _looked_up(self, holder: dict[str, Any] | CellType, name: str) -> object:
+    def _looked_up(self, holder: Mapping[str, Any] | CellType, name: str) -> object:
         value = _bound(holder, name)
         self.bindings.append(Binding(holder, name, value))
         return value
+
+
+def _is_library_code(function: FunctionType) -> bool:
+    """Tells whether a function was written in a library, whatever module it gives as its own."""
+    module = function.__globals__.get("__name__")
+    return isinstance(module, str) and is_library(module)
 
 
 def cells_of(function: FunctionType) -> dict[str, CellType]:
@@ -328,8 +327,8 @@ def cells_of(function: FunctionType) -> dict[str, CellType]:
     return dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
 
 
-def _bound(holder: dict[str, Any] | CellType, name: str) -> object:
-    if isinstance(holder, dict):
+def _bound(holder: Mapping[str, Any] | CellType, name: str) -> object:
+    if not isinstance(holder, CellType):
         return holder.get(name, _ABSENT)
     try:
         return holder.cell_contents
