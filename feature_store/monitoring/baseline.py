@@ -15,6 +15,7 @@ import polars as pl
 
 from feature_store.errors import InvalidRequestError
 
+_COUNT = "_count"
 DECILES = 10
 TOP_CATEGORIES = 20
 """Categories that are counted by name; the others are counted together."""
@@ -70,7 +71,7 @@ def bin_counts(profile: Mapping[str, Any], values: pl.Series) -> list[int]:
         places = np.searchsorted(np.asarray(profile["edges"]), _as_numbers(known), side="left")
         return [nulls, *np.bincount(places, minlength=len(profile["edges"]) + 1).tolist()]
     if "categories" in profile:
-        counted = dict(known.cast(pl.String).value_counts().iter_rows())
+        counted = dict(known.cast(pl.String).value_counts(name=_COUNT).iter_rows())
         named = [counted.pop(category, 0) for category in profile["categories"]]
         return [nulls, *named, sum(counted.values())]
     raise InvalidRequestError(f"The profile of {profile.get('dtype')} has no bins that values could be counted into.")
@@ -111,8 +112,7 @@ def _numbers(values: np.ndarray[Any, np.dtype[np.float64]]) -> Profile:
 
 
 def _categories(values: pl.Series) -> Profile:
-    column = values.name
-    counted = values.value_counts().sort("count", column, descending=[True, False])
+    counted = values.value_counts(name=_COUNT).sort(_COUNT, values.name, descending=[True, False])
     top = dict(counted.head(TOP_CATEGORIES).iter_rows())
     return {"categories": top, "other": len(values) - sum(top.values()), "distinct": counted.height}
 

@@ -46,7 +46,7 @@ def ingest(
     rows = rows.sort([EVENT_TIMESTAMP, *group.entity.join_keys])
     metadata = {"code_version": group.code_version, INGESTED_AT: ingested_at.isoformat()}
     files = []
-    for (day,), part in rows.group_by(rows[EVENT_TIMESTAMP].dt.date().alias("day"), maintain_order=True):
+    for (day,), part in rows.group_by(rows[EVENT_TIMESTAMP].dt.date().alias("_day"), maintain_order=True):
         content = hashlib.sha256(part.write_ipc(None, compression="uncompressed").getvalue()).hexdigest()[:16]
         stored = stored_rows(part.select(rows.columns), record, ingested_at)
         written = offline.write_stream_file(record, day, f"ingest-{content}", stored, metadata=metadata)

@@ -224,7 +224,7 @@ def evaluate(functions: OnDemandFeatures, columns: Mapping[str, pl.Series]) -> d
     frame = pl.DataFrame([_laid_out(series.alias(column)) for column, series in columns.items()])
     specs = {spec.ref.column: spec.dtype for spec in functions.features}
     try:
-        frame = frame.with_columns(**functions.expressions)
+        frame = frame.with_columns(expression.alias(name) for name, expression in functions.expressions.items())
     except pl.exceptions.ShapeError:
         raise DefinitionError(
             f"On-demand features {functions.name!r} change the number of rows: "
