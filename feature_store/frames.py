@@ -34,6 +34,24 @@ def polars_type(dtype: Dtype) -> pl.DataType:
     return pl.Array(pl.Float32(), dtype.dimension) if dtype.name == "embedding" else _SCALARS[dtype.name]
 
 
+def nan_as_null(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """Returns the expression of a column without NaN, which the store does not know.
+
+    A float that is NaN is null, and so is an embedding that holds one.
+    """
+    if dtype.is_float():
+        return column.fill_nan(None)
+    if isinstance(dtype, pl.Array) and dtype.inner.is_float():
+        holds_nan = column.arr.eval(pl.element().is_nan()).arr.any()
+        return pl.when(~holds_nan.fill_null(value=False)).then(column)
+    return column
+
+
+def without_nan(series: pl.Series) -> pl.Series:
+    """Returns a series in which NaN is null; see `nan_as_null`."""
+    return series.to_frame("_").select(nan_as_null(pl.col("_"), series.dtype).alias(series.name)).to_series()
+
+
 def to_polars(frame: Any) -> pl.DataFrame:
     """Returns a Polars frame of a Polars, Arrow or pandas one (anything with the Arrow PyCapsule interface).
 

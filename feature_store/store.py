@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from feature_store.catalog import CATALOG_SECONDS, Catalog, Group
 from feature_store.clock import Clock, SystemClock, parse_clock
 from feature_store.definitions.feature_service import FeatureService
-from feature_store.definitions.names import ENTITY_ID
+from feature_store.definitions.names import AS_OF_TIMESTAMP, ENTITY_ID
 from feature_store.errors import (
     InvalidRequestError,
     OnlineStoreError,
@@ -773,12 +773,12 @@ class FeatureStore:
             raise InvalidRequestError(
                 f"{len(entity_ids)} entity ids but {len(as_of_timestamps)} as-of timestamps: give one per entity id."
             )
-        labels = key_frame(entity, entity_ids).with_columns(timestamp_series("as_of_timestamp", as_of_timestamps))
+        labels = key_frame(entity, entity_ids).with_columns(timestamp_series(AS_OF_TIMESTAMP, as_of_timestamps))
         joined = point_in_time_join(
             self.offline,
             catalog,
             labels,
-            "as_of_timestamp",
+            AS_OF_TIMESTAMP,
             resolution.selections,
             self.engine,
             strict=strict,
@@ -786,7 +786,7 @@ class FeatureStore:
             progress=progress,
         )
         answers = answer_offline(resolution, joined, request_data or {})
-        return joined.select(pl.Series(ENTITY_ID, entity_ids, dtype=pl.String), "as_of_timestamp", *answers)
+        return joined.select(pl.Series(ENTITY_ID, entity_ids, dtype=pl.String), AS_OF_TIMESTAMP, *answers)
 
     def training_set(
         self,

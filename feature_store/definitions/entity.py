@@ -47,7 +47,7 @@ class Entity:
         """Join key to dtype, in order."""
         return {column: _KEY_DTYPES[key_type] for column, key_type in self.join_keys.items()}
 
-    def entity_id(self, **keys: str | int) -> str:
+    def entity_id(self, /, **keys: str | int) -> str:
         r"""Returns the entity id of one entity.
 
         A single key's id is its value. The values of several keys are joined by `|` in the declared order,

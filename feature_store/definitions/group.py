@@ -91,7 +91,7 @@ class FeatureGroup:
         columns = [spec.ref.column for spec in self.features]
         if self.name in names:
             raise DefinitionError(f"Feature group {self.name!r} has a feature of the same name: rename one of them.")
-        clash = sorted(set(columns) & set(self.entity.join_keys))
+        clash = sorted({*columns, *names} & set(self.entity.join_keys))
         if clash:
             raise DefinitionError(f"Feature group {self.name!r}: {clash} are join keys and cannot be features too.")
 

@@ -17,8 +17,10 @@ _REFERENCE = re.compile(r"(?P<name>[a-z][a-z0-9_]{0,62})(?::v(?P<version>[1-9][0
 EVENT_TIMESTAMP = "event_timestamp"
 INGESTED_AT = "ingested_at"
 ENTITY_ID = "entity_id"
-RESERVED_COLUMNS = frozenset({EVENT_TIMESTAMP, INGESTED_AT, ENTITY_ID, "date"})
-
+AS_OF_TIMESTAMP = "as_of_timestamp"
+RESERVED_COLUMNS = frozenset({EVENT_TIMESTAMP, INGESTED_AT, ENTITY_ID, AS_OF_TIMESTAMP, "date"})
+"""Columns of files, views and answers. No feature and no join key has their names, nor one that begins with `_`: so
+columns that come and go inside of the store are named."""
 
 RESERVED_GROUPS = frozenset({"feature_value", "snapshots", "training_sets"})
 """The view over all values, and the folders of snapshots and training sets, lie where groups so named would."""

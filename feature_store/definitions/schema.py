@@ -6,6 +6,7 @@ checks and the column metadata in Dagster. It is a pandera model, so all of pand
 
 from __future__ import annotations
 
+import inspect
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -116,6 +117,15 @@ class FeatureSchema(DataFrameModel):
 
     Attribute types are `float`, `int`, `str`, `bool`, `Timestamp` and `Embedding`.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        for name in inspect.get_annotations(cls):
+            if hasattr(FeatureSchema, name):
+                raise DefinitionError(
+                    f"{cls.__name__}.{name}: {name!r} is a method of every schema and cannot name a feature, "
+                    f"call it {name}_value, say."
+                )
+        super().__init_subclass__(**kwargs)
 
     @classmethod
     def specs(cls, default_ttl: timedelta = DEFAULT_TTL) -> tuple[FeatureSpec, ...]:

@@ -15,6 +15,7 @@ import polars as pl
 
 from feature_store.errors import InvalidRequestError
 
+_COUNT = "_count"
 DECILES = 10
 TOP_CATEGORIES = 20
 """Categories that are counted by name; the others are counted together."""

@@ -27,6 +27,7 @@ SKETCHED_ROWS = 131_072
 
 _PARTITION = "_partition"
 _FOLLOWERS = "_followers"
+_COUNT = "_count"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ def _aggregations(column: str, dtype: Dtype) -> list[pl.Expr]:
         spread = value.filter(pl.int_range(pl.len()) % step == 0).cast(pl.Float64)
         aggregations.append(spread.filter(spread.is_finite()).sort().implode().alias(f"{column}.sorted"))
     elif dtype.name in {"string", "bool"}:
-        counted = value.drop_nulls().cast(pl.String).value_counts(sort=True)
+        counted = value.drop_nulls().cast(pl.String).value_counts(sort=True, name=_COUNT)
         aggregations += [
             counted.head(MOST_CATEGORIES).implode().alias(f"{column}.categories"),
         ]
@@ -201,7 +202,7 @@ def _feature_profile(column: str, dtype: Dtype, record: Mapping[str, Any], repea
             repeats=repeats,
         )
     if dtype.name in {"string", "bool"}:
-        counted = {entry[column]: entry["count"] for entry in record[f"{column}.categories"]}
+        counted = {entry[column]: entry[_COUNT] for entry in record[f"{column}.categories"]}
         return FeatureProfile(
             rows=rows,
             nulls=nulls,

@@ -32,6 +32,7 @@ EXPLAINED = 200
 SHOWN = 5
 
 _SERVED_AT = "served_at"
+_AS_OF = "_as_of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +161,13 @@ def _deviations(
     selections = [Selection(text, feature) for text, feature in wanted.items()]
 
     def replayed(instants: pl.DataFrame) -> dict[tuple[str, datetime], dict[str, Any]]:
-        labels = key_frame(group.entity, instants[ENTITY_ID].to_list()).with_columns(instants["as_of"])
-        joined = point_in_time_join(offline, catalog, labels, "as_of", selections, engine)
+        labels = key_frame(group.entity, instants[ENTITY_ID].to_list()).with_columns(instants[_AS_OF])
+        joined = point_in_time_join(offline, catalog, labels, _AS_OF, selections, engine)
         rows = joined.select(list(wanted)).iter_rows(named=True)
         return dict(zip(instants.select(ENTITY_ID, _SERVED_AT).iter_rows(), rows, strict=True))
 
     instants = part.select(ENTITY_ID, _SERVED_AT).unique(maintain_order=True)
-    answers = replayed(instants.with_columns(pl.col(_SERVED_AT).alias("as_of")))
+    answers = replayed(instants.with_columns(pl.col(_SERVED_AT).alias(_AS_OF)))
     differing = []
     for served_at, entity_id, text, value in part.select(_SERVED_AT, ENTITY_ID, "feature", "value").iter_rows():
         served, right = _decoded(value, wanted[text]), answers[entity_id, served_at][text]
@@ -177,7 +178,7 @@ def _deviations(
     again = pl.DataFrame(
         [(each.entity_id, each.served_at) for each in differing], schema=instants.schema, orient="row"
     ).unique(maintain_order=True)
-    before = replayed(again.with_columns((pl.col(_SERVED_AT) - BOUNDARY).alias("as_of")))
+    before = replayed(again.with_columns((pl.col(_SERVED_AT) - BOUNDARY).alias(_AS_OF)))
     return [each for each in differing if before[each.entity_id, each.served_at][each.feature] != each.served]
 
 

@@ -12,7 +12,7 @@ import polars as pl
 from feature_store.catalog import Group
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRowsError
-from feature_store.frames import TIMESTAMP_TYPE, polars_type
+from feature_store.frames import TIMESTAMP_TYPE, nan_as_null, polars_type
 from feature_store.partitions import Window
 
 _EXAMPLES = 3
@@ -36,8 +36,12 @@ def key_schema(group: Group) -> dict[str, pl.DataType]:
 
 
 def nan_to_null(schema: pl.Schema, columns: Iterable[str]) -> list[pl.Expr]:
-    """Returns one expression per float column that turns NaN, which the store does not know, into null."""
-    return [pl.col(column).fill_nan(None) for column in columns if schema[column] == pl.Float64()]
+    """Returns one expression per column that may hold NaN, which the store does not know: it is null instead."""
+    return [
+        nan_as_null(pl.col(column), schema[column])
+        for column in columns
+        if schema[column].is_float() or isinstance(schema[column], pl.Array)
+    ]
 
 
 def checked_rows(group: Group, window: Window, rows: pl.DataFrame) -> pl.DataFrame:

@@ -83,7 +83,11 @@ def _log(group: Group, feature: Feature) -> str:
 
 def _without_nan(feature: Feature) -> str:
     column = identifier(feature.ref.column)
-    return f"nullif({column}, 'NaN'::DOUBLE)" if feature.dtype.name == "float" else column
+    if feature.dtype.name == "float":
+        return f"nullif({column}, 'NaN'::DOUBLE)"
+    if feature.dtype.name == "embedding":
+        return f"CASE WHEN NOT list_contains({column}, 'NaN'::FLOAT) THEN {column} END"
+    return column
 
 
 def _entity_id(group: Group) -> str:

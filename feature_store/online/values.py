@@ -6,7 +6,7 @@
     bool       true
     timestamp  "2013-01-31T05:00:00.000000Z"
     embedding  [0.10000000149011612,null]   each float32 written as the float64 that equals it
-    null       null, also for NaN: a known null
+    null       null, also for NaN and for an embedding that holds one: a known null
 
 Columns become text inside Polars, which only `json_expression` imports. Keys and expiry belong elsewhere.
 """
@@ -83,6 +83,8 @@ def json_expression(column: str, dtype: Dtype) -> pl.Expr:
     """Returns the expression that turns a column of a feature dtype into the JSON of its values, never null."""
     import polars as pl
 
+    from feature_store.frames import nan_as_null, polars_type
+
     values = pl.col(column)
     if dtype.name == "float":
         return _float_json(values)
@@ -92,6 +94,7 @@ def json_expression(column: str, dtype: Dtype) -> pl.Expr:
     elif dtype.name == "timestamp":
         text = values.dt.strftime('"%Y-%m-%dT%H:%M:%S%.6fZ"')
     elif dtype.name == "embedding":
+        values = nan_as_null(values, polars_type(dtype))
         elements = values.arr.to_list().list.eval(_float_json(pl.element().cast(pl.Float64)))
         text = pl.concat_str(pl.lit("["), elements.list.join(","), pl.lit("]"))
     else:

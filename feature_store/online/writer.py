@@ -207,7 +207,7 @@ def _latest_per_entity(rows: pl.DataFrame) -> pl.DataFrame:
 
     Only keys and times are sorted, the wide rows are gathered once.
     """
-    position = "position"
+    position = "_position"
     newest = (
         rows.lazy()
         .select(ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT)

@@ -194,6 +194,8 @@ def _with_features(
             known = age < f.lit(Visibility.of([feature]).longest)
             if feature.dtype.name == "float":
                 known &= ~f.isnan(stored)
+            elif feature.dtype.name == "embedding":
+                known &= ~f.exists(stored, f.isnan)
             value = f.when(known, stored)
         columns.append(value.alias(selection.label))
     return (labels if found is None else found).select(*columns_of(labels.columns), *columns)

@@ -364,9 +364,13 @@ def _plain(column: Any) -> list[Any]:
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         return _micros(column)
     values: list[Any] = column.to_pylist()
-    if pa.types.is_floating(column.type):
-        return [None if value is not None and math.isnan(value) else value for value in values]
-    return values
+    return [None if _holds_nan(value) else value for value in values]
+
+
+def _holds_nan(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_holds_nan, value))
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _micros(column: Any) -> list[Any]:

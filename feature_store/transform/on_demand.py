@@ -18,7 +18,7 @@ from feature_store.clock import EPOCH, to_utc
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.on_demand import OnDemandFeatures
 from feature_store.errors import DefinitionError, InvalidRequestError
-from feature_store.frames import polars_type, to_polars, utc_micros
+from feature_store.frames import polars_type, to_polars, utc_micros, without_nan
 from feature_store.resolution import Computation, Resolution
 
 _LEAST_ROWS = 2
@@ -164,7 +164,7 @@ def series_of(column: str, values: Sequence[Any], dtype: Dtype) -> pl.Series:
     """
     converted = [None if value is None else _converted(column, value, dtype) for value in values]
     series = pl.Series(column, converted, polars_type(dtype), strict=True)
-    return series.fill_nan(None) if dtype.name == "float" else series
+    return without_nan(series)
 
 
 def check_row_wise(functions: OnDemandFeatures, dtypes: Mapping[str, Dtype]) -> None:
@@ -224,7 +224,7 @@ def evaluate(functions: OnDemandFeatures, columns: Mapping[str, pl.Series]) -> d
     frame = pl.DataFrame([_laid_out(series.alias(column)) for column, series in columns.items()])
     specs = {spec.ref.column: spec.dtype for spec in functions.features}
     try:
-        frame = frame.with_columns(**functions.expressions)
+        frame = frame.with_columns(expression.alias(name) for name, expression in functions.expressions.items())
     except pl.exceptions.ShapeError:
         raise DefinitionError(
             f"On-demand features {functions.name!r} change the number of rows: "
@@ -272,7 +272,7 @@ def _declared_dtype(functions: OnDemandFeatures, series: pl.Series, dtype: Dtype
             f"On-demand feature {series.name!r} of {functions.name!r} does not fit {dtype}: "
             f"{str(error).splitlines()[0]}."
         ) from None
-    return series.fill_nan(None) if dtype.name == "float" else series
+    return without_nan(series)
 
 
 def _samples(column: str, dtype: Dtype, offset: int) -> pl.Series:
@@ -306,7 +306,7 @@ def _label_series(series: pl.Series, dtype: Dtype) -> pl.Series:
         raise InvalidRequestError(
             f"Label column {series.name!r} cannot be read as {dtype}: {str(error).splitlines()[0]}."
         ) from None
-    return series.fill_nan(None) if dtype.name == "float" else series
+    return without_nan(series)
 
 
 def _converted(column: str, value: Any, dtype: Dtype) -> Any:

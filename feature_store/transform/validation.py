@@ -13,7 +13,7 @@ from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.schema_library import SchemaErrors
 from feature_store.errors import InvalidRequestError, InvalidRowsError
-from feature_store.frames import TIMESTAMP_TYPE, polars_type, utc_micros
+from feature_store.frames import TIMESTAMP_TYPE, nan_as_null, polars_type, utc_micros
 from feature_store.offline.rows import row_schema
 
 _EXAMPLES = 3
@@ -26,7 +26,8 @@ def validate(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame:
         group: The feature group.
         rows: Join keys, `event_timestamp` and one column per feature, in any order. Integers and floats of any
             width are widened, categoricals become text, lists of the right length become embeddings, times become
-            UTC microseconds, NaN becomes null. Rows that are equal in every column count once.
+            UTC microseconds, NaN becomes null, and so does an embedding that holds one. Rows that are equal in
+            every column count once.
 
     Returns:
         The rows with the columns of `group.columns` but `ingested_at`, in the canonical dtypes.
@@ -95,13 +96,13 @@ def _conversion(  # noqa: PLR0911 - one line per dtype
     if dtype.name == "timestamp":
         return utc_micros(column, schema)
     if dtype.name == "float" and (actual.is_float() or actual.is_integer()):
-        return value.cast(pl.Float64).fill_nan(None)
+        return nan_as_null(value.cast(target), target)
     if dtype.name == "int" and actual.is_integer():
         return value.cast(pl.Int64)
     if dtype.name == "string" and isinstance(actual, (pl.Categorical, pl.Enum)):
         return value.cast(pl.String)
     if dtype.name == "embedding" and isinstance(actual, (pl.List, pl.Array)) and actual.inner.is_numeric():
-        return value.cast(target)
+        return nan_as_null(value.cast(target), target)
     if actual == target:
         return value
     raise InvalidRequestError(f"column {column!r} holds {actual}, the schema declares {dtype}")

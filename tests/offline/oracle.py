@@ -46,4 +46,5 @@ def visible(
     if at >= latest.values["event_timestamp"] + ttl:
         return None
     value = latest.values.get(column)
-    return None if isinstance(value, float) and math.isnan(value) else value
+    elements = value if isinstance(value, list) else [value]
+    return None if any(isinstance(each, float) and math.isnan(each) for each in elements) else value

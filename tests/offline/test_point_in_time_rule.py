@@ -87,7 +87,9 @@ delay_rows = records(
         "delay_v2": floats,
         "cancelled": st.sampled_from([None, True, False]),
         "seen": st.none() | instants,
-        "profile": st.sampled_from([None, [0.5, -1.0], [3.0, 4.0]]),
+        "profile": st.sampled_from(
+            [None, [0.5, -1.0], [3.0, 4.0], [float("nan"), 1.0], [None, 2.0], [float("inf"), float("-inf")]]
+        ),
     },
 )
 label_rows = st.lists(

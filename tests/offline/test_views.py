@@ -6,6 +6,7 @@ import json
 from datetime import date
 
 import duckdb
+import polars as pl
 import pytest
 
 from feature_store.catalog import Catalog
@@ -78,6 +79,20 @@ def test_the_log_holds_every_value_as_json(store, connection):
         "event_timestamp": "TIMESTAMP WITH TIME ZONE",
         "ingested_at": "TIMESTAMP WITH TIME ZONE",
     }
+
+
+def test_nan_in_a_foreign_file_is_null_in_views(store, connection):
+    vectors = [[1.0, float("nan")], [None, 2.0], [float("inf"), float("-inf")], None]
+    records = [{**ROUTE_KEYS, "event_timestamp": at(0, hour), "vector": None} for hour in range(len(vectors))]
+    path = store.write_partition(DELAYS, FIRST_DAY, rows(DELAYS, records), metadata=metadata()).file.path
+    foreign = pl.Series("vector", vectors, pl.Array(pl.Float32, 2))
+    pl.read_parquet(path, glob=False).with_columns(foreign, amount=float("nan")).write_parquet(path)
+    store.connect_views(CATALOG, connection)
+    held = connection.execute("SELECT vector, amount FROM delays ORDER BY event_timestamp").fetchall()
+    assert held == [(vector, None) for vector in (None, *vectors[1:])]
+    texts = [text for _, text in log(connection, 6)]
+    assert texts == [None, "[null,2.0]", "[1e999,-1e999]", None]
+    assert store.scan(DELAYS).collect()["vector"].to_list() == [None, *vectors[1:]]
 
 
 def test_a_groups_view_has_its_columns_and_the_partition(store, connection):

@@ -37,13 +37,13 @@ VALUES: dict[str, tuple[Dtype, st.SearchStrategy[Any]]] = {
     "string": (STRING, TEXTS | st.sampled_from(["null", '"', "\\", "\x00", "\u2028", "1e999"])),
     "bool": (BOOL, st.booleans()),
     "timestamp": (TIMESTAMP, UTC_DATETIMES),
-    "embedding": (embedding(3), st.lists(st.floats(width=32), min_size=3, max_size=3)),
+    "embedding": (embedding(3), st.lists(st.none() | st.floats(width=32), min_size=3, max_size=3)),
 }
 
 
 def without_nan(value: Any) -> Any:
     if isinstance(value, list):
-        return [without_nan(element) for element in value]
+        return None if any(element != element for element in value) else value  # noqa: PLR0124
     return None if value != value else value  # noqa: PLR0124
 
 

@@ -47,7 +47,7 @@ def store(tmp_path: Path) -> OfflineStore:
         store.write_partition(CLICKS, window, rows(CLICKS, activity), metadata=metadata())
         delays = [
             {"origin": "JFK", "flight": flight, "event_timestamp": at(day, 6), "late": flight > 1, "seen": PASS}
-            | {"profile": [0.5, day]}
+            | {"profile": [0.5, [day, float("nan"), None][flight]]}
             for flight in range(3)
         ]
         store.write_partition(DELAYS, window, rows(DELAYS, delays), metadata=metadata())

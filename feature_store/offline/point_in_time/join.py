@@ -15,7 +15,7 @@ import polars as pl
 from feature_store.catalog import Catalog, Group, Selection
 from feature_store.clock import nearest_datetime
 from feature_store.errors import FeatureStoreError
-from feature_store.frames import polars_type
+from feature_store.frames import polars_type, without_nan
 from feature_store.offline.footers import naming_corrupt_files, present_columns
 from feature_store.offline.layout import PartitionFile, identities
 from feature_store.offline.point_in_time.engine import GroupHistory, PointInTimeEngine, Progress, VisibleRows
@@ -172,10 +172,7 @@ def _answer(request: _Request, values: Mapping[str, pl.Series]) -> dict[str, pl.
         column = values.get(selection.feature.ref.column)
         if column is None:
             column = pl.repeat(None, request.labels.as_of.len(), dtype=dtype, eager=True)
-        column = column.cast(dtype)
-        if dtype == pl.Float64() and column.is_nan().any():
-            column = column.fill_nan(None)
-        answers[selection.label] = column.alias(selection.label)
+        answers[selection.label] = without_nan(column.cast(dtype)).alias(selection.label)
     return answers
 
 
