@@ -17,8 +17,8 @@ _REFERENCE = re.compile(r"(?P<name>[a-z][a-z0-9_]{0,62})(?::v(?P<version>[1-9][0
 EVENT_TIMESTAMP = "event_timestamp"
 INGESTED_AT = "ingested_at"
 ENTITY_ID = "entity_id"
-RESERVED_COLUMNS = frozenset({EVENT_TIMESTAMP, INGESTED_AT, ENTITY_ID, "date"})
-
+RESERVED_COLUMNS = frozenset({EVENT_TIMESTAMP, INGESTED_AT, ENTITY_ID, "date", "file_index", "file_row_number"})
+"""Columns of rows, and those by which DuckDB tells rows of files apart."""
 
 RESERVED_GROUPS = frozenset({"feature_value", "snapshots", "training_sets"})
 """The view over all values, and the folders of snapshots and training sets, lie where groups so named would."""
