@@ -42,9 +42,14 @@ def create_views(
     had none, show once the views are created again.
 
     Raises:
-        InvalidRequestError: If a group has the name of the log.
+        InvalidRequestError: If a group has the name of the log, or DuckDB cannot list the root's folders.
         CorruptFileError: If the footer of a file is damaged or not its group's.
     """
+    if "\\" in str(root):
+        raise InvalidRequestError(
+            f"DuckDB cannot list {root}, as it takes a backslash for the end of a folder's name: make a link to the "
+            "folder whose path has none, and let FEATURE_STORE_OFFLINE name the link."
+        )
     register_files(connection, [root])
     logs = []
     for group, files in groups:
@@ -79,7 +84,8 @@ def _rows(root: Location, group: Group, files: Sequence[PartitionFile]) -> str:
     columns = [*keys, times[0], *values, times[1], f"l.{_FOLDER_DATE} AS date"]
     # One pattern, not a list of files: the view then sees files that are written after it. What the folders above
     # are called means nothing: a root may lie below a folder `clicks=3`.
-    pattern = literal(f"{exact_path(group_folder(root, group.name))}/{_DAY_FOLDER}/*{SUFFIX}")
+    folder = group_folder(root, group.name)
+    pattern = literal(f"{exact_path(folder)}/{_DAY_FOLDER}/*{SUFFIX}")
     options = f"hive_partitioning = false, filename = '{_FILE}'"
     # Files are listed before the rows are: what is written in between is passed over, and nothing is seen twice.
     # Rows that others have replaced are looked for, by keys and times alone, in the few folders that can have some.
@@ -106,15 +112,16 @@ def _rows(root: Location, group: Group, files: Sequence[PartitionFile]) -> str:
 def _listed(pattern: str) -> str:
     """Returns the statement that lists the files that belong to the store, as `layout.list_files` does.
 
-    Its columns are the file, its `date`, and `is_shared`: whether another file of its folder can hold rows of the
-    same entities and event times. Hours of the batch do not share any.
+    Its columns are the file, its `date`, and `is_shared`: whether another row of its folder can be of the same entity
+    and event time. A pass of the batch has each once, and its hours do not share any.
     """
     reached = (
         "max(last) OVER (PARTITION BY folder, lane ORDER BY first, last DESC, name "
         "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
     )
     return f"""
-        SELECT {_FILE}, {_FOLDER_DATE}, count(*) OVER folders > 1 AND NOT bool_and(is_hour) OVER folders AS is_shared
+        SELECT {_FILE}, {_FOLDER_DATE}, NOT bool_and(is_hour) OVER folders
+            AND NOT (writer = 'batch' AND count(*) OVER folders = 1) AS is_shared
         FROM (
             SELECT *, coalesce({reached} >= last, false) AS is_covered
             FROM (

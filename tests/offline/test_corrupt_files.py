@@ -130,8 +130,8 @@ def test_a_file_with_rows_that_do_not_belong_is_named_by_every_reader(store, rea
 def test_a_snapshot_with_rows_of_its_own_day_is_named(store):
     [snapshot] = write_snapshots(store, CLICKS, [date(2024, 1, 3)])
     told = pl.read_parquet_metadata(snapshot.file.path)
-    rows = replaced("event_timestamp", at(2))(pl.read_parquet(snapshot.file.path, hive_partitioning=False))
-    rows.write_parquet(snapshot.file.path, metadata={key: told[key] for key in ("inputs", "longest_ttl_seconds")})
+    wrong = rows(CLICKS, [{"user_id": "u1", "event_timestamp": at(2), "clicks": 1.0}])
+    wrong.write_parquet(snapshot.file.path, metadata={key: told[key] for key in ("inputs", "longest_ttl_seconds")})
     labels = pl.DataFrame({"user_id": ["u1"], "t": [at(2, 5)]})
     for engine in (SweepEngine(), DuckDBEngine()):
         with pytest.raises(CorruptFileError, match=r"snapshot\.parquet .* lies outside of its partition"):
