@@ -18,9 +18,11 @@ EVENT_TIMESTAMP = "event_timestamp"
 INGESTED_AT = "ingested_at"
 ENTITY_ID = "entity_id"
 AS_OF_TIMESTAMP = "as_of_timestamp"
-RESERVED_COLUMNS = frozenset({EVENT_TIMESTAMP, INGESTED_AT, ENTITY_ID, AS_OF_TIMESTAMP, "date"})
-"""Columns of files, views and answers. No feature and no join key has their names, nor one that begins with `_`: so
-columns that come and go inside of the store are named."""
+RESERVED_COLUMNS = frozenset(
+    {EVENT_TIMESTAMP, INGESTED_AT, ENTITY_ID, AS_OF_TIMESTAMP, "date", "file_index", "file_row_number"}
+)
+"""Columns of files, views and answers, and those by which DuckDB tells rows of files apart. No feature and no join key
+has their names, nor one that begins with `_`: so columns that come and go inside of the store are named."""
 
 RESERVED_GROUPS = frozenset({"feature_value", "snapshots", "training_sets"})
 """The view over all values, and the folders of snapshots and training sets, lie where groups so named would."""

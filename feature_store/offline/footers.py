@@ -5,7 +5,7 @@ Only the metadata of files is judged here; their rows are read by Polars and Duc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.catalog import Group
-from feature_store.clock import to_utc
-from feature_store.definitions.names import INGESTED_AT
+from feature_store.clock import to_micros, to_utc
+from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import CorruptFileError, FeatureStoreError, StorageError
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.rows import row_schema
@@ -33,6 +33,8 @@ _SCHEMAS_KEPT = 1_024
 _OBJECTS_KEPT = 4_096
 _OBJECT_STORE = "object-store"
 _REQUESTS_AT_ONCE = 32
+_TIMES = (EVENT_TIMESTAMP, INGESTED_AT)
+_EARLIEST = -(2**63)
 
 
 def file_metadata(path: Location) -> dict[str, str]:
@@ -68,11 +70,29 @@ class Footer:
         schema: Columns and dtypes.
         rows: Number of rows.
         metadata: Key-value metadata that it was written with.
+        times: What the statistics say of `event_timestamp` and `ingested_at`; a column that they are silent of is
+            left out.
     """
 
     schema: Mapping[str, pl.DataType]
     rows: int
     metadata: Mapping[str, str]
+    times: Mapping[str, TimeRange]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """The times of a column.
+
+    Attributes:
+        first: Least time, UTC microseconds; None where all are null.
+        last: Greatest time.
+        nulls: Number of rows without a time.
+    """
+
+    first: int | None
+    last: int | None
+    nulls: int
 
 
 def read_footer(file: PartitionFile) -> Footer:
@@ -119,24 +139,36 @@ def is_readable(path: Location) -> bool:
     return True
 
 
-def present_columns(group: Group, files: Sequence[PartitionFile]) -> list[frozenset[str]]:
+def present_columns(
+    group: Group, files: Sequence[PartitionFile], *, snapshot: PartitionFile | None = None
+) -> list[frozenset[str]]:
     """Returns, file by file, which of the group's columns it has; a file may lack features added after it.
 
+    All that reads rows asks here first, so that every reader refuses the same files.
+
+    Args:
+        group: The group.
+        files: The files.
+        snapshot: Which of them, if any, holds rows from before its date instead of those of its partition.
+
     Raises:
-        CorruptFileError: If a file is no whole Parquet file, lacks a join key or a time, or holds a column of the
-            group in another dtype.
+        CorruptFileError: If a file is no whole Parquet file, lacks a join key or a time, holds a column of the group
+            in another dtype, has a row without a time, or one whose event lies outside of the file's partition.
     """
     expected = row_schema(group)
     optional = {feature.ref.column for feature in group.features}
     present = []
     load_footers(files)
     for file in files:
-        found = _footer(group, file).schema
+        footer = _footer(group, file)
+        found = footer.schema
         for column, dtype in expected.items():
             if column not in found and column not in optional:
                 raise corrupt_file(group, file, f"it has no column {column!r}")
             if column in found and found[column] != dtype:
                 raise corrupt_file(group, file, f"column {column!r} holds {found[column]}, not {dtype}")
+        if footer.rows:
+            _check_times(group, file, footer, is_snapshot=file == snapshot)
         present.append(frozenset(expected).intersection(found))
     return present
 
@@ -179,6 +211,46 @@ def naming_corrupt_files(group: Group, files: Sequence[PartitionFile]) -> Iterat
         raise
 
 
+def _check_times(group: Group, file: PartitionFile, footer: Footer, *, is_snapshot: bool) -> None:
+    times = footer.times
+    if len(times) < len(_TIMES):
+        with naming_corrupt_files(group, [file]):
+            times = _times_of_rows(file.path, _identity(file))
+    for column in _TIMES:
+        if times[column].nulls:
+            raise corrupt_file(group, file, f"it has rows without {column}")
+    events = times[EVENT_TIMESTAMP]
+    start, end = to_micros(file.window.start), to_micros(file.window.end)
+    if is_snapshot:
+        start, end = _EARLIEST, start
+    if events.first is None or events.last is None or events.first < start or events.last >= end:
+        raise corrupt_file(group, file, "it has rows whose event_timestamp lies outside of its partition")
+
+
+def _identity(file: PartitionFile) -> Hashable:
+    """Returns what tells a file from one that takes its place."""
+    if isinstance(file.path, S3Path):
+        return file.e_tag
+    stat = file.path.stat()
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+@lru_cache(maxsize=_FOOTERS_KEPT)
+def _times_of_rows(path: Location, identity: Hashable) -> Mapping[str, TimeRange]:
+    """Reads the times of a file whose statistics are silent of them."""
+    del identity
+    columns = [pl.col(column) for column in _TIMES]
+    found = (
+        scan_files(path)
+        .select(
+            pl.concat_list(column.min().to_physical(), column.max().to_physical(), column.null_count().cast(pl.Int64))
+            for column in columns
+        )
+        .collect()
+    )
+    return {column: TimeRange(*found[column][0]) for column in _TIMES}
+
+
 def _footer(group: Group, file: PartitionFile) -> Footer:
     try:
         if isinstance(file.path, S3Path):
@@ -197,9 +269,9 @@ def _cached_footer(path: Path, inode: int, modified_ns: int, size: int) -> Foote
     # A replaced file has another inode: what identifies its content is in the arguments, and so in the cache's key.
     del inode, modified_ns, size
     metadata = pq.read_metadata(path)
-    return Footer(
-        _polars_schema(metadata.schema.to_arrow_schema().remove_metadata()), metadata.num_rows, {}
-    )  # nobody asks for it here
+    schema = _polars_schema(metadata.schema.to_arrow_schema().remove_metadata())
+    # Nobody asks for the pairs of metadata here.
+    return Footer(schema, metadata.num_rows, {}, _times_in(metadata))
 
 
 @lru_cache(maxsize=_OBJECTS_KEPT)
@@ -227,7 +299,36 @@ def _read_object(path: S3Path) -> tuple[Footer, S3Stat]:
 def _described(found: pq.FileMetaData) -> Footer:
     pairs = {key.decode(): value.decode() for key, value in (found.metadata or {}).items()}
     metadata = {key: value for key, value in pairs.items() if not key.startswith("ARROW:")}
-    return Footer(_polars_schema(found.schema.to_arrow_schema().remove_metadata()), found.num_rows, metadata)
+    schema = _polars_schema(found.schema.to_arrow_schema().remove_metadata())
+    return Footer(schema, found.num_rows, metadata, _times_in(found))
+
+
+def _times_in(footer: pq.FileMetaData) -> Mapping[str, TimeRange]:
+    """Returns what the statistics of a footer say of the columns of times."""
+    places = {name: place for place, name in enumerate(footer.schema.names) if name in _TIMES}
+    found = {}
+    for column, place in places.items():
+        groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+        parts = [_times_of_group(group.column(place), group.num_rows) for group in groups if group.num_rows]
+        known = [part for part in parts if part is not None]
+        if len(known) == len(parts):
+            found[column] = TimeRange(
+                min((part.first for part in known if part.first is not None), default=None),
+                max((part.last for part in known if part.last is not None), default=None),
+                sum(part.nulls for part in known),
+            )
+    return found
+
+
+def _times_of_group(column: pq.ColumnChunkMetaData, rows: int) -> TimeRange | None:
+    statistics = column.statistics
+    if statistics is None or not statistics.has_null_count or column.physical_type != "INT64":
+        return None
+    if statistics.null_count == rows:
+        return TimeRange(None, None, rows)
+    if not statistics.has_min_max:
+        return None
+    return TimeRange(statistics.min_raw, statistics.max_raw, statistics.null_count)
 
 
 @lru_cache(maxsize=_SCHEMAS_KEPT)

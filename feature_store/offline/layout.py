@@ -18,9 +18,13 @@ from feature_store.storage.location import Location
 from feature_store.storage.s3_path import S3Path, S3Stat
 
 SUFFIX = ".parquet"
-_DATE_PREFIX = "date="
+DATE_PREFIX = "date="
 _BATCH = re.compile(r"batch(?:-(?P<hour>[01][0-9]|2[0-3]))?")
-_OFFSETS = re.compile(r"(?P<lane>stream-[A-Za-z0-9._-]+-[0-9]+)-(?P<first>[0-9]{12,})-(?P<last>[0-9]{12,})")
+OFFSETS = r"(?P<lane>stream-[A-Za-z0-9._-]+-[0-9]+)-(?P<first>[0-9]{12,})-(?P<last>[0-9]{12,})"
+"""Names of writers whose files cover offsets of a lane: of two of a lane, one that lies inside the other is no part of
+the store. DuckDB reads the expression too."""
+
+_OFFSETS = re.compile(OFFSETS)
 _STREAM_WRITER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,239}")
 
 
@@ -90,7 +94,7 @@ def group_folder(root: Location, group: str) -> Location:
 
 def date_folder(root: Location, group: str, day: date) -> Location:
     """Returns the folder of one UTC day of a group."""
-    return group_folder(root, group) / f"{_DATE_PREFIX}{day.isoformat()}"
+    return group_folder(root, group) / f"{DATE_PREFIX}{day.isoformat()}"
 
 
 def batch_path(root: Location, group: str, partitioning: Partitioning, window: Window) -> Location:
@@ -216,7 +220,7 @@ def _chosen(names: Iterable[str], *, covered: bool) -> list[str]:
 
 def file_at(path: Location) -> PartitionFile:
     """Returns the record of a file that lies in a date folder."""
-    day = date.fromisoformat(path.parent.name.removeprefix(_DATE_PREFIX))
+    day = date.fromisoformat(path.parent.name.removeprefix(DATE_PREFIX))
     if isinstance(path, S3Path):
         return _object(day, path, path.stat())
     stat = path.stat()
@@ -269,7 +273,7 @@ def _list_objects(folder: S3Path, window: Window | None) -> Iterator[PartitionFi
     # Keys are listed in their order: a day's begin with its date, and '~' comes after all that can follow it.
     first = "" if window is None else window.start.date().isoformat()
     last = "" if window is None else window.end.date().isoformat()
-    after, until = f"{_DATE_PREFIX}{first}", f"{_DATE_PREFIX}{last}~"
+    after, until = f"{DATE_PREFIX}{first}", f"{DATE_PREFIX}{last}~"
     for path, stat in folder.objects(after=after, until=until):
         name_of_folder, _, name = path.relative_to(folder).partition("/")
         day = _parse_date(name_of_folder)
@@ -289,9 +293,9 @@ def _partitioning(batch: re.Match[str]) -> Partitioning:
 
 
 def _parse_date(name: str) -> date | None:
-    if not name.startswith(_DATE_PREFIX):
+    if not name.startswith(DATE_PREFIX):
         return None
-    text = name.removeprefix(_DATE_PREFIX)
+    text = name.removeprefix(DATE_PREFIX)
     try:
         day = date.fromisoformat(text)
     except ValueError:

@@ -21,7 +21,7 @@ from feature_store.catalog import Group
 from feature_store.clock import to_micros
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.offline.files import replace_file
-from feature_store.offline.footers import file_metadata, naming_corrupt_files
+from feature_store.offline.footers import file_metadata, naming_corrupt_files, present_columns
 from feature_store.offline.layout import SUFFIX, PartitionFile, date_folder, file_at, list_files
 from feature_store.offline.rows import row_schema
 from feature_store.offline.store import OfflineStore
@@ -68,7 +68,7 @@ def write_snapshots(store: OfflineStore, group: Group, days: Sequence[date]) -> 
         One report per day, in order of time.
 
     Raises:
-        CorruptFileError: If a file of the history cannot be read.
+        CorruptFileError: If a file of the history is damaged or not the group's; see `present_columns`.
     """
     carried = pl.DataFrame(schema=row_schema(group))
     carried_to = date.min
@@ -144,6 +144,7 @@ def _by_day(files: Sequence[PartitionFile], since: date) -> Iterator[list[Partit
 
 def _fold(group: Group, carried: pl.DataFrame, files: Sequence[PartitionFile]) -> pl.DataFrame:
     """Returns the latest row per entity of what is carried and one more day."""
+    present_columns(group, files)
     with naming_corrupt_files(group, files):
         parts = [_read(group, file) for file in files]
     keys = list(group.entity.join_keys)

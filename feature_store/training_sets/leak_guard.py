@@ -13,7 +13,7 @@ import random
 import struct
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from operator import itemgetter
@@ -137,8 +137,12 @@ class LeakReport:
         return f"No leak: {checked}; {sampled}."
 
 
+Files = Callable[[str, date, date], Sequence[Location]]
+"""Gives the files of a group that belong to the store, of UTC days from one to another, by date and name."""
+
+
 def check_leaks(
-    root: Location,
+    history: Files,
     version: Location,
     *,
     rows: int = SAMPLE_ROWS,
@@ -149,7 +153,7 @@ def check_leaks(
     """Compares sampled rows of a training set with the rule, from the raw files.
 
     Args:
-        root: Root of the offline store.
+        history: Lists the raw files.
         version: Folder of the version.
         rows: How many rows to sample; all of them if the set has fewer.
         seed: Chooses the rows.
@@ -173,7 +177,7 @@ def check_leaks(
     for label, feature in stored.items():
         by_group[feature["group"]][label] = feature
     for group, features in by_group.items():
-        _check_group(root, group, features, samples, changed_files, found)
+        _check_group(history, group, features, samples, changed_files, found)
     return LeakReport(
         name=manifest["name"],
         version=manifest["version"],
@@ -255,7 +259,7 @@ def _sample(
 
 
 def _check_group(  # a group, what is asked of it, and where to put what is found
-    root: Location,
+    history: Files,
     group: str,
     features: Mapping[str, Any],
     samples: Sequence[_Sample],
@@ -272,13 +276,13 @@ def _check_group(  # a group, what is asked of it, and where to put what is foun
     if not days:
         return
     columns = {feature["column"] for feature in features.values()}
-    history: dict[tuple[Any, ...], list[_Observation]] = defaultdict(list)
+    seen: dict[tuple[Any, ...], list[_Observation]] = defaultdict(list)
     changed = sorted(_date_of(path) for path in changed_files if path.split("/", 1)[0] == group)
-    for number, path in enumerate(_files(root / group, _date(min(days)), _date(max(days)))):
+    for number, path in enumerate(history(group, _date(min(days)), _date(max(days)))):
         for entity, observation in _observations(path, number, keys, columns, by_entity):
-            history[entity].append(observation)
+            seen[entity].append(observation)
     for entity, of_entity in by_entity.items():
-        observations = sorted(history[entity], key=itemgetter(0, 1, 2, 3))
+        observations = sorted(seen[entity], key=itemgetter(0, 1, 2, 3))
         events = [observation.event for observation in observations]
         for sample in of_entity:
             for label, feature in features.items():
@@ -332,14 +336,6 @@ def _explain(observations: Sequence[_Observation], latest: int, value: Any, colu
     return DIFFERENT, None
 
 
-def _files(folder: Location, first: date, last: date) -> Iterator[Location]:
-    """Yields a group's files of some UTC days, by date and name."""
-    paths: list[Location] = sorted(folder.glob("date=*/*.parquet"), key=str)
-    for path in paths:
-        if not path.name.startswith(".") and first <= _date_of(f"{folder.name}/{path.parent.name}/") <= last:
-            yield path
-
-
 def _observations(
     path: Location, number: int, keys: Sequence[str], columns: Collection[str], wanted: Collection[tuple[Any, ...]]
 ) -> Iterator[tuple[tuple[Any, ...], _Observation]]:
@@ -355,7 +351,8 @@ def _observations(
     values = {column: _plain(table.column(column)) for column in present}
     entities = zip(*(_plain(table.column(key)) for key in keys), strict=True)
     for row, (entity, position) in enumerate(zip(entities, rows.to_pylist(), strict=True)):
-        if entity in wanted:
+        # A row without a time is visible to nobody.
+        if entity in wanted and events[row] is not None:
             yield entity, _Observation(events[row], ingested[row], number, position, row, values)
 
 

@@ -10,8 +10,10 @@ import pytest
 
 from feature_store.catalog import Catalog
 from feature_store.errors import CorruptFileError
+from feature_store.offline.point_in_time.date_sweep import SweepEngine
 from feature_store.offline.point_in_time.duckdb_asof import DuckDBEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
+from feature_store.offline.snapshots import write_snapshots
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
 from tests.offline.groups import at, group, metadata, rows
@@ -19,6 +21,7 @@ from tests.offline.groups import at, group, metadata, rows
 CLICKS = group("clicks_daily")
 HOURLY = group("clicks_hourly", partitioning="hourly")
 CATALOG = Catalog.of([CLICKS])
+TIME = pl.Datetime("us", "UTC")
 
 
 @pytest.fixture
@@ -46,9 +49,20 @@ def read_views(store):
         store.connect_views(CATALOG, connection)
 
 
-def read_point_in_time(store):
-    labels = pl.DataFrame({"user_id": ["u1"], "t": [at(1, 5)]})
-    point_in_time_join(store, CATALOG, labels, "t", CATALOG.select(["clicks"]), DuckDBEngine())
+def joined_by(engine):
+    def read(store):
+        labels = pl.DataFrame({"user_id": ["u1"], "t": [at(1, 5)]})
+        point_in_time_join(store, CATALOG, labels, "t", CATALOG.select(["clicks"]), engine)
+
+    return read
+
+
+read_point_in_time = joined_by(DuckDBEngine())
+read_sweep = joined_by(SweepEngine())
+
+
+def read_snapshots(store):
+    list(write_snapshots(store, CLICKS, [date(2024, 1, 4)]))
 
 
 def foreign(column: str, dtype: pl.DataType):
@@ -58,7 +72,10 @@ def foreign(column: str, dtype: pl.DataType):
     return spoil
 
 
-@pytest.mark.parametrize("read", [read_scan, read_history, read_views, read_point_in_time])
+READS = [read_scan, read_history, read_views, read_point_in_time, read_sweep, read_snapshots]
+
+
+@pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize(
     ("spoil", "what"),
     [
@@ -78,7 +95,50 @@ def test_a_file_with_a_wrong_footer_is_named_with_its_remedy(store, read, spoil,
         assert part in str(error.value)
 
 
-@pytest.mark.parametrize("read", [read_history, read_point_in_time])
+def replaced(column, moment):
+    def change(rows):
+        return rows.with_columns(
+            pl.when(pl.col("user_id") == "u7").then(pl.lit(moment, TIME)).otherwise(column).alias(column)
+        )
+
+    return change
+
+
+@pytest.mark.parametrize("statistics", [True, False], ids=["statistics", "silent"])
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (replaced("event_timestamp", at(2)), "event_timestamp lies outside of its partition"),
+        (replaced("event_timestamp", at(3, 1)), "event_timestamp lies outside of its partition"),
+        (replaced("event_timestamp", at(1, 0, -1)), "event_timestamp lies outside of its partition"),
+        (replaced("event_timestamp", None), "it has rows without event_timestamp"),
+        (lambda rows: rows.with_columns(event_timestamp=pl.lit(None, TIME)), "it has rows without event_timestamp"),
+        (replaced("ingested_at", None), "it has rows without ingested_at"),
+    ],
+    ids=["the day after", "days after", "a microsecond early", "no event time", "no times at all", "no ingestion time"],
+)
+def test_a_file_with_rows_that_do_not_belong_is_named_by_every_reader(store, read, change, what, statistics):
+    path = store.files("clicks_daily")[1].path
+    change(pl.read_parquet(path, hive_partitioning=False)).write_parquet(path, statistics=statistics, row_group_size=50)
+    with pytest.raises(CorruptFileError) as error:
+        read(store)
+    for part in (str(path), "'clicks_daily'", what, "Re-materialize partition 2024-01-02"):
+        assert part in str(error.value)
+
+
+def test_a_snapshot_with_rows_of_its_own_day_is_named(store):
+    [snapshot] = write_snapshots(store, CLICKS, [date(2024, 1, 3)])
+    told = pl.read_parquet_metadata(snapshot.file.path)
+    wrong = rows(CLICKS, [{"user_id": "u1", "event_timestamp": at(2), "clicks": 1.0}])
+    wrong.write_parquet(snapshot.file.path, metadata={key: told[key] for key in ("inputs", "longest_ttl_seconds")})
+    labels = pl.DataFrame({"user_id": ["u1"], "t": [at(2, 5)]})
+    for engine in (SweepEngine(), DuckDBEngine()):
+        with pytest.raises(CorruptFileError, match=r"snapshot\.parquet .* lies outside of its partition"):
+            point_in_time_join(store, CATALOG, labels, "t", CATALOG.select(["clicks"]), engine)
+
+
+@pytest.mark.parametrize("read", [read_history, read_point_in_time, read_sweep])
 def test_damage_inside_the_data_is_named_too(store, read):
     path = store.files("clicks_daily")[1].path
     content = bytearray(path.read_bytes())

@@ -13,14 +13,13 @@ from polars.testing import assert_frame_equal
 from feature_store.catalog import Catalog, Group
 from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, TIMESTAMP, embedding
 from feature_store.definitions.entity import Entity
-from feature_store.errors import CorruptFileError
 from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.offline.point_in_time.date_sweep import SweepEngine
 from feature_store.offline.point_in_time.duckdb_asof import DuckDBEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
-from tests.offline.groups import DAY_SECONDS, FIRST_DAY, PASS, USER, at, group, metadata, rows
+from tests.offline.groups import DAY_SECONDS, USER, at, group, metadata, rows
 
 SWEEPS = [SweepEngine(), SweepEngine(4, chunk_rows=500, span_rows=100), SweepEngine(2, chunk_rows=1, span_rows=1)]
 DAYS = 40
@@ -160,29 +159,6 @@ def test_strict_reads_know_what_was_known_then(tmp_path):
             selections = catalog.select(["seats"])
             answer = point_in_time_join(store, catalog, labels, "t", selections, engine, strict=strict)
             assert answer["seats"].to_list() == expected
-
-
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [
-        ({"event_timestamp": at(1)}, "event_timestamp lies outside of its partition"),
-        ({"event_timestamp": at(0, 0, -1)}, "event_timestamp lies outside of its partition"),
-        ({"event_timestamp": None}, "rows without event_timestamp"),
-        ({"ingested_at": None}, "rows without ingested_at"),
-    ],
-    ids=["the day after", "a microsecond early", "no event time", "no ingestion time"],
-)
-def test_a_foreign_file_with_rows_that_do_not_belong_is_named(tmp_path, spoil, reason):
-    clicks = group("clicks", features={"seats": (INT, DAY_SECONDS)})
-    catalog = Catalog.of([clicks])
-    store = OfflineStore(tmp_path)
-    events = [{"user_id": user, "event_timestamp": at(0, 1), "seats": 1} for user in ("u", "v")]
-    store.write_partition(clicks, FIRST_DAY, rows(clicks, events), metadata=metadata())
-    path = store.files("clicks")[0].path
-    rows(clicks, [events[0], {**events[1], "ingested_at": PASS, **spoil}]).write_parquet(path)
-    labels = pl.DataFrame({"user_id": ["u"], "t": [at(0, 2)]})
-    with pytest.raises(CorruptFileError, match=f"{reason}. Re-materialize partition 2024-01-01"):
-        point_in_time_join(store, catalog, labels, "t", catalog.select(["seats"]), SweepEngine())
 
 
 class Interruption(Exception):  # noqa: N818  # not an error

@@ -11,11 +11,12 @@ from polars.testing import assert_frame_equal
 
 from feature_store.catalog import Catalog
 from feature_store.definitions.dtypes import BOOL, FLOAT, INT, TIMESTAMP, embedding
-from feature_store.errors import InvalidRequestError
+from feature_store.errors import CorruptFileError, InvalidRequestError
 from feature_store.offline.point_in_time.date_sweep import SweepEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
+from feature_store.spark.engine import SparkEngine
 from feature_store.spark.training_sets import join_files
 from tests.offline.groups import PASS, ROUTE, USER, at, group, metadata, rows
 
@@ -99,6 +100,30 @@ def test_files_hold_what_a_training_set_holds(spark, store, tmp_path, strict):
         for name, dtype in expected.schema.items()
     )
     assert_frame_equal(as_expected, expected, check_exact=True)
+
+
+@pytest.mark.parametrize("wrong", [at(2), None], ids=["another day", "no time"])
+def test_a_file_with_rows_that_do_not_belong_is_refused_as_on_one_machine(spark, store, tmp_path, wrong):
+    path = store.files("activity")[1].path
+    time = pl.lit(wrong, pl.Datetime("us", "UTC")).alias("event_timestamp")
+    pl.read_parquet(path, hive_partitioning=False).with_columns(time).write_parquet(path)
+    labels = write_labels(tmp_path / "labels", some_labels(6), files=1)
+    with pytest.raises(CorruptFileError, match="Re-materialize partition 2024-01-02"):
+        join_files(store, CATALOG, labels, "t", SELECTIONS, tmp_path / "out", now=PASS)
+    assert not (tmp_path / "out").exists()
+    for engine in (SparkEngine(lambda: spark), SweepEngine()):
+        with pytest.raises(CorruptFileError, match="Re-materialize partition 2024-01-02"):
+            point_in_time_join(store, CATALOG, some_labels(), "t", SELECTIONS, engine)
+
+
+@pytest.mark.parametrize("name", ["clicks=9", "a b", "it's", "{a,b}", "50%20", "#1", "[x]*?"])
+def test_names_of_folders_above_the_root_and_labels_of_no_rows_mean_the_same_on_spark(spark, store, tmp_path, name):
+    (tmp_path / name).mkdir()
+    moved = OfflineStore(store.root.rename(tmp_path / name / "offline"))
+    engine = SparkEngine(lambda: spark)
+    for labels in (some_labels(6), some_labels(6).clear()):
+        expected = point_in_time_join(moved, CATALOG, labels, "t", SELECTIONS, SweepEngine())
+        assert_frame_equal(point_in_time_join(moved, CATALOG, labels, "t", SELECTIONS, engine), expected)
 
 
 def test_a_finished_join_stays_and_an_interrupted_one_is_replaced(spark, store, tmp_path):

@@ -72,6 +72,21 @@ def test_a_correct_engine_leaks_nothing(edgy, clock, engine):
     assert "30 values checked" in report.summary()
 
 
+def test_files_that_are_no_part_of_the_store_are_not_read(shop, group):
+    day = shop.offline.root / "spending" / "date=2024-03-03"
+    late = pl.read_parquet(day / "batch.parquet", hive_partitioning=False).with_columns(
+        pl.col("ingested_at") + timedelta(days=1), amount_3d=pl.lit(-1, pl.Int64)
+    )
+    late.write_parquet(day / f"stream-t-0-{0:012}-{9:012}.parquet")
+    late.clear().write_parquet(day / f"stream-t-0-{0:012}-{19:012}.parquet")
+    for foreign in ("date=today", "date=2024-02-30", "notes"):
+        (day.parent / foreign).mkdir()
+        (day.parent / foreign / "x.parquet").write_bytes(b"no file of the store")
+    rows = shop.write_training_set(purchases(every_morning())).scan().collect()
+    assert (rows["amount_3d"] != -1).all()
+    assert shop.verify_training_set("purchases").passed
+
+
 @pytest.mark.parametrize(
     ("fault", "kinds"),
     [

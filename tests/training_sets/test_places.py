@@ -70,6 +70,35 @@ def test_the_root_may_be_moved_copied_and_linked_to(shop, tmp_path, how):
         assert_all_goes_on(other, shop.catalog().group("spending"))
 
 
+NAMES = [
+    "amount_3d=9",
+    "split=x",
+    "date=2020-02-02",
+    "a b",
+    "it's",
+    "{a,b}",
+    "50%20",
+    "#1",
+    "[x]*?",
+    "back\\slash",
+    "é😀",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_folders_above_the_root_mean_nothing(shop, tmp_path, name):
+    splits = by_time({"train": START.replace(day=5), "test": None})
+    expected = shop.write_training_set(purchases(every_morning(), splits=splits)).scan().collect()
+    (tmp_path / name).mkdir()
+    shop.offline.root.rename(tmp_path / name / "offline")
+    for engine in ("sweep", "duckdb"):
+        with FeatureStore(tmp_path / name / "offline", shop.online, shop.registry, shop.clock, engine) as other:
+            labels = every_morning()
+            assert other.training_set(labels, ["spending"]).equals(expected.drop("split").sort("event_timestamp"))
+            assert other.open_training_set("purchases").scan().collect().equals(expected)
+            assert other.verify_training_set("purchases").passed
+
+
 def test_partitions_are_added_to_a_set_that_was_moved(shop, tmp_path):
     first = Partitioning.DAILY.span("2024-03-02", "2024-03-03")
     shop.write_training_set(partitioned(), first)

@@ -69,11 +69,7 @@ class SweepEngine:
         self._span_rows = span_rows
 
     def latest(self, labels: EntityLabels, history: GroupHistory, progress: Progress | None = None) -> SweptRows:
-        """Returns the latest row of each label's entity; see `PointInTimeEngine.latest`.
-
-        Raises:
-            CorruptFileError: If a row lacks a time, or its event lies outside of its file's partition.
-        """
+        """Returns the latest row of each label's entity; see `PointInTimeEngine.latest`."""
         counts = row_counts(history.group, history.files)
         chunks = plan(history.files, counts, chunk_rows=self._chunk_rows, span_rows=self._span_rows)
         task = _Task(labels, history, chunks, self._threads, _Share(history.group.name, 2 * len(chunks), progress))

@@ -17,9 +17,7 @@ import numpy as np
 import polars as pl
 
 from feature_store.catalog import Group
-from feature_store.clock import to_micros
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.offline.footers import corrupt_file
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.point_in_time.date_sweep_match import Integers
 from feature_store.offline.point_in_time.engine import GroupHistory
@@ -127,20 +125,12 @@ def plan(
 def read_observations(history: GroupHistory, chunk: Chunk) -> Observations:
     """Reads keys and times of a chunk.
 
-    Raises:
-        CorruptFileError: If a row lacks a time, or its event lies outside of the file's partition.
+    A sweep relies on dates: `group_history` has refused files with a row without a time, or in the wrong partition.
     """
     group = history.group
     keys = list(group.entity.join_keys)
     rows = _scan(group, chunk.files, [*keys, EVENT_TIMESTAMP, INGESTED_AT]).collect(engine="streaming")
-    for column in (EVENT_TIMESTAMP, INGESTED_AT):
-        if rows[column].null_count():
-            first = rows[column].is_null().arg_true()[0]
-            place = int(np.searchsorted(chunk.offsets, first, side="right")) - 1
-            raise corrupt_file(group, chunk.files[place], f"it has rows without {column}")
-    times = _micros(rows[EVENT_TIMESTAMP])
-    _check_partitions(history, chunk, times)
-    return Observations(rows.select(keys), times, _micros(rows[INGESTED_AT]))
+    return Observations(rows.select(keys), _micros(rows[EVENT_TIMESTAMP]), _micros(rows[INGESTED_AT]))
 
 
 def read_features(group: Group, chunk: Chunk, rows: Integers, columns: Sequence[str]) -> pl.DataFrame:
@@ -181,20 +171,3 @@ def _scan(group: Group, files: Sequence[PartitionFile], columns: Sequence[str]) 
 
 def _micros(times: pl.Series) -> Integers:
     return times.to_physical().rechunk().to_numpy()
-
-
-def _check_partitions(history: GroupHistory, chunk: Chunk, times: Integers) -> None:
-    """A sweep relies on dates: a row in the wrong one would be passed over, or seen too early."""
-    filled = [place for place, count in enumerate(chunk.counts) if count]
-    if not filled:
-        return
-    starts = chunk.offsets[filled]
-    earliest, latest = np.minimum.reduceat(times, starts), np.maximum.reduceat(times, starts)
-    for place, first, last in zip(filled, earliest, latest, strict=True):
-        file = chunk.files[place]
-        start, end = to_micros(file.window.start), to_micros(file.window.end)
-        if file == history.snapshot:
-            start, end = int(first), start
-        if first < start or last >= end:
-            reason = "it has rows whose event_timestamp lies outside of its partition"
-            raise corrupt_file(history.group, file, reason)

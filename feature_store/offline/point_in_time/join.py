@@ -96,9 +96,9 @@ def group_history(
     """Returns what an engine is given of a group, None where no file has a column that was asked for.
 
     Raises:
-        CorruptFileError: If a file is damaged or not the group's.
+        CorruptFileError: If a file is damaged or not the group's; see `present_columns`.
     """
-    present = present_columns(group, files)
+    present = present_columns(group, files, snapshot=snapshot)
     wanted = dict.fromkeys(selection.feature.ref.column for selection in selections)
     columns = tuple(column for column in wanted if any(column in names for names in present))
     if not columns:
