@@ -1,4 +1,4 @@
-"""A year of real flights, a quarter of it in the gate: Spark and one machine write the same files and keys, and answer the same."""
+"""A year of real flights, a quarter of it in the gate: Spark and one machine write and answer the same."""
 
 from __future__ import annotations
 
