@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from feature_store.catalog import Group
-from feature_store.changes.admission import MOST_AHEAD
 from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.source import day_window
@@ -126,8 +125,8 @@ class Settler:
         recent = max(now, first + RECENT) - RECENT
         retracted = self.retracted()
         settled = latest_rows(self._offline, self._group, recent, entity_ids, without=retracted)
-        window = Window(recent, min(now, last - MOST_AHEAD) + MOST_AHEAD)
-        young = self._offline.scan(self._group, window).filter(pl.col(EVENT_TIMESTAMP) > recent)
+        # No end: the clock of the machine that wrote a row may stand before this one.
+        young = self._offline.scan(self._group, Window(recent, last)).filter(pl.col(EVENT_TIMESTAMP) > recent)
         young = young.with_columns(entity_id_expression(self._group.entity))
         if entity_ids is not None:
             young = young.filter(pl.col(ENTITY_ID).is_in(list(entity_ids)))
@@ -179,8 +178,10 @@ class Settler:
             self._group,
             lambda row: (only is None or row.entity_id in only) and not state.is_undrained(to_datetime(row.ingested)),
         )
-        come = rows.filter(pl.col(EVENT_TIMESTAMP) <= now).select(ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT)
-        right = {entity_id: (event, ingested) for entity_id, event, ingested in come.iter_rows()}
+        known = rows.select(ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT).iter_rows()
+        right: dict[str, list[tuple[datetime, datetime]]] = {}
+        for entity_id, event, ingested in known:
+            right.setdefault(entity_id, []).append((event, ingested))
         looked = removed = on_their_way = moved = 0
         while batch := list(islice(entity_ids, ENTITIES_PER_READ)):
             looked += len(batch)
@@ -197,29 +198,30 @@ class Settler:
     def _wrong(
         self,
         seen: dict[str, bytes],
-        right: dict[str, tuple[datetime, datetime]],
+        right: dict[str, list[tuple[datetime, datetime]]],
         state: IngestionState,
         now: datetime,
     ) -> tuple[dict[str, bytes], int]:
-        """Returns the rows that are to go, and how many of the others wait for the offline store."""
+        """Returns the rows that are to go, and how many of the others wait for the offline store.
+
+        A row goes if the offline store does not have it and newest wins would keep it.
+        """
         visible = Visibility.of(self._group.features).window(now)
         wrong: dict[str, bytes] = {}
         waiting = 0
         for entity_id, times in Remover.times(self._group, seen).items():
-            known = right.get(entity_id)
-            event, ingested = times
-            if known is None and event < visible.start:
+            rows = right.get(entity_id, [])
+            standing = max((row for row in rows if row[0] <= now), default=None)
+            # A row of the offline store, in this version or an earlier one, or an older row: newest wins mends it.
+            is_known = any(event == times[0] and times[1] <= ingested for event, ingested in rows)
+            if is_known or (standing is not None and times < standing):
                 continue
-            if known is not None and times <= known:
+            if standing is None and times[0] < visible.start:
                 continue
-            if known is not None and event == known[0] and not state.is_undrained(ingested):
-                # The same row, which a streamer has put back and stamped anew, or one that offline has yet to withdraw.
-                wrong[entity_id] = seen[entity_id]
-                continue
-            if state.is_undrained(ingested):
+            if state.is_undrained(times[1]):
                 waiting += 1
-                continue
-            wrong[entity_id] = seen[entity_id]
+            else:
+                wrong[entity_id] = seen[entity_id]
         return wrong, waiting
 
     def _entities_of(self, days: Sequence[object]) -> list[str]:
