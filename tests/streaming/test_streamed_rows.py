@@ -1,4 +1,4 @@
-"""Rows of a stream in the online store before they are drained: taken back, ahead of the clock, left alone by repairs."""
+"""Rows of a stream in the online store not yet drained: taken back, ahead of the clock, left alone by repairs."""
 
 from __future__ import annotations
 
