@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -136,6 +136,20 @@ class Settler:
         newest = young.sort(EVENT_TIMESTAMP, INGESTED_AT, maintain_order=True)
         newest = newest.unique([ENTITY_ID, EVENT_TIMESTAMP], keep="last", maintain_order=True)
         return pl.concat([settled, newest.collect().select(settled.columns)])
+
+    def without_withdrawn(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Returns rows without those that the offline store has held, and holds no more: others withdrew them."""
+        if rows.is_empty():
+            return rows
+        identity = [*self._group.entity.join_keys, EVENT_TIMESTAMP]
+        times = rows[EVENT_TIMESTAMP]
+        window = Window(times.min(), times.max() + timedelta(microseconds=1))  # type: ignore[arg-type, operator]
+        former = self._offline.superseded(self._group, window).select(identity)
+        if former.is_empty():
+            return rows
+        held = self._offline.scan(self._group, window).select(identity).collect()
+        gone = former.join(held, on=identity, how="anti")
+        return rows.join(gone, on=identity, how="anti", maintain_order="left")
 
     def retracted(self) -> pl.DataFrame | None:
         """Returns `entity_id`, `event_timestamp` and `ingested_at` (until when) of undrained retractions, if any."""

@@ -96,6 +96,7 @@ class StreamedRows:
     def _before(self, retracted: pl.DataFrame, standing: pl.DataFrame) -> pl.DataFrame:
         ids = retracted.select(entity_id_expression(self._record.entity).unique())[ENTITY_ID].to_list()
         known = self._settler.near_rows(self._clock.now(), ids).drop(ENTITY_ID)
+        standing = self._settler.without_withdrawn(standing)
         drained = self._online.ingestion.state(self._record.name).drained
         # Of two versions of one row, the stream's is the later one, unless others gave theirs since the last drain.
         is_fresh = pl.lit(drained is not None) & (pl.col(INGESTED_AT) > pl.lit(drained, dtype=TIMESTAMP_TYPE))

@@ -16,7 +16,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from feature_store.online.store import OnlineStore
 
 _LOG = logging.getLogger(__name__)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,9 @@ class WritePath:
             return self._online.ingestion.claim(self._record.name, at_least=at_least)
         except OnlineStoreError as error:
             _LOG.warning("Rows of %s get the time of this machine's clock: %s", self._record.name, error)
-            return max(self._clock.now(), at_least)
+            given = max(self._clock.now(), at_least)
+            # Odd times are those of streamers.
+            return given + _MICROSECOND if given.microsecond % 2 else given
 
     def _state(self) -> IngestionState | None:
         """Returns the clock of ingestion times; None while the online store is away. The push then says so."""

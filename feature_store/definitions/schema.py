@@ -125,7 +125,7 @@ class FeatureSchema(DataFrameModel):
                     f"{cls.__name__}.{name}: {name!r} is a method of every schema and cannot name a feature, "
                     f"call it {name}_value, say."
                 )
-        super().__init_subclass__(**kwargs)  # type: ignore[no-untyped-call]
+        super().__init_subclass__(**kwargs)  # type: ignore[no-untyped-call]  # pandera's has no types
 
     @classmethod
     def specs(cls, default_ttl: timedelta = DEFAULT_TTL) -> tuple[FeatureSpec, ...]:

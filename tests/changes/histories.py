@@ -73,6 +73,7 @@ class Model:
         self.offline: dict[Identity, int | None] = {}
         self.undrained: dict[Identity, int | None] = {}
         self.of_batch: set[Identity] = set()
+        self.withdrawn: set[Identity] = set()
 
     def give(self, rows: dict[Identity, int | None]) -> None:
         for identity, value in rows.items():
@@ -87,6 +88,7 @@ class Model:
         for identity in gone:
             for content in (self.offline, self.online, self.undrained):
                 content.pop(identity, None)
+        self.withdrawn |= gone
         self.of_batch = (self.of_batch - gone) | rows.keys()
         return gone
 
@@ -251,8 +253,8 @@ class History:
         standing = _frame({(user, event): known[user, event] for user, event in newest.items()})
         message = Message(stamp, _stamped(_frame(rows), stamp), _stamped(_keys(gone), stamp), _stamped(standing, stamp))
         for each in newest.items():
-            if self.model.offline.get(each, known[each]) != known[each]:
-                # Others gave the row that stands there now, too: which came later is settled by the drain.
+            if self.model.offline.get(each, known[each]) != known[each] or each in self.model.withdrawn:
+                # Others gave or withdrew the row that stands there now, too: which came later the drain settles.
                 self.shadowed.add(each[0])
         self.streamed.topic.append(message)
         self.streamed.known = known
