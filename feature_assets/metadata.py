@@ -53,6 +53,8 @@ def partition_metadata(partition: MaterializedPartition) -> dict[str, Any]:
     profile = partition.profile
     metadata: dict[str, Any] = {
         "dagster/partition_row_count": profile.rows,
+        "rows_changed": partition.changed,
+        "rows_withdrawn": partition.withdrawn,
         "entities": profile.entities,
         "size_kb": round(partition.file.size / 1024, 1),
         "path": dg.MetadataValue.path(str(partition.file.path)),

@@ -18,8 +18,8 @@ from feature_store.clock import Clock, to_micros
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
 from feature_store.definitions.source import day_window
 from feature_store.frames import entity_id_expression
-from feature_store.monitoring.latest import without_retracted
 from feature_store.offline.footers import load_footers, read_footer
+from feature_store.offline.latest import without_retracted
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.store import OfflineStore
 from feature_store.offline.unfinished import left_behind

@@ -29,22 +29,35 @@ FORBIDDEN = {
         "feature_store.transform",
     },
     "feature_store/offline": {
+        "feature_store.changes",
         "feature_store.streaming",
         "feature_store.online",
         "feature_store.registry",
         "feature_store.store",
     },
     "feature_store/online": {
+        "feature_store.changes",
         "feature_store.streaming",
         "feature_store.offline",
         "feature_store.registry",
         "feature_store.store",
     },
     "feature_store/registry": {
+        "feature_store.changes",
         "feature_store.streaming",
         "feature_store.offline",
         "feature_store.online",
         "feature_store.store",
+    },
+    "feature_store/changes": {
+        "feature_store.monitoring",
+        "feature_store.registry",
+        "feature_store.serving",
+        "feature_store.spark",
+        "feature_store.store",
+        "feature_store.streaming",
+        "feature_store.streams",
+        "feature_store.training_sets",
     },
     "feature_store/monitoring": {"feature_store.store"},
     "feature_store/streaming": {
@@ -77,6 +90,16 @@ def test_arrows_point_one_way(folder):
         if name == wall or name.startswith(f"{wall}.")
     ]
     assert crossed == []
+
+
+def test_changes_know_of_transforms_only_how_rows_are_checked():
+    known = {
+        name
+        for path in (ROOT / "feature_store" / "changes").rglob("*.py")
+        for name in imports(path)
+        if name.startswith("feature_store.transform")
+    }
+    assert known == {"feature_store.transform.validation"}
 
 
 def test_only_the_spark_package_imports_pyspark():

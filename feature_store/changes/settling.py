@@ -18,7 +18,7 @@ from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.source import day_window
 from feature_store.frames import TIMESTAMP_TYPE, entity_id_expression
-from feature_store.monitoring.latest import latest_rows, without_retracted
+from feature_store.offline.latest import latest_rows, without_retracted
 from feature_store.offline.store import OfflineStore
 from feature_store.offline.unfinished import left_behind
 from feature_store.online.pending import RECENT

@@ -40,8 +40,9 @@ def materialize(
     """Compute partitions into both stores.
 
     By default all partitions from the group's start to the last that is complete. Running it again gives the same
-    stores; after an interruption, that completes the work. The summary counts what went online, what was not the
-    newest row of its entity, and what was expired or still in the future.
+    stores; after an interruption, that completes the work. The summary counts the rows that changed and those that
+    are gone; of the changed ones, those that went online, were not the newest of their entity, were expired, or
+    wait for their time.
     """
     if (group is None) != all_groups:
         raise click.UsageError("Name one group, or pass --all.")
@@ -54,7 +55,8 @@ def materialize(
         # All ranges are judged before the first is worked on.
         spans = [(each, chosen_span(each, now, partition or first, partition or last)) for each in chosen]
         records = [(each.name, *_materialize(store, each, span)) for each, span in spans]
-    columns = ["group", "partitions", "first", "last", "rows", "online", "not newest", "expired", "pending", "seconds"]
+    columns = ["group", "partitions", "first", "last", "rows", "changed", "withdrawn"]
+    columns += ["online", "not newest", "expired", "pending", "seconds"]
     print_table(columns, records)
 
 
@@ -62,7 +64,7 @@ def _materialize(store: FeatureStore, group: FeatureGroup, span: Window) -> tupl
     """Returns the cells of a group's line in the summary."""
     if span.start == span.end:
         hint(f"{group.name}: no partition is complete yet, it begins at {group.start.isoformat()}.")
-        return 0, "", "", 0, 0, 0, 0, 0, "0.0"
+        return 0, "", "", 0, 0, 0, 0, 0, 0, 0, "0.0"
     with progress_bar() as bar:
         task = bar.add_task(group.name, total=sum(1 for _ in group.partitioning.windows(span)))
 
@@ -75,5 +77,13 @@ def _materialize(store: FeatureStore, group: FeatureGroup, span: Window) -> tupl
         run_id = f"cli-{uuid.uuid4().hex[:12]}"
         done = store.materialize(group, span.start, last, run_id=run_id, progress=show)
     online = done.online
-    counts = (done.rows, online.written, online.stale + online.superseded, online.expired, online.pending)
-    return len(done.partitions), done.partitions[0].key, done.partitions[-1].key, *counts, f"{done.seconds:.1f}"
+    brought = (done.rows, done.changed, done.gone)
+    counts = (online.written, online.stale + online.superseded, online.expired, online.pending)
+    return (
+        len(done.partitions),
+        done.partitions[0].key,
+        done.partitions[-1].key,
+        *brought,
+        *counts,
+        f"{done.seconds:.1f}",
+    )

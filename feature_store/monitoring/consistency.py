@@ -14,7 +14,7 @@ from feature_store.changes.settling import Settler
 from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, INGESTED_AT
 from feature_store.frames import TIMESTAMP_TYPE, key_frame
-from feature_store.monitoring.latest import latest_rows, sampled_entities
+from feature_store.offline.latest import latest_rows, sampled_entities
 from feature_store.offline.point_in_time.engine import PointInTimeEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore

@@ -22,10 +22,10 @@ from feature_store.frames import TIMESTAMP_TYPE, key_frame, polars_type
 from feature_store.monitoring.drift import psi
 from feature_store.monitoring.expectation import WINDOW, Series
 from feature_store.monitoring.findings import CheckResult, Finding
-from feature_store.monitoring.latest import sampled_entities
 from feature_store.monitoring.profile import FeatureProfile, profile_values
 from feature_store.monitoring.reference import Baseline
 from feature_store.monitoring.watchers import LEAST_VALUES, MEAN_SHIFT, SCALE_FACTOR
+from feature_store.offline.latest import sampled_entities
 from feature_store.offline.point_in_time.engine import PointInTimeEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore

@@ -3,7 +3,8 @@
     source --(by day)--> events --(by entity)--> function, checks --(by partition)--> files and Redis
 
 The same steps in the same order as `transform.materialization`, and the same rows; each arrow is a shuffle or a stage.
-A task holds one day of the source, one shard of events with the look-back, or one partition of rows. Days and
+A task holds one day of the source, one shard of events with the look-back, or one partition of rows. Each partition is
+compared with what the store holds, and brought into both stores, by the task that has it. Days and
 partitions come to it one after another: a task of Spark takes longer to start than a small day to be read.
 """
 
@@ -24,14 +25,14 @@ from feature_store.changes.write_path import WritePath
 from feature_store.clock import Clock, to_micros
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.source import day_window
-from feature_store.errors import FeatureStoreError
+from feature_store.errors import FeatureStoreError, OvertakenError
 from feature_store.offline.store import OfflineStore
 from feature_store.online.store import OnlineStore
 from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
 from feature_store.spark.reports import Refusal, TaskReport, written_partitions
 from feature_store.spark.session import spark_session
-from feature_store.spark.tasks import FAILURE, PARCEL, REPORT, ROWS, ComputeRows, ReadEvents, WritePartitions
+from feature_store.spark.tasks import FAILURE, OVERTAKEN, PARCEL, REPORT, ROWS, ComputeRows, ReadEvents, WritePartitions
 from feature_store.transform.materialization import PARTITIONS_PER_PASS, MaterializedPartition, MaterializedPass
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def materialize(
         span: Whole partitions.
         record: The group as it is registered.
         offline: Written by the executors, which must reach its root.
-        online: Written by the executors, after the files.
-        clock: Gives `ingested_at`.
+        online: Written by the executors, after the files of each partition.
+        clock: The store's present.
         run_id: Kept in the files' metadata.
         partitions_per_pass: A shard holds the events of so many partitions and one look-back at a time.
 
@@ -74,6 +75,8 @@ def materialize(
     Raises:
         MissingSourceError: If events have not landed; earlier passes stay.
         InvalidRowsError: If a partition's rows are refused; it is named, and the partitions before it are written.
+        OvertakenError: If another run has read the source of a partition later. Nothing of that partition was written;
+            partitions of other tasks are.
         FeatureStoreError: If a task failed: the function raised, or a store did not answer. A second run completes.
     """
     windows = list(group.partitioning.windows(span))
@@ -130,7 +133,8 @@ class _Job:
         days = self.session.createDataFrame(spans, "number int, start bigint, end bigint")
         events = _spread(days, "number", len(spans), shards).mapInArrow(ReadEvents(self.group, shards), PARCEL)
         by_entity = events.repartitionById(shards, "target")
-        return by_entity.mapInArrow(ComputeRows(self.group, tuple(windows)), PARCEL)
+        compute = ComputeRows(self.group, tuple(windows), self.online.url, self.clock)
+        return by_entity.mapInArrow(compute, PARCEL)
 
     def _refused(self, computed: DataFrame) -> dict[int, Refusal]:
         """Returns what is wrong, by the number of the partition."""
@@ -158,8 +162,11 @@ class _Job:
         every = [(number, -1, 0, ROWS, b"") for number in range(len(windows))]
         rows = computed.where(computed.target < len(windows)).unionAll(self.session.createDataFrame(every, PARCEL))
         by_partition = _spread(rows, "target", len(windows), tasks).sortWithinPartitions("target", "origin", "part")
-        done = by_partition.mapInArrow(write, PARCEL).where(f"kind = '{REPORT}'").collect()
-        reports = [msgspec.json.decode(row.payload, type=TaskReport) for row in done]
+        done = sorted(by_partition.mapInArrow(write, PARCEL).collect(), key=lambda row: int(row.target))
+        for row in done:
+            if row.kind == OVERTAKEN:
+                raise OvertakenError(bytes(row.payload).decode())
+        reports = [msgspec.json.decode(row.payload, type=TaskReport) for row in done if row.kind == REPORT]
         by_window = {windows[number]: part for report in reports for number, part in report.partitions.items()}
         online = sum((report.online for report in reports), WriteReport())
         withdrawn = sum(report.withdrawn for report in reports)

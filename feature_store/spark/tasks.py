@@ -21,12 +21,13 @@ import polars as pl
 import pyarrow as pa
 
 from feature_store.catalog import Group
+from feature_store.changes.admission import admit
 from feature_store.changes.write_path import WritePath
 from feature_store.clock import EPOCH, Clock
 from feature_store.definitions.dtypes import TIMESTAMP
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
-from feature_store.errors import InvalidRowsError
+from feature_store.errors import InvalidRowsError, OvertakenError
 from feature_store.frames import TIMESTAMP_TYPE, polars_type
 from feature_store.offline.store import OfflineStore
 from feature_store.online.store import OnlineStore
@@ -34,12 +35,11 @@ from feature_store.partitions import Window
 from feature_store.spark.reports import PartitionReport, Refusal, TaskReport
 from feature_store.transform.compute import apply_transform
 from feature_store.transform.materialization import materialize_pass
-from feature_store.transform.validation import validate
 
 PARCEL = "target int, origin int, part int, kind string, payload binary"
 """Rows on their way: to which task, from which one, which part of its rows, what they are, and the rows."""
 
-ROWS, FAILURE, REPORT = "rows", "failure", "report"
+ROWS, FAILURE, REPORT, OVERTAKEN = "rows", "failure", "report", "overtaken"
 
 _PARCEL_BYTES = 16 * 2**20
 """Spark holds some parcels at a time, each as one value."""
@@ -100,10 +100,14 @@ class ComputeRows:
     Attributes:
         group: The feature group.
         windows: The partitions.
+        url: URL of the online store that the rows are for.
+        clock: The store's present.
     """
 
     group: FeatureGroup
     windows: Sequence[Window]
+    url: str
+    clock: Clock
 
     def __call__(self, batches: Batches) -> Batches:
         """Takes the events of one shard, gives its rows, or what is wrong with them."""
@@ -115,21 +119,23 @@ class ComputeRows:
         del parcels
         rows = apply_transform(self.group, events.lazy(), Window(self.windows[0].start, self.windows[-1].end))
         del events
-        try:
-            valid = validate(self.group, rows)
-        except InvalidRowsError:
-            yield from self._one_by_one(shard, rows)
-            return
+        with OnlineStore.connect(self.url, self.clock) as online:
+            try:
+                valid = admit(self.group, rows, self.clock.now(), online).frame
+            except InvalidRowsError:
+                yield from self._one_by_one(shard, rows, online)
+                return
         for number, window in enumerate(self.windows):
             yield from self._rows(shard, number, _inside(valid, window))
 
-    def _one_by_one(self, shard: int, rows: pl.DataFrame) -> Batches:
+    def _one_by_one(self, shard: int, rows: pl.DataFrame, online: OnlineStore) -> Batches:
         unplaced = rows.filter(pl.col(EVENT_TIMESTAMP).is_null())
         for number, window in enumerate(self.windows):
             # Rows without a time belong nowhere; the first partition tells of them.
             of_window = [_inside(rows, window), *([] if number else [unplaced])]
             try:
-                yield from self._rows(shard, number, validate(self.group, pl.concat(of_window)))
+                admitted = admit(self.group, pl.concat(of_window), self.clock.now(), online)
+                yield from self._rows(shard, number, admitted.frame)
             except InvalidRowsError as error:
                 yield _parcel(number, shard, 0, FAILURE, msgspec.json.encode(Refusal.of(error)))
 
@@ -163,13 +169,20 @@ class WritePartitions:
     metadata: dict[str, str]
 
     def __call__(self, batches: Batches) -> Batches:
-        """Takes all rows of some partitions, sorted by partition, shard and part, gives one report."""
+        """Takes all rows of some partitions, sorted by partition, shard and part, gives a report of each.
+
+        Where another run has overtaken this one, it says so instead, and leaves the task's other partitions.
+        """
         offline = OfflineStore(self.root)
         with OnlineStore.connect(self.url, self.clock) as online:
             path = WritePath(self.record, offline, online, self.clock)
             for number, parcels in groupby(_records(batches), key=lambda parcel: int(parcel["target"])):
                 rows = [_decoded(parcel["payload"]) for parcel in parcels if parcel["payload"]]
-                report = self._write(path, online, number, pl.concat([self._no_rows(), *rows]))
+                try:
+                    report = self._write(path, online, number, pl.concat([self._no_rows(), *rows]))
+                except OvertakenError as error:
+                    yield _parcel(number, 0, 0, OVERTAKEN, str(error).encode())
+                    return
                 yield _parcel(number, 0, 0, REPORT, msgspec.json.encode(report))
 
     def _write(self, path: WritePath, online: OnlineStore, number: int, rows: pl.DataFrame) -> TaskReport:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from feature_store.online.writer import WriteReport
 from feature_store.transform.materialization import MaterializedPartition, MaterializedPass
@@ -18,13 +18,15 @@ class MaterializationReport:
         asked: Number of partitions that were asked for.
         partitions: Those that are in both stores, in order.
         online: What the pushes to the online store did, summed.
+        withdrawn: Rows that were taken back online.
         seconds: Wall time of the passes.
     """
 
     group: str
     asked: int
     partitions: tuple[MaterializedPartition, ...] = ()
-    online: WriteReport = field(default_factory=lambda: WriteReport(*(0 for _ in fields(WriteReport))))
+    online: WriteReport = field(default_factory=WriteReport)
+    withdrawn: int = 0
     seconds: float = 0.0
 
     @property
@@ -32,23 +34,34 @@ class MaterializationReport:
         """Rows that the partitions hold."""
         return sum(partition.profile.rows for partition in self.partitions)
 
+    @property
+    def changed(self) -> int:
+        """Rows of the partitions that are new or differ from those that were there."""
+        return sum(partition.changed for partition in self.partitions)
+
+    @property
+    def gone(self) -> int:
+        """Rows that were in the partitions and are gone."""
+        return sum(partition.withdrawn for partition in self.partitions)
+
     def __str__(self) -> str:
         if not self.partitions:
             return f"{self.group}: 0 of {self.asked} partitions"
         return (
             f"{self.group}: {len(self.partitions)} of {self.asked} partitions, {self.partitions[0].key} to "
-            f"{self.partitions[-1].key}; {self.rows:,} rows, {self.online.written:,} entities pushed online, "
+            f"{self.partitions[-1].key}; {self.rows:,} rows, {self.changed:,} changed, {self.gone:,} withdrawn, "
+            f"{self.online.written:,} entities pushed online, "
             f"{self.seconds:.1f} s"
         )
 
     def after(self, done: MaterializedPass) -> MaterializationReport:
         """Returns the report of this and one more pass."""
-        counts = (getattr(self.online, each.name) + getattr(done.online, each.name) for each in fields(WriteReport))
         return MaterializationReport(
             self.group,
             self.asked,
             self.partitions + done.partitions,
-            WriteReport(*counts),
+            self.online + done.online,
+            self.withdrawn + done.withdrawn,
             self.seconds + done.seconds,
         )
 

@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from feature_store.clock import FixedClock
 from feature_store.definitions.group import FeatureGroup
-from feature_store.errors import FeatureStoreError, InvalidRowsError, MissingSourceError
+from feature_store.errors import FeatureStoreError, InvalidRowsError, MissingSourceError, OvertakenError
 from feature_store.frames import key_frame
 from feature_store.offline.footers import file_metadata
 from feature_store.store import FeatureStore
@@ -57,11 +57,17 @@ def materialize(store: FeatureStore, group: FeatureGroup, first: str, last: str)
 
 
 def assert_same_files(one: FeatureStore, other: FeatureStore, group: FeatureGroup) -> None:
-    """The same files with the same rows in the same order, the same digest and the same other metadata."""
+    """The same files with the same rows in the same order, the same digest and the same other metadata.
+
+    Each partition on Spark claims its own time of ingestion: where one machine gives one to all, they follow it.
+    """
     files = [store.offline.files(group.name) for store in (one, other)]
     assert [(file.date, file.name) for file in files[0]] == [(file.date, file.name) for file in files[1]]
     for left, right in zip(*files, strict=True):
-        assert_frame_equal(pl.read_parquet(left.path), pl.read_parquet(right.path), check_exact=True)
+        rows = [pl.read_parquet(file.path) for file in (left, right)]
+        assert_frame_equal(*(frame.drop("ingested_at") for frame in rows), check_exact=True)
+        later = (rows[1]["ingested_at"] - rows[0]["ingested_at"]).to_list()
+        assert all(timedelta(0) <= each < timedelta(milliseconds=1) for each in later)
         described = [file_metadata(file.path) for file in (left, right)]
         # Sums of a profile are rounded in the order of rows, which is no part of a partition.
         assert all(metadata.pop("profile") for metadata in described)
@@ -84,9 +90,13 @@ def test_spark_writes_what_one_machine_writes(spark, open_at, layout):
     assert_same_files(stores["auto"], stores["spark"], group)
     assert values["spark"] == values["auto"]
     assert any(value["last_amount"] for value in values["spark"])
-    assert reports["spark"].online == reports["auto"].online
+    # A pass on one machine writes an entity's newest row; a task has one partition, and some write older ones first.
+    for report in reports.values():
+        assert (report.online.rows, report.online.expired, report.online.pending) == (report.rows, 0, 0)
+        assert report.online.written >= sum(value["last_amount"] is not None for value in values["auto"])
     for left, right in zip(reports["auto"].partitions, reports["spark"].partitions, strict=True):
-        assert (left.key, left.window, left.written.superseded) == (right.key, right.window, right.written.superseded)
+        assert (left.key, left.window) == (right.key, right.window)
+        assert (left.changed, left.withdrawn) == (right.changed, right.withdrawn) == (left.profile.rows, 0)
         assert (left.profile.rows, left.profile.entities) == (right.profile.rows, right.profile.entities)
         means = [[feature.mean for feature in side.profile.features.values()] for side in (left, right)]
         assert means[0] == pytest.approx(means[1], rel=1e-12)
@@ -100,20 +110,54 @@ def test_hours_are_partitions_too(spark, open_at):
     assert_same_files(one, other, group)
 
 
-def test_the_later_pass_stays_and_the_newest_event_wins(spark, open_at):
+def test_what_is_equal_stays_what_is_gone_is_withdrawn_and_the_newest_event_wins(spark, open_at):
     source = Orders(some_orders())
     group = spending(source)
-    later, earlier = open_at("spark", NOW), open_at("spark", NOW - timedelta(hours=1))
-    materialize(later, group, "2024-03-08", "2024-03-09")
-    before = online_values(later, group, ["c1", "c2"])
-    source.events = source.events.with_columns(pl.col("amount") + 1)
-    report = materialize(earlier, group, "2024-03-08", "2024-03-09")
-    assert [partition.written.superseded for partition in report.partitions] == [True, True]
-    assert report.online.written == 0
-    assert online_values(later, group, ["c1", "c2"]) == before
+    store = open_at("spark")
+    first = materialize(store, group, "2024-03-08", "2024-03-09")
+    files = [(file.path, file.path.stat().st_ino) for file in store.offline.files(group.name)]
+    before = online_values(store, group, ["c1", "c2"])
+    again = materialize(store, group, "2024-03-08", "2024-03-09")
+    assert (again.rows, again.changed, again.gone, again.online.rows) == (first.rows, 0, 0, 0)
+    assert [(file.path, file.path.stat().st_ino) for file in store.offline.files(group.name)] == files
     # A backfill of the past leaves live values alone.
-    materialize(later, group, "2024-03-02", "2024-03-05")
-    assert online_values(later, group, ["c1", "c2"]) == before
+    assert materialize(store, group, "2024-03-02", "2024-03-05").changed
+    assert online_values(store, group, ["c1", "c2"]) == before
+
+    newest = pl.col("event_timestamp") >= START + 8 * DAY
+    source.events = source.events.filter(~((pl.col("customer") == "c1") & newest))
+    source.events = source.events.with_columns(amount=pl.col("amount") + newest.cast(pl.Int64))
+    changed = materialize(store, group, "2024-03-08", "2024-03-09")
+    assert (changed.changed, changed.gone, changed.withdrawn) == (first.partitions[1].profile.rows - 1, 1, 1)
+    after = online_values(store, group, ["c1", "c2"])
+    assert after[0]["last_amount"] == some_orders().filter(~newest, customer="c1")["amount"][-1]
+    assert after[1]["last_amount"] == before[1]["last_amount"] + 1
+
+
+def test_a_run_that_was_overtaken_writes_nothing_and_says_so(spark, open_at):
+    source = Orders(some_orders())
+    group = spending(source)
+    later = open_at("spark", NOW)
+    materialize(later, group, "2024-03-08", "2024-03-09")
+    rows = later.offline.scan(later.registered(group)).collect()
+    # The online store, by which clocks agree, has lost all it knew: this one is behind, and nothing tells it.
+    earlier = open_at("spark", NOW - timedelta(hours=1))
+    source.events = source.events.with_columns(pl.col("amount") + 1)
+    with pytest.raises(OvertakenError, match="nothing was written"):
+        materialize(earlier, group, "2024-03-08", "2024-03-09")
+    assert_frame_equal(later.offline.scan(later.registered(group)).collect(), rows)
+
+
+def test_rows_ahead_of_the_clock_are_refused_before_anything_is_written(spark, open_at):
+    group = spending(Orders(some_orders(), landed=date(2024, 3, 10)))
+    refused = {}
+    for engine in ("auto", "spark"):
+        store = open_at(engine, START + 4 * DAY)
+        with pytest.raises(InvalidRowsError, match=r"partition 2024-03-05.*ahead of the store's present") as error:
+            materialize(store, group, "2024-03-04", "2024-03-06")
+        refused[engine] = error.value
+        assert [file.date for file in store.offline.files(group.name)] == [date(2024, 3, 4)]
+    assert refused["spark"].remedy == refused["auto"].remedy
 
 
 def test_bad_rows_name_their_partition_and_those_before_it_are_written(spark, open_at):
