@@ -6,7 +6,7 @@ Nothing is computed here. Rows that are on their way to the offline store, from 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -80,10 +80,15 @@ class Settler:
         rows = self.near_rows(now)
         remover = Remover(self._online, self._group)
         known = dict.fromkeys(rows[ENTITY_ID].unique(maintain_order=True))
-        return self._settle(now, rows, self._chained(known, remover.entity_ids()), remover)
+        state = self._online.ingestion.state(self._group.name)
+        return self._settle(now, rows, self._chained(known, remover.entity_ids()), remover, state)
 
-    def entities(self, entity_ids: Sequence[str]) -> SettledEntities:
+    def entities(self, entity_ids: Sequence[str], *, drained: datetime | None = None) -> SettledEntities:
         """Settles some entities, also for readers whose clocks stand a little behind.
+
+        Args:
+            entity_ids: The entities.
+            drained: Up to when all rows of streams are in the offline store, where it is not noted yet.
 
         Raises:
             OnlineStoreError: If the online store does not answer; to settle again completes the work.
@@ -91,8 +96,11 @@ class Settler:
         now = self._clock.now()
         rows = self.near_rows(now, entity_ids)
         remover = Remover(self._online, self._group)
-        remover.forget_nearby(entity_ids, self._online.ingestion.state(self._group.name).is_undrained)
-        return self._settle(now, rows, iter(entity_ids), remover, frozenset(entity_ids))
+        state = self._online.ingestion.state(self._group.name)
+        if drained is not None:
+            state = replace(state, drained=drained)
+        remover.forget_nearby(entity_ids, state.is_undrained)
+        return self._settle(now, rows, iter(entity_ids), remover, state, frozenset(entity_ids))
 
     def left_behind(self) -> None:
         """Does online what writers that died have left undone.
@@ -170,9 +178,9 @@ class Settler:
         rows: pl.DataFrame,
         entity_ids: Iterator[str],
         remover: Remover,
+        state: IngestionState,
         only: frozenset[str] | None = None,
     ) -> SettledEntities:
-        state = self._online.ingestion.state(self._group.name)
         # Those of the offline store are written below; those of streams may be in no other place yet.
         self._online.pending.forget(
             self._group,
