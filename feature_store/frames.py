@@ -49,6 +49,10 @@ def nan_as_null(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
 
 def without_nan(series: pl.Series) -> pl.Series:
     """Returns a series in which NaN is null; see `nan_as_null`."""
+    if series.dtype.is_float():
+        return series.fill_nan(None) if series.is_nan().any() else series
+    if not isinstance(series.dtype, pl.Array):
+        return series
     return series.to_frame("_").select(nan_as_null(pl.col("_"), series.dtype).alias(series.name)).to_series()
 
 

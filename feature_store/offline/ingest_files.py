@@ -102,11 +102,10 @@ class IngestFiles:
             holders = self._index.files_with(group, files, rows.select(identity))
             held = read_rows(group, holders).join(rows.select(identity), on=identity, how="semi")
             compared = compare(group, rows, newest_versions(group, held), claim)
-            changes = RowChanges.nothing(group)
-            changes.unchanged = rows.height - compared.changed.height
-            changes.files = holders if changes.unchanged else []
+            nobody = compared.changed.clear().select(*identity, INGESTED_AT)
+            unchanged = rows.height - compared.changed.height
+            changes = RowChanges(compared.changed, nobody, unchanged, holders if unchanged else [])
             if compared.changed.height:
-                changes.rows = compared.changed
                 changes.files = [*changes.files, self._append(group, day, compared.changed, metadata)]
             return changes
 

@@ -67,6 +67,8 @@ class RowChanges:
 
 def joined_changes(group: Group, changes: Sequence[RowChanges]) -> RowChanges:
     """Returns what several writes changed."""
+    if len(changes) == 1:
+        return changes[0]
     parts = [RowChanges.nothing(group), *changes]
     return RowChanges(
         pl.concat([part.rows for part in parts]),

@@ -14,7 +14,7 @@ import polars as pl
 from feature_store.catalog import Feature
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.frames import polars_type, without_nan
+from feature_store.frames import nan_as_null, polars_type
 from feature_store.online.row_format import RowFormat
 
 
@@ -34,10 +34,11 @@ def encode_rows(row_format: RowFormat, rows: pl.DataFrame) -> list[bytes]:
     array["event"] = rows[EVENT_TIMESTAMP].to_numpy()
     array["ingested"] = rows[INGESTED_AT].to_numpy()
     features = row_format.schema.features
+    values = rows.select(nan_as_null(pl.col(ref.column), rows.schema[ref.column]) for ref, _ in features)
     valid = np.empty((rows.height, len(features)), np.bool_)
     ends = np.zeros(rows.height, np.uint32)
     for position, (ref, dtype) in enumerate(features):
-        column = without_nan(rows[ref.column])
+        column = values[ref.column]
         valid[:, position] = column.is_not_null().to_numpy()
         if dtype.name == "string":
             ends = ends + column.str.len_bytes().fill_null(0).to_numpy()

@@ -19,6 +19,7 @@ from typing import Any
 import polars as pl
 
 from feature_store import Entity, FeatureSchema, FeatureStore, FeatureStoreError, FixedClock, feature, feature_group
+from feature_store.changes.settling import Settler
 from feature_store.changes.streaming_rows import DrainedRows, StreamedRows
 from feature_store.definitions.group import FeatureGroup
 from feature_store.frames import TIMESTAMP_TYPE
@@ -206,9 +207,23 @@ class History:
     def ingest(self) -> None:
         rows = self.rows(3)
         frame = _frame(rows)
-        self._written(
-            f"ingest {_shown(rows)}", lambda: self.store.ingest(self.group, frame), lambda: self.model.give(rows)
-        )
+        self.log.append(f"ingest {_shown(rows)}")
+        if self._dies(lambda: self.store.ingest(self.group, frame)):
+            if self.chance.random() < 0.4:
+                self.log.append("  it dies, and nobody runs it again")
+                self.model.give(self._given(rows))
+                return
+            self.log.append("  it dies, and is run again")
+            self.store.ingest(self.group, frame)
+        self.model.give(rows)
+
+    def _given(self, rows: dict[Identity, int | None]) -> dict[Identity, int | None]:
+        """Returns those of some rows that got into the store; what is left to be done of them online is done."""
+        record = self.store.registered(self.group)
+        Settler(record, self.store.offline, self.store.online, self.clock).left_behind()
+        stored = self.store.offline.scan(record).collect().sort("ingested_at")
+        held = {(user, event): value for user, event, value in stored.select(list(ROWS)).iter_rows()}
+        return {each: value for each, value in rows.items() if each in held and held[each] == value}
 
     def materialize(self) -> None:
         now = self.clock.now()

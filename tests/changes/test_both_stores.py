@@ -1,0 +1,24 @@
+"""Both stores are a function of what was given last: a seeded share of `histories`, which by hand runs thousands."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.changes.histories import run_histories
+from tests.servers.redis import RedisServer
+
+STEPS = 30
+
+
+@pytest.mark.parametrize("layout", ["feature", "row"])
+def test_after_each_step_both_stores_hold_what_was_given_last(layout):
+    with RedisServer() as server:
+        assert run_histories(server.url, range(5000, 5008), STEPS, layout) == 8
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("first", [0, 100])
+@pytest.mark.parametrize("layout", ["feature", "row"])
+def test_a_hundred_histories_without_a_difference(layout, first):
+    with RedisServer() as server:
+        assert run_histories(server.url, range(first, first + 50), STEPS, layout) == 50
