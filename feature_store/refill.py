@@ -113,7 +113,9 @@ def sample_online(
     """
     online.pending.promote(group)
     now = clock.now()
-    expected = _expected(group, offline, now, turn)
+    # Rows that a stream has taken back are in the files until the retraction is drained.
+    retracted = {each.entity_id for each in online.retractions.undrained(group.name)}
+    expected = {each: row for each, row in _expected(group, offline, now, turn).items() if each not in retracted}
     selections = [Selection(str(feature.ref), feature) for feature in group.features]
     visibilities = [Visibility.of([feature]) for feature in group.features]
     soon = to_micros(now + _EXPIRING)

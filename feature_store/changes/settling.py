@@ -6,7 +6,7 @@ Nothing is computed here. Rows that are on their way to the offline store, from 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from feature_store.catalog import Group
-from feature_store.changes.admission import MOST_AHEAD
 from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.source import day_window
@@ -81,10 +80,15 @@ class Settler:
         rows = self.near_rows(now)
         remover = Remover(self._online, self._group)
         known = dict.fromkeys(rows[ENTITY_ID].unique(maintain_order=True))
-        return self._settle(now, rows, self._chained(known, remover.entity_ids()), remover)
+        state = self._online.ingestion.state(self._group.name)
+        return self._settle(now, rows, self._chained(known, remover.entity_ids()), remover, state)
 
-    def entities(self, entity_ids: Sequence[str]) -> SettledEntities:
+    def entities(self, entity_ids: Sequence[str], *, drained: datetime | None = None) -> SettledEntities:
         """Settles some entities, also for readers whose clocks stand a little behind.
+
+        Args:
+            entity_ids: The entities.
+            drained: Up to when all rows of streams are in the offline store, where it is not noted yet.
 
         Raises:
             OnlineStoreError: If the online store does not answer; to settle again completes the work.
@@ -92,8 +96,11 @@ class Settler:
         now = self._clock.now()
         rows = self.near_rows(now, entity_ids)
         remover = Remover(self._online, self._group)
-        remover.forget_nearby(entity_ids, self._online.ingestion.state(self._group.name).is_undrained)
-        return self._settle(now, rows, iter(entity_ids), remover, frozenset(entity_ids))
+        state = self._online.ingestion.state(self._group.name)
+        if drained is not None:
+            state = replace(state, drained=drained)
+        remover.forget_nearby(entity_ids, state.is_undrained)
+        return self._settle(now, rows, iter(entity_ids), remover, state, frozenset(entity_ids))
 
     def left_behind(self) -> None:
         """Does online what writers that died have left undone.
@@ -126,8 +133,8 @@ class Settler:
         recent = max(now, first + RECENT) - RECENT
         retracted = self.retracted()
         settled = latest_rows(self._offline, self._group, recent, entity_ids, without=retracted)
-        window = Window(recent, min(now, last - MOST_AHEAD) + MOST_AHEAD)
-        young = self._offline.scan(self._group, window).filter(pl.col(EVENT_TIMESTAMP) > recent)
+        # No end: the clock of the machine that wrote a row may stand before this one.
+        young = self._offline.scan(self._group, Window(recent, last)).filter(pl.col(EVENT_TIMESTAMP) > recent)
         young = young.with_columns(entity_id_expression(self._group.entity))
         if entity_ids is not None:
             young = young.filter(pl.col(ENTITY_ID).is_in(list(entity_ids)))
@@ -171,16 +178,18 @@ class Settler:
         rows: pl.DataFrame,
         entity_ids: Iterator[str],
         remover: Remover,
+        state: IngestionState,
         only: frozenset[str] | None = None,
     ) -> SettledEntities:
-        state = self._online.ingestion.state(self._group.name)
         # Those of the offline store are written below; those of streams may be in no other place yet.
         self._online.pending.forget(
             self._group,
             lambda row: (only is None or row.entity_id in only) and not state.is_undrained(to_datetime(row.ingested)),
         )
-        come = rows.filter(pl.col(EVENT_TIMESTAMP) <= now).select(ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT)
-        right = {entity_id: (event, ingested) for entity_id, event, ingested in come.iter_rows()}
+        known = rows.select(ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT).iter_rows()
+        right: dict[str, list[tuple[datetime, datetime]]] = {}
+        for entity_id, event, ingested in known:
+            right.setdefault(entity_id, []).append((event, ingested))
         looked = removed = on_their_way = moved = 0
         while batch := list(islice(entity_ids, ENTITIES_PER_READ)):
             looked += len(batch)
@@ -197,29 +206,30 @@ class Settler:
     def _wrong(
         self,
         seen: dict[str, bytes],
-        right: dict[str, tuple[datetime, datetime]],
+        right: dict[str, list[tuple[datetime, datetime]]],
         state: IngestionState,
         now: datetime,
     ) -> tuple[dict[str, bytes], int]:
-        """Returns the rows that are to go, and how many of the others wait for the offline store."""
+        """Returns the rows that are to go, and how many of the others wait for the offline store.
+
+        A row goes if the offline store does not have it and newest wins would keep it.
+        """
         visible = Visibility.of(self._group.features).window(now)
         wrong: dict[str, bytes] = {}
         waiting = 0
         for entity_id, times in Remover.times(self._group, seen).items():
-            known = right.get(entity_id)
-            event, ingested = times
-            if known is None and event < visible.start:
+            rows = right.get(entity_id, [])
+            standing = max((row for row in rows if row[0] <= now), default=None)
+            # A row of the offline store, in this version or an earlier one, or an older row: newest wins mends it.
+            is_known = any(event == times[0] and times[1] <= ingested for event, ingested in rows)
+            if is_known or (standing is not None and times < standing):
                 continue
-            if known is not None and times <= known:
+            if standing is None and times[0] < visible.start:
                 continue
-            if known is not None and event == known[0] and not state.is_undrained(ingested):
-                # The same row, which a streamer has put back and stamped anew, or one that offline has yet to withdraw.
-                wrong[entity_id] = seen[entity_id]
-                continue
-            if state.is_undrained(ingested):
+            if state.is_undrained(times[1]):
                 waiting += 1
-                continue
-            wrong[entity_id] = seen[entity_id]
+            else:
+                wrong[entity_id] = seen[entity_id]
         return wrong, waiting
 
     def _entities_of(self, days: Sequence[object]) -> list[str]:

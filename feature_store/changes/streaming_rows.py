@@ -153,13 +153,14 @@ class DrainedRows:
     def end(self) -> None:
         """Says that all rows of then are in the offline store, and settles entities that may have come apart."""
         try:
-            if self._mark is not None:
-                self._online.ingestion.drained(self._record.name, self._mark)
-                self._online.retractions.drained(self._record.name, self._mark)
             if self._unsettled:
                 entity_id = entity_id_expression(self._record.entity)
                 ids = pl.concat([rows.select(entity_id) for rows in self._unsettled])[ENTITY_ID].unique().to_list()
-                self._settler.entities(ids)
+                self._settler.entities(ids, drained=self._mark)
+            # Last: a drainer that dies before does all of it again.
+            if self._mark is not None:
+                self._online.retractions.drained(self._record.name, self._mark)
+                self._online.ingestion.drained(self._record.name, self._mark)
         except OnlineStoreError as error:
             _LOG.warning("The online store of %s is settled by the next repair: %s", self._record.name, error)
         self._unsettled = []

@@ -249,6 +249,8 @@ class _Comparer:
         now = self._clock.now()
         state = self._online.ingestion.state(self._group.name)
         undrained = {entity_id for entity_id, ingested in self._ingested.items() if state.is_undrained(ingested)}
+        # Of these the offline store still holds rows that a stream has taken back.
+        undrained |= {each.entity_id for each in self._online.retractions.undrained(self._group.name)} & {*entity_ids}
         if not is_under_way(self._offline.root, self._group.name):
             return undrained
         rows = latest_rows(self._offline, self._group, now, entity_ids)

@@ -54,15 +54,7 @@ class Client:
         # No context manager here: the read path counts microseconds.
         try:
             if isinstance(self._reads, OneServer):
-                chunks = [list(units[0])] if len(units) == 1 else joined(units)
-                try:
-                    return _fetch(self._reads, chunks)
-                except exceptions.AuthenticationError:
-                    raise
-                except exceptions.ConnectionError:
-                    # Connections that the server closed while they idled. A timeout is not tried again: the caller
-                    # has waited long enough.
-                    return _fetch(self._reads, chunks)
+                return _fetch(self._reads, [list(units[0])] if len(units) == 1 else joined(units))
             return _fetch_from_nodes(self._reads, units)
         except UnicodeEncodeError as error:
             raise not_unicode(error) from None
@@ -83,7 +75,7 @@ class Client:
             session.close()
 
     def ask(self, *command: str | int | bytes) -> Any:
-        """Returns the answer to one command on one key.
+        """Returns the answer to one command on one key, which may be sent twice.
 
         Raises:
             OnlineStoreError: If a server does not answer, or refuses.
@@ -165,7 +157,19 @@ def _fetch(server: OneServer, chunks: list[list[str]]) -> list[bytes | None]:
 
 
 def _exchange(server: OneServer, commands: Sequence[tuple[str | int | bytes, ...]]) -> list[Any]:
-    """Sends commands and returns their answers. Spares the round through the library's command layer."""
+    """Sends commands and returns their answers, once more if the connection was lost."""
+    try:
+        return _exchange_once(server, commands)
+    except exceptions.AuthenticationError:
+        raise
+    except exceptions.ConnectionError:
+        # Connections that the server closed while they idled. A timeout is not tried again: the caller has waited
+        # long enough.
+        return _exchange_once(server, commands)
+
+
+def _exchange_once(server: OneServer, commands: Sequence[tuple[str | int | bytes, ...]]) -> list[Any]:
+    """Spares the round through the library's command layer."""
     pool = server.pool(0)
     connection: Any = pool.get_connection()
     try:

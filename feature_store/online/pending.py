@@ -146,12 +146,19 @@ class Pending:
         """Writes the rows whose time has come, if nobody of this process has looked for a second.
 
         What goes wrong is left to the read that comes with it, or to the next look.
+
+        Raises:
+            OnlineStoreError: If the server does not answer in time: the read would wait as long once more.
         """
         wanted = [group for group in groups if self._is_due(group.name)]
         for group in wanted:
             try:
                 self.promote(group)
-            except OnlineStoreError:
+            except OnlineStoreError as error:
+                from redis.exceptions import TimeoutError as ServerTimeout
+
+                if isinstance(error.__cause__, ServerTimeout):
+                    raise
                 return
 
     def is_due(self, groups: Iterable[Group]) -> bool:
