@@ -144,7 +144,7 @@ class WritePath:
         state = self._state()
         if state is not None:
             self.settler.left_behind()
-        is_cold = state is not None and state.last is None and bool(self._offline.files(self._record.name))
+        is_cold = state is not None and state.last is None and self._is_cold()
         with unfinished(self._offline.root, self._record.name, days):
             changes = tuple(write(_OneClaim(self._claim)))
             if is_cold:
@@ -154,6 +154,14 @@ class WritePath:
                 return AcceptedRows(changes, settled.written, settled.removed)
             online, withdrawn = self.deliver(joined_changes(self._record, changes))
         return AcceptedRows(changes, online, withdrawn)
+
+    def _is_cold(self) -> bool:
+        """Tells whether the online store knows nothing of rows that are in the offline store."""
+        if not self._offline.files(self._record.name):
+            return False
+        # Asked after the files: another writer of the group's first rows claims their time before its files are there.
+        state = self._state()
+        return state is not None and state.last is None
 
     def deliver(self, changes: RowChanges) -> tuple[WriteReport, int]:
         """Brings changes that are in the offline store online; returns what was written and how many rows went.

@@ -81,8 +81,7 @@ def _materialize(store: FeatureStore, group: FeatureGroup, span: Window) -> tupl
     counts = (online.written, online.stale + online.superseded, online.expired, online.pending)
     return (
         len(done.partitions),
-        done.partitions[0].key,
-        done.partitions[-1].key,
+        *(done.partitions[end].key for end in (0, -1)),
         *brought,
         *counts,
         f"{done.seconds:.1f}",

@@ -61,9 +61,8 @@ def unfinished(root: Location, group: str, days: Sequence[date]) -> Iterator[Non
         return
     with naming_refusals(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        descriptor = _locked(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         with naming_refusals(path):
             os.write(descriptor, content)
         yield
@@ -115,6 +114,17 @@ def _is_dead(stat: S3Stat, now: float) -> bool:
     return now - stat.st_mtime_ns / 1e9 > DEAD_AFTER_SECONDS or stat.st_size <= len(_ALL_DAYS)
 
 
+def _locked(path: Path) -> int:
+    """Returns a new file that is locked."""
+    while True:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        # Somebody came before the lock, and took it for that of a dead writer.
+        os.close(descriptor)
+
+
 def _content_if_dead(path: Path) -> bytes | None:
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -122,9 +132,17 @@ def _content_if_dead(path: Path) -> bytes | None:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.read(descriptor, 2**20)
+        if not os.fstat(descriptor).st_nlink:
+            # Its writer has ended meanwhile.
+            return None
+        content = os.read(descriptor, 2**20)
+        if not content:
+            # Its writer died before it wrote anything, here or elsewhere; or has yet to lock it, and makes another.
+            path.unlink(missing_ok=True)
     except BlockingIOError:
         return None
+    else:
+        return content or None
     finally:
         os.close(descriptor)
 

@@ -90,7 +90,9 @@ def test_materialize_one_partition_and_again(shop):
     [first] = table(shop("materialize", "spending", "--partition", "2024-03-05"))
     [second] = table(shop("materialize", "spending", "--partition", "2024-03-05"))
     assert first["partitions"] == second["partitions"] == "1"
-    assert first["rows"] == second["rows"] != "0"
+    assert first["rows"] == first["changed"] == second["rows"] != "0"
+    nothing = ["changed", "withdrawn", "online", "not newest", "expired", "pending"]
+    assert [second[column] for column in nothing] == ["0"] * len(nothing)
 
 
 def test_materialize_before_anything_is_complete(shop, monkeypatch):

@@ -67,6 +67,16 @@ def test_a_loss_is_one_request_however_often_it_is_seen(ticks, defs, filled, red
         assert len(ticks.requests(defs, "cold_store_sensor")) <= 1
 
 
+def test_what_a_killed_writer_left_undone_is_asked_for_and_done(ticks, defs, filled, store):
+    mark = store.offline.root / "_unfinished" / "spending" / "of-a-dead-writer.json"
+    mark.write_text('["2024-03-08"]')
+    assert store.sample_online("spending").unfinished == 1
+    (result,) = ticks.run(defs, ticks.requests(defs, "cold_store_sensor"))
+    assert result.success
+    assert not mark.exists()
+    assert ticks.requests(defs, "cold_store_sensor") == []
+
+
 def test_what_is_being_worked_on_is_not_judged(ticks, defs, filled, redis, instance):
     redis.flushall()
     instance.create_run_for_job(defs.resolve_job_def("features"), status=dg.DagsterRunStatus.STARTED)

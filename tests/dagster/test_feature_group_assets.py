@@ -32,6 +32,8 @@ def test_a_range_runs_as_one_run_with_metadata_and_checks_per_partition(defs, in
     assert sorted(found) == [f"2024-03-0{day}" for day in range(1, 10)]
     rows = {key: event.metadata["dagster/partition_row_count"].value for key, event in found.items()}
     assert len(set(rows.values())) > 1
+    assert {key: event.metadata["rows_changed"].value for key, event in found.items()} == rows
+    assert {event.metadata["rows_withdrawn"].value for event in found.values()} == {0}
     assert "mean/amount_3d" in found["2024-03-05"].metadata
     evaluations = [check for check in result.get_asset_check_evaluations() if check.asset_key == GROUP]
     assert {(check.partition, check.check_name) for check in evaluations} == {

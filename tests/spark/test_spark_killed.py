@@ -23,7 +23,8 @@ from feature_store.partitions import Partitioning
 from feature_store.store import FeatureStore
 from tests.orders import Orders, some_orders, spending
 from tests.servers.redis import RedisServer
-from tests.store.test_killed_materialization import DAYS, NOW, SPAN, contents
+from tests.spark.contents import offline_contents, online_contents
+from tests.store.test_killed_materialization import DAYS, NOW, SPAN
 
 CUSTOMERS = 200
 DAYS_PER_PASS = 3
@@ -144,7 +145,8 @@ def test_workers_killed_at_random_leave_a_store_that_a_second_run_completes(spar
             job.join()
         run_failures = len(failed)
         materialize(harried, server.url)
-        assert contents(harried, server) == contents(folder, calm_server)
+        assert offline_contents(harried / "offline") == offline_contents(folder / "offline")
+        assert online_contents(server) == online_contents(calm_server)
     assert wrong == []
     assert run_failures >= WORKER_KILLS // 3
     assert all("a second run completes it" in str(error) for error in failed)
@@ -176,5 +178,6 @@ def test_an_application_killed_at_random_leaves_a_store_that_another_completes(c
             killed += process.returncode == -signal.SIGKILL
         assert killed
         materialize(harried, server.url)
-        assert contents(harried, server) == contents(folder, calm_server)
+        assert offline_contents(harried / "offline") == offline_contents(folder / "offline")
+        assert online_contents(server) == online_contents(calm_server)
     assert wrong == []
