@@ -75,7 +75,8 @@ def test_profiles_are_kept_with_their_partitions(store, group):
     stored = profiles_before(store.offline, record, Window(START + timedelta(days=9), START + timedelta(days=9)), 56)
     assert stored == [(part.window, part.profile) for part in done]
     assert profiles_before(store.offline, record, day(group, 2), 56) == stored[:2]
-    rows = pl.read_parquet(done[3].written.file.path).drop("ingested_at")
+    [file] = store.offline.files(group.name, done[3].window)
+    rows = pl.read_parquet(file.path).drop("ingested_at")
     assert profile_partitions(group, rows, [done[3].window]) == [done[3].profile]
     assert isinstance(stored[0][1].last_event, datetime)
 

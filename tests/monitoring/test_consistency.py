@@ -11,6 +11,7 @@ from redis import Redis
 from feature_store.clock import FixedClock, SystemClock
 from feature_store.errors import UnknownFeatureError
 from feature_store.monitoring.consistency import IN_FLIGHT
+from feature_store.offline.unfinished import unfinished
 from feature_store.online.repair import Remover
 from tests.orders import Orders, some_orders, spending
 
@@ -127,30 +128,51 @@ def test_a_group_never_touches_another_ones_keys(filled, group, redis_url):
         assert server.get("feature_stamp:spending2:c1") == b"not ours"
 
 
-def test_what_has_just_been_ingested_is_left_alone(open_store):
-    """A stream writes online first: its newest rows are in no file yet, and no fault."""
-    group = spending(Orders(some_orders()))
+@pytest.fixture
+def live(open_store, group):
+    """A store on the wall clock, with a row of c1 and of c2 in both stores."""
     store = open_store(SystemClock())
     store.apply([group])
-    now = store.clock.now()
     rows = pl.DataFrame(
         {
             "customer": ["c1", "c2"],
-            "event_timestamp": [now - timedelta(hours=1)] * 2,
+            "event_timestamp": [store.clock.now() - timedelta(hours=1)] * 2,
             "orders_3d": [1, 1],
             "amount_3d": [5, 5],
             "last_amount": [5, 5],
         }
     )
     store.ingest(group, rows)
-    written(store, group, ("c1", now - timedelta(minutes=1), 2, 9, 4, now))
-    written(store, group, ("c2", now - timedelta(minutes=30), 2, 9, 4, now - 2 * IN_FLIGHT))
-    report = store.check_consistency("spending", entity_ids=["c1", "c2"])
-    assert (report.in_flight, report.entities) == (2, 0)
-    repaired = store.repair_online("spending")
+    return store
+
+
+def test_what_a_stream_has_not_drained_is_left_alone(live, group):
+    """A stream writes online first: its rows are in no file until they are drained, and no fault."""
+    now = live.clock.now()
+    claimed = live.online.ingestion.claim("spending", streamer="one")
+    other = live.online.ingestion.claim("spending")
+    written(live, group, ("c1", now - timedelta(minutes=1), 2, 9, 4, claimed))
+    written(live, group, ("c2", now - timedelta(minutes=1), 2, 9, 4, other))
+    report = live.check_consistency("spending", entity_ids=["c1", "c2"])
+    assert (report.in_flight, report.entities) == (1, 1)
+    assert {offender.entity_id for offender in report.offenders} == {"c2"}
+    repaired = live.repair_online("spending")
     assert (repaired.in_flight, repaired.removed) == (1, 1)
-    assert store.get_online_features("c1", ["last_amount"]) == {"last_amount": 4}
-    assert store.get_online_features("c2", ["last_amount"]) == {"last_amount": 5}
+    assert live.get_online_features("c1", ["last_amount"]) == {"last_amount": 4}
+    assert live.get_online_features("c2", ["last_amount"]) == {"last_amount": 5}
+
+
+def test_what_has_just_been_ingested_is_not_judged_while_a_write_is_under_way(live, group):
+    now = live.clock.now()
+    written(live, group, ("c1", now - timedelta(minutes=1), 2, 9, 4, now))
+    written(live, group, ("old", now - timedelta(minutes=30), 2, 9, 4, now - 2 * IN_FLIGHT))
+    with unfinished(live.offline.root, "spending", [now.date()]):
+        report = live.check_consistency("spending", entity_ids=["c1", "old"])
+        assert (report.in_flight, report.entities) == (1, 1)
+        assert {offender.entity_id for offender in report.offenders} == {"old"}
+    report = live.check_consistency("spending", entity_ids=["c1", "old"])
+    assert (report.in_flight, report.entities) == (0, 2)
+    assert {offender.entity_id for offender in report.offenders} == {"c1", "old"}
 
 
 def test_expired_values_are_none_in_both_stores(filled, clock):
