@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 
 import polars as pl
@@ -122,8 +123,6 @@ def test_a_run_that_was_overtaken_fails_and_writes_nothing(store, group, clock, 
     slow = Slow(quick.events)
     store.materialize(group, DAY)
     later(clock)
-    import dataclasses
-
     with pytest.raises(OvertakenError, match="nothing was written"):
         store.materialize(dataclasses.replace(group, source=slow), DAY)
     assert stored(store) == kept["files"]
