@@ -39,7 +39,7 @@ from feature_store.offline.row_changes import (
     write_rows,
 )
 from feature_store.offline.row_index import RowIndex
-from feature_store.offline.rows import checked_rows
+from feature_store.offline.rows import checked_rows, refuse_unfit_rows
 from feature_store.offline.superseded import SUPERSEDED_AT, ending, keep_superseded
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class IngestFiles:
     ) -> RowChanges:
         window = day_window(day)
         identity = identity_of(group)
+        refuse_unfit_rows(group, window, rows)
         with holding(date_folder(self._root, group.name, day)):
             files = sorted(file for file in list_files(self._root, group.name, window) if is_readable(file.path))
             holders = self._index.files_with(group, files, rows.select(identity))

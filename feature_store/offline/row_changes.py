@@ -24,7 +24,7 @@ from feature_store.offline.digests import CONTENT, content_digest
 from feature_store.offline.files import Write, holding, replace_file
 from feature_store.offline.footers import file_metadata, is_readable
 from feature_store.offline.layout import PartitionFile, content_identity, date_folder, file_at, list_files
-from feature_store.offline.rows import checked_rows, row_schema
+from feature_store.offline.rows import checked_rows, refuse_unfit_rows, row_schema
 from feature_store.offline.superseded import SUPERSEDED_AT, ending, keep_superseded
 from feature_store.partitions import Window
 from feature_store.storage.location import Location
@@ -203,13 +203,18 @@ def replace_partition(
         OvertakenError: If a run has written the partition that read its source later.
         InvalidRowsError: If the rows are not rows of the group and window.
     """
+    refuse_unfit_rows(group, window, rows)
     day = window.start.date()
     described = {**metadata, INGESTED_AT: began.isoformat()}
     with holding(path.parent):
         changes = RowChanges.nothing(group)
+        attempted: pl.DataFrame | None = None
 
         def prepare() -> Write | None:
-            nonlocal changes
+            nonlocal attempted, changes
+            if attempted is not None and _holds(group, path, attempted):
+                # S3 did what it was asked, and its answer was lost: the changes are ours.
+                return None
             old = metadata_or_none(path)
             refuse_overtaken(group, window, old, began)
             files = sorted(list_files(root, group.name, window))
@@ -229,11 +234,17 @@ def replace_partition(
             if compared.stamp is None:
                 # Nothing has changed but what the file says of itself: all later runs begin after this one.
                 claim(began)
+            attempted = stored
             return write_rows(stored, described)
 
         replace_file(path, prepare)
         changes.files = [file_at(path)]
         return changes
+
+
+def _holds(group: Group, path: Location, rows: pl.DataFrame) -> bool:
+    """Tells whether a file holds just these rows, ingestion times included."""
+    return metadata_or_none(path) is not None and read_rows(group, [file_at(path)]).equals(rows)
 
 
 def refuse_overtaken(group: Group, window: Window, metadata: Mapping[str, str] | None, began: datetime) -> None:

@@ -52,13 +52,7 @@ def checked_rows(group: Group, window: Window, rows: pl.DataFrame) -> pl.DataFra
             lies outside the window.
     """
     schema = row_schema(group)
-    failures = _schema_failures(schema, rows.schema)
-    if not failures:
-        failures = _value_failures(group, window, rows)
-    if failures:
-        raise InvalidRowsError(
-            group.name, failures, "Correct the rows, or apply the group's definition again if it is what changed."
-        )
+    _refuse(group, window, rows, schema)
     keys = list(group.entity.join_keys)
     return (
         rows.select(schema.names())
@@ -66,6 +60,27 @@ def checked_rows(group: Group, window: Window, rows: pl.DataFrame) -> pl.DataFra
         # Rows of one entity lie together, so that a reader of few entities skips most row groups.
         .sort(*keys, EVENT_TIMESTAMP, INGESTED_AT, maintain_order=True)
     )
+
+
+def refuse_unfit_rows(group: Group, window: Window, rows: pl.DataFrame) -> None:
+    """Refuses rows that `checked_rows` would refuse, before they have an `ingested_at`, and before anything is done.
+
+    Raises:
+        InvalidRowsError: As there.
+    """
+    schema = row_schema(group)
+    del schema[INGESTED_AT]
+    _refuse(group, window, rows, schema)
+
+
+def _refuse(group: Group, window: Window, rows: pl.DataFrame, schema: pl.Schema) -> None:
+    failures = _schema_failures(schema, rows.schema)
+    if not failures:
+        failures = _value_failures(group, window, rows)
+    if failures:
+        raise InvalidRowsError(
+            group.name, failures, "Correct the rows, or apply the group's definition again if it is what changed."
+        )
 
 
 def _schema_failures(expected: pl.Schema, actual: pl.Schema) -> list[str]:
@@ -86,7 +101,7 @@ def _value_failures(group: Group, window: Window, rows: pl.DataFrame) -> list[st
     failures = [
         f"column {column!r} is null in {rows[column].null_count()} row(s)"
         for column in (*group.entity.join_keys, EVENT_TIMESTAMP, INGESTED_AT)
-        if rows[column].null_count()
+        if column in rows.columns and rows[column].null_count()
     ]
     outside = rows.filter(~pl.col(EVENT_TIMESTAMP).is_between(window.start, window.end, closed="left"))
     if outside.height:

@@ -12,11 +12,16 @@ from feature_store.catalog import Feature, Group
 from feature_store.definitions.dtypes import FLOAT, INT, Dtype
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import FeatureRef
-from feature_store.offline.rows import row_schema
+from feature_store.offline.files import replace_file
+from feature_store.offline.row_changes import write_rows
+from feature_store.offline.rows import checked_rows, row_schema
 from feature_store.partitions import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from feature_store.offline.row_changes import Claim, RowChanges
+    from feature_store.offline.store import OfflineStore
 
 DAY_SECONDS = 86_400
 JAN_1 = datetime(2024, 1, 1, tzinfo=UTC)
@@ -64,3 +69,25 @@ def at(day: int, hours: float = 0, micros: int = 0) -> datetime:
 
 def metadata(began: datetime = PASS) -> dict[str, str]:
     return {"ingested_at": began.isoformat()}
+
+
+def claiming(moment: datetime) -> Claim:
+    """Returns a clock of ingestion times that stands at an instant."""
+    return lambda at_least: max(moment, at_least)
+
+
+def give(
+    store: OfflineStore, of: Group, window: Window, frame: pl.DataFrame, *, began: datetime = PASS, **more: str
+) -> RowChanges:
+    """Puts rows in place of a partition's, as the pass that began then does: new and changed rows get its time."""
+    given = frame.drop("ingested_at")
+    return store.replace_partition(of, window, given, began=began, claim=claiming(began), metadata=more)
+
+
+def lay(store: OfflineStore, of: Group, window: Window, frame: pl.DataFrame) -> None:
+    """Lays rows into a partition's batch file as they are, as files of others and of older versions may hold them.
+
+    So their ingestion times are their own, and one entity and event time may be there twice.
+    """
+    write = write_rows(checked_rows(of, window, frame), metadata())
+    replace_file(store.batch_path(of, window), lambda: write)

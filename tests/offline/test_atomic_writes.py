@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.catalog import Catalog
-from feature_store.errors import FeatureStoreError, StorageError
+from feature_store.errors import FeatureStoreError, OvertakenError, StorageError
 from feature_store.offline.files import replace_file
 from feature_store.offline.point_in_time.duckdb_asof import DuckDBEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
-from tests.offline.groups import FIRST_DAY, JAN_1, PASS, at, group, metadata, rows
+from tests.offline.groups import FIRST_DAY, JAN_1, PASS, at, give, group, rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,12 +33,12 @@ CLICKS = group("clicks_daily")
 WRITER = """
 import sys
 from tests.offline.test_atomic_writes import CLICKS, contents
-from tests.offline.groups import FIRST_DAY, PASS, metadata
+from tests.offline.groups import FIRST_DAY, PASS, give
 from feature_store.offline.store import OfflineStore
 store, frame = OfflineStore(sys.argv[1]), contents(1.0, 20_000)
 print("writing", flush=True)
 while True:
-    store.write_partition(CLICKS, FIRST_DAY, frame, metadata=metadata())
+    give(store, CLICKS, FIRST_DAY, frame)
 """
 
 
@@ -62,17 +62,17 @@ def names(folder: Path) -> list[str]:
 @pytest.mark.gate
 def test_killed_at_any_moment_a_second_run_gives_what_one_run_gives(tmp_path):
     undisturbed = OfflineStore(tmp_path / "undisturbed")
-    undisturbed.write_partition(CLICKS, FIRST_DAY, contents(1.0, 20_000), metadata=metadata())
-    store = OfflineStore(tmp_path / "killed")
+    give(undisturbed, CLICKS, FIRST_DAY, contents(1.0, 20_000))
     chance = random.Random(0)
-    for _ in range(3):
+    for number in range(4):
+        store = OfflineStore(tmp_path / f"killed-{number}")
         with subprocess.Popen([sys.executable, "-c", WRITER, str(store.root)], stdout=subprocess.PIPE) as writer:
             assert writer.stdout.readline() == b"writing\n"
             time.sleep(chance.uniform(0, 0.05))
             writer.kill()
         assert all(file.size for file in store.files("clicks_daily"))
         assert store.scan(CLICKS).collect().height in {0, 20_000}
-        store.write_partition(CLICKS, FIRST_DAY, contents(1.0, 20_000), metadata=metadata())
+        give(store, CLICKS, FIRST_DAY, contents(1.0, 20_000))
         assert tree(store) == tree(undisturbed)
 
 
@@ -84,7 +84,7 @@ def test_killed_half_way_through_a_file_nothing_of_it_is_seen_and_nothing_stays(
         "from feature_store.offline.files import replace_file\n"
         "def write(handle):\n"
         "    handle.write(b'half'); handle.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
-        "replace_file(pathlib.Path(sys.argv[1]), write, unless=lambda: False)\n"
+        "replace_file(pathlib.Path(sys.argv[1]), lambda: write)\n"
     )
     for other in ("part.parquet", "other.parquet"):
         ended = subprocess.run([sys.executable, "-c", script, str(path.with_name(other))], check=False)
@@ -92,7 +92,7 @@ def test_killed_half_way_through_a_file_nothing_of_it_is_seen_and_nothing_stays(
         (leftover,) = names(path.parent)
         assert leftover.startswith(".")
         assert not leftover.endswith(".parquet")
-        replace_file(path, lambda handle: handle.write(b"whole"), unless=lambda: False)
+        replace_file(path, lambda: lambda handle: handle.write(b"whole"))
         assert names(path.parent) == ["part.parquet"]
         path.unlink()
 
@@ -106,21 +106,21 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
         raise OSError("No space left on device")
 
     with pytest.raises(StorageError, match="No space"):
-        replace_file(path, fail, unless=lambda: False)
+        replace_file(path, lambda: fail)
     assert names(tmp_path) == ["part.parquet"]
     assert path.read_bytes() == b"old"
 
 
 def test_readers_see_one_version_or_the_other(tmp_path):
     store = OfflineStore(tmp_path)
-    path = store.write_partition(CLICKS, FIRST_DAY, contents(0.0), metadata=metadata()).file.path
+    path = give(store, CLICKS, FIRST_DAY, contents(0.0)).files[0].path
     catalog = Catalog.of([CLICKS])
     labels = contents(0.0).select("user_id", t=pl.lit(at(0, 1)).cast(pl.Datetime("us", "UTC")))
 
     def write() -> None:
         for version in range(60):
             frame = contents(float(version), 1000 + version)
-            store.write_partition(CLICKS, FIRST_DAY, frame, metadata=metadata(PASS + timedelta(seconds=version)))
+            give(store, CLICKS, FIRST_DAY, frame, began=PASS + timedelta(seconds=version))
 
     def by_scan() -> tuple[set[float], int]:
         found = store.scan(CLICKS).select("clicks").collect()
@@ -158,25 +158,28 @@ def test_the_pass_that_began_last_stays_whichever_ends_first(tmp_path):
     order = list(range(24))
     random.Random(1).shuffle(order)
 
-    def write(number: int) -> bool:
+    def is_overtaken(number: int) -> bool:
         began = PASS + timedelta(microseconds=number)
-        written = store.write_partition(CLICKS, FIRST_DAY, contents(float(number)), metadata=metadata(began))
-        return written.superseded
+        try:
+            give(store, CLICKS, FIRST_DAY, contents(float(number)), began=began)
+        except OvertakenError:
+            return True
+        return False
 
     with ThreadPoolExecutor(4) as pool:
-        superseded = dict(zip(order, pool.map(write, order), strict=True))
-    assert not superseded[23]
-    assert any(superseded.values())
+        overtaken = dict(zip(order, pool.map(is_overtaken, order), strict=True))
+    assert not overtaken[23]
+    assert any(overtaken.values())
     assert store.scan(CLICKS).select(pl.col("clicks").unique()).collect().item() == 23.0
-    assert list(tree(store)) == ["clicks_daily/date=2024-01-01/batch.parquet"]
+    assert [name for name in tree(store) if "_superseded" not in name] == ["clicks_daily/date=2024-01-01/batch.parquet"]
 
 
 def test_the_same_pass_again_gives_the_same_bytes(tmp_path):
     one, two = OfflineStore(tmp_path / "one"), OfflineStore(tmp_path / "two")
     for store, times in ((one, 1), (two, 2)):
         for _ in range(times):
-            written = store.write_partition(CLICKS, FIRST_DAY, contents(1.0), metadata=metadata())
-            assert not written.superseded
+            written = give(store, CLICKS, FIRST_DAY, contents(1.0))
+            assert written.rows.height + written.unchanged == 1000
     assert tree(one) == tree(two)
 
 
@@ -194,26 +197,26 @@ def test_a_stream_file_written_again_changes_nothing(tmp_path):
 
 def test_a_damaged_file_is_replaced_by_writing_its_partition_again(tmp_path):
     store = OfflineStore(tmp_path)
-    written = store.write_partition(CLICKS, FIRST_DAY, contents(1.0), metadata=metadata(PASS + timedelta(days=9)))
-    written.file.path.write_bytes(b"PAR1 damaged")
-    again = store.write_partition(CLICKS, FIRST_DAY, contents(2.0), metadata=metadata())
-    assert not again.superseded
+    written = give(store, CLICKS, FIRST_DAY, contents(1.0), began=PASS + timedelta(days=9))
+    written.files[0].path.write_bytes(b"PAR1 damaged")
+    again = give(store, CLICKS, FIRST_DAY, contents(2.0))
+    assert again.rows.height == 1000
     assert store.scan(CLICKS).collect().height == 1000
 
 
 def test_a_disk_that_takes_no_more_leaves_the_old_file_and_says_where(tmp_path: Path) -> None:
     store = OfflineStore(tmp_path)
-    store.write_partition(CLICKS, FIRST_DAY, contents(1.0, 10), metadata=metadata())
+    give(store, CLICKS, FIRST_DAY, contents(1.0, 10))
     [before] = store.files("clicks_daily")
     old = before.path.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
         with pytest.raises(StorageError, match=r"batch\.parquet could not be written, and is as it was.*make room"):
-            store.write_partition(CLICKS, FIRST_DAY, contents(2.0, 20_000), metadata=metadata())
+            give(store, CLICKS, FIRST_DAY, contents(2.0, 20_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert before.path.read_bytes() == old
     assert [path.name for path in before.path.parent.iterdir()] == [before.path.name]
-    store.write_partition(CLICKS, FIRST_DAY, contents(2.0, 20_000), metadata=metadata())
+    give(store, CLICKS, FIRST_DAY, contents(2.0, 20_000))
     assert before.path.read_bytes() != old

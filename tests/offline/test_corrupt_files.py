@@ -16,7 +16,7 @@ from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.snapshots import write_snapshots
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
-from tests.offline.groups import at, group, metadata, rows
+from tests.offline.groups import at, give, group, rows
 
 CLICKS = group("clicks_daily")
 HOURLY = group("clicks_hourly", partitioning="hourly")
@@ -32,7 +32,7 @@ def store(tmp_path):
             rows(CLICKS, [{"user_id": f"u{user}", "event_timestamp": at(day), "clicks": user * 1.1}])
             for user in range(200)
         )
-        store.write_partition(CLICKS, Window(at(day), at(day + 1)), frame, metadata=metadata())
+        give(store, CLICKS, Window(at(day), at(day + 1)), frame)
     return store
 
 
@@ -155,8 +155,8 @@ def test_other_partitions_of_a_damaged_group_can_be_read(store):
 
 def test_the_remedy_of_an_hour_names_the_hour(tmp_path):
     store = OfflineStore(tmp_path)
-    written = store.write_partition(HOURLY, Window(at(0, 7), at(0, 8)), rows(HOURLY, []), metadata=metadata())
-    written.file.path.write_bytes(b"")
+    written = give(store, HOURLY, Window(at(0, 7), at(0, 8)), rows(HOURLY, []))
+    written.files[0].path.write_bytes(b"")
     with pytest.raises(CorruptFileError, match="Re-materialize partition 2024-01-01-07:00"):
         store.scan(HOURLY)
 

@@ -19,7 +19,7 @@ from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
 from feature_store.storage.s3_path import S3Path
-from tests.offline.groups import DAY_SECONDS, FIRST_DAY, PASS, ROUTE, at, group, metadata, rows, without
+from tests.offline.groups import DAY_SECONDS, FIRST_DAY, PASS, ROUTE, at, give, group, lay, rows, without
 
 CLICKS = group("activity", features={"clicks": (FLOAT, DAY_SECONDS), "seats": (INT, 3 * DAY_SECONDS)})
 ROUTES = group("routes", ROUTE, {"delay": (FLOAT, DAY_SECONDS), "profile": (embedding(2), DAY_SECONDS)}, first_id=9)
@@ -46,7 +46,7 @@ def store(root):
     store = OfflineStore(root)
     for day in range(6):
         record = {"user_id": "u", "event_timestamp": at(day, 12), "clicks": float(day), "seats": day}
-        store.write_partition(CLICKS, Window(at(day), at(day + 1)), rows(CLICKS, [record]), metadata=metadata())
+        give(store, CLICKS, Window(at(day), at(day + 1)), rows(CLICKS, [record]))
     return store
 
 
@@ -76,7 +76,7 @@ def test_a_feature_that_no_file_has_answers_null(tmp_path):
     store = OfflineStore(tmp_path)
     older = without(CLICKS, "seats")
     frame = rows(older, [{"user_id": "u", "event_timestamp": at(0), "clicks": 1.0}])
-    store.write_partition(older, FIRST_DAY, frame, metadata=metadata())
+    give(store, older, FIRST_DAY, frame)
     labels = pl.DataFrame({"user_id": ["u"], "t": [at(0, 1)]})
     assert read(store, labels, ["seats"])["seats"].to_list() == [None]
     assert read(store, labels, ["seats", "clicks"]).select("seats", "clicks").row(0) == (None, 1.0)
@@ -134,7 +134,7 @@ def test_of_rows_of_one_instant_the_last_one_wins(tmp_path, first, second):
             ],
         )
         if writer == "batch":
-            store.write_partition(CLICKS, FIRST_DAY, frame, metadata=metadata())
+            lay(store, CLICKS, FIRST_DAY, frame)
         else:
             store.write_stream_file(CLICKS, FIRST_DAY.start.date(), writer, frame, metadata={})
     labels = pl.DataFrame({"user_id": ["u"], "t": [at(0)]})
@@ -161,7 +161,7 @@ def test_a_read_during_which_a_file_was_replaced_is_read_again(store):
 
     def replace_once():
         if len(engine.histories) == 1:
-            store.write_partition(CLICKS, Window(at(2), at(3)), replaced, metadata=metadata())
+            give(store, CLICKS, Window(at(2), at(3)), replaced)
 
     engine = RecordingEngine(replace_once)
     assert read(store, labels, ["clicks"], engine)["clicks"].to_list() == [99.0]
@@ -171,7 +171,7 @@ def test_a_read_during_which_a_file_was_replaced_is_read_again(store):
 def test_a_read_of_files_that_never_rest_gives_up(store):
     def replace_always():
         began = PASS + timedelta(seconds=len(engine.histories))
-        store.write_partition(CLICKS, Window(at(2), at(3)), rows(CLICKS, []), metadata=metadata(began))
+        give(store, CLICKS, Window(at(2), at(3)), rows(CLICKS, []), began=began)
 
     engine = RecordingEngine(replace_always)
     with pytest.raises(FeatureStoreError, match="'activity' were replaced during each of 5 reads"):

@@ -18,7 +18,7 @@ from feature_store.offline.point_in_time.engines import engine_named
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
-from tests.offline.groups import PASS, ROUTE, USER, at, group, metadata, rows, without
+from tests.offline.groups import PASS, ROUTE, USER, at, group, lay, metadata, rows, without
 from tests.offline.oracle import WrittenRow, visible
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def write(store: OfflineStore, of: Group, drawn: list[tuple[dict[str, Any], str]
         kept = [{key: value for key, value in row.items() if writer != "old" or key != "added"} for row in part]
         frame = rows(as_of_then, kept)
         if writer == "batch":
-            store.write_partition(as_of_then, window, frame, metadata=metadata())
+            lay(store, as_of_then, window, frame)
         else:
             store.write_stream_file(as_of_then, window.start.date(), writer, frame, metadata=metadata())
         name = (window.start.date().isoformat(), f"{writer}.parquet")

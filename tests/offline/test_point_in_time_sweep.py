@@ -19,7 +19,7 @@ from feature_store.offline.point_in_time.duckdb_asof import DuckDBEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
-from tests.offline.groups import DAY_SECONDS, USER, at, group, metadata, rows
+from tests.offline.groups import DAY_SECONDS, USER, at, give, group, lay, metadata, rows
 
 SWEEPS = [SweepEngine(), SweepEngine(4, chunk_rows=500, span_rows=100), SweepEngine(2, chunk_rows=1, span_rows=1)]
 DAYS = 40
@@ -78,7 +78,7 @@ def history(store: OfflineStore, of: Group, generator: np.random.Generator) -> N
             nothing = pl.Series(generator.random(count) < 0.2)
             frame = frame.with_columns(pl.when(~nothing).then(pl.col(column)) for column in FEATURES)
             if writer == "batch":
-                store.write_partition(of, window, frame, metadata=metadata())
+                lay(store, of, window, frame)
             else:
                 store.write_stream_file(of, window.start.date(), writer, frame, metadata=metadata())
 
@@ -118,9 +118,7 @@ def test_a_span_of_ten_thousand_years_is_exact_to_the_microsecond(tmp_path):
         events = [
             {"user_id": f"u{user}", "event_timestamp": instant, "visits": 100 * number + user} for user in range(99)
         ]
-        store.write_partition(
-            forever, Window(instant, instant + timedelta(days=1)), rows(forever, events), metadata=metadata()
-        )
+        give(store, forever, Window(instant, instant + timedelta(days=1)), rows(forever, events))
     tick = timedelta(microseconds=1)
     labels = pl.DataFrame(
         [
@@ -149,7 +147,7 @@ def test_strict_reads_know_what_was_known_then(tmp_path):
             for event, ingested, value in known
             if event == day
         ]
-        store.write_partition(clicks, Window(at(day), at(day + 1)), rows(clicks, events), metadata=metadata())
+        lay(store, clicks, Window(at(day), at(day + 1)), rows(clicks, events))
     labels = pl.DataFrame({"user_id": ["u"] * 10, "t": [at(day) for day in range(10)]})
     for engine in (*SWEEPS, DuckDBEngine()):
         for strict, expected in (

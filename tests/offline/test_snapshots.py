@@ -21,7 +21,7 @@ from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.snapshots import usable_snapshot, write_snapshots
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
-from tests.offline.groups import PASS, USER, at, group, metadata, rows
+from tests.offline.groups import PASS, USER, at, group, lay, metadata, rows
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -60,7 +60,7 @@ def write(store: OfflineStore, drawn: list[tuple[dict[str, Any], str]]) -> None:
     for (day, writer), records in parts.items():
         frame = rows(CLICKS, records)
         if writer == "batch":
-            store.write_partition(CLICKS, Window(at(day), at(day + 1)), frame, metadata=metadata())
+            lay(store, CLICKS, Window(at(day), at(day + 1)), frame)
         else:
             store.write_stream_file(CLICKS, at(day).date(), writer, frame, metadata=metadata())
 

@@ -17,7 +17,7 @@ from feature_store.errors import DefinitionError, InvalidRequestError, InvalidRo
 from feature_store.offline.footers import file_metadata
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
-from tests.offline.groups import FIRST_DAY, JAN_1, PASS, ROUTE, at, group, metadata, rows, without
+from tests.offline.groups import FIRST_DAY, JAN_1, PASS, ROUTE, at, give, group, rows, without
 
 EVERYTHING = group(
     "everything",
@@ -60,25 +60,25 @@ def store(tmp_path):
 def test_values_survive_bit_for_bit(tmp_path_factory, records):
     store = OfflineStore(tmp_path_factory.mktemp("store"))
     frame = rows(EVERYTHING, records)
-    store.write_partition(EVERYTHING, FIRST_DAY, frame, metadata=metadata())
+    give(store, EVERYTHING, FIRST_DAY, frame)
     order = ["origin", "flight", "event_timestamp", "ingested_at"]
     assert store.scan(EVERYTHING).collect().equals(frame.sort(order, maintain_order=True))
 
 
 def test_nan_is_written_as_null(store):
     frame = rows(CLICKS, [{"user_id": "u", "event_timestamp": JAN_1, "clicks": float("nan")}])
-    written = store.write_partition(CLICKS, FIRST_DAY, frame, metadata=metadata())
-    assert pq.ParquetFile(written.file.path).read()["clicks"].null_count == 1
+    written = give(store, CLICKS, FIRST_DAY, frame)
+    assert pq.ParquetFile(written.files[0].path).read()["clicks"].null_count == 1
 
 
 def test_a_file_carries_its_metadata_and_statistics_and_is_sorted(store):
     frame = rows(CLICKS, [{"user_id": user, "event_timestamp": at(0, hour)} for user in "ba" for hour in (5, 1)])
-    written = store.write_partition(CLICKS, FIRST_DAY, frame, metadata={**metadata(), "code_version": "c0ffee"})
-    assert written.file.path == store.root / "clicks_daily" / "date=2024-01-01" / "batch.parquet"
-    described = file_metadata(written.file.path)
+    written = give(store, CLICKS, FIRST_DAY, frame, code_version="c0ffee")
+    assert written.files[0].path == store.root / "clicks_daily" / "date=2024-01-01" / "batch.parquet"
+    described = file_metadata(written.files[0].path)
     assert described.pop("content")
     assert described == {"ingested_at": PASS.isoformat(), "code_version": "c0ffee"}
-    with pq.ParquetFile(written.file.path) as file:
+    with pq.ParquetFile(written.files[0].path) as file:
         column = file.metadata.row_group(0).column(0)
         assert (column.statistics.min, column.statistics.max, column.compression) == ("a", "b", "ZSTD")
         table = pl.DataFrame(file.read())
@@ -88,7 +88,7 @@ def test_a_file_carries_its_metadata_and_statistics_and_is_sorted(store):
 
 def test_others_read_the_layout_without_us(store):
     records = [{"origin": "JFK", "flight": 1, "event_timestamp": JAN_1, "vector": [0.5, 1.0, 2.0], "amount": 0.1}]
-    store.write_partition(EVERYTHING, FIRST_DAY, rows(EVERYTHING, records), metadata=metadata())
+    give(store, EVERYTHING, FIRST_DAY, rows(EVERYTHING, records))
     day_two = [{"origin": "JFK", "flight": 2, "event_timestamp": at(1)}]
     store.write_stream_file(EVERYTHING, date(2024, 1, 2), "t-0-9", rows(EVERYTHING, day_two), metadata={})
 
@@ -111,7 +111,7 @@ def test_others_read_the_layout_without_us(store):
 
 
 def test_an_empty_partition_is_materialized(store):
-    store.write_partition(CLICKS, FIRST_DAY, rows(CLICKS, []), metadata=metadata())
+    give(store, CLICKS, FIRST_DAY, rows(CLICKS, []))
     assert store.materialized(CLICKS) == [FIRST_DAY]
     assert store.scan(CLICKS).collect().equals(rows(CLICKS, []))
 
@@ -127,7 +127,7 @@ def test_hours_are_partitions_of_their_own(store):
     hours = [Window(at(0, hour), at(0, hour + 1)) for hour in (5, 23)]
     for window in hours:
         frame = rows(HOURLY, [{"user_id": "u", "event_timestamp": window.start}])
-        store.write_partition(HOURLY, window, frame, metadata=metadata())
+        give(store, HOURLY, window, frame)
     assert [file.name for file in store.files("clicks_hourly")] == ["batch-05.parquet", "batch-23.parquet"]
     assert [file.name for file in store.files("clicks_hourly", hours[1])] == ["batch-23.parquet"]
     assert store.materialized(HOURLY) == hours
@@ -136,9 +136,7 @@ def test_hours_are_partitions_of_their_own(store):
 def test_only_files_that_can_hold_rows_of_a_window_are_listed(store):
     for day in range(4):
         window = Window(at(day), at(day + 1))
-        store.write_partition(
-            CLICKS, window, rows(CLICKS, [{"user_id": "u", "event_timestamp": at(day, 12)}]), metadata=metadata()
-        )
+        give(store, CLICKS, window, rows(CLICKS, [{"user_id": "u", "event_timestamp": at(day, 12)}]))
     stream = rows(CLICKS, [{"user_id": "u", "event_timestamp": at(1)}])
     store.write_stream_file(CLICKS, date(2024, 1, 2), "a", stream, metadata={})
     inside = Window(at(1, 6), at(2, 0, 1))
@@ -151,7 +149,7 @@ def test_only_files_that_can_hold_rows_of_a_window_are_listed(store):
 
 
 def test_what_is_not_ours_is_passed_over(store):
-    store.write_partition(CLICKS, FIRST_DAY, rows(CLICKS, []), metadata=metadata())
+    give(store, CLICKS, FIRST_DAY, rows(CLICKS, []))
     folder = store.root / "clicks_daily"
     (folder / "_SUCCESS").touch()
     (folder / "date=yesterday").mkdir()
@@ -162,11 +160,9 @@ def test_what_is_not_ours_is_passed_over(store):
 
 def test_a_feature_added_later_is_null_in_older_files(store):
     older = without(CLICKS, "seats")
-    store.write_partition(
-        older, FIRST_DAY, rows(older, [{"user_id": "u", "event_timestamp": JAN_1}]), metadata=metadata()
-    )
+    give(store, older, FIRST_DAY, rows(older, [{"user_id": "u", "event_timestamp": JAN_1}]))
     second = rows(CLICKS, [{"user_id": "u", "event_timestamp": at(1), "seats": 3}])
-    store.write_partition(CLICKS, Window(at(1), at(2)), second, metadata=metadata())
+    give(store, CLICKS, Window(at(1), at(2)), second)
     assert store.scan(CLICKS).sort("event_timestamp").collect()["seats"].to_list() == [None, 3]
     assert store.scan(older).collect().columns == ["user_id", "event_timestamp", "clicks", "ingested_at"]
 
@@ -178,7 +174,7 @@ def test_history_is_newest_first_and_names_the_file(store):
         {"user_id": "u", "event_timestamp": at(0, 2), "clicks": 2.0},
         {"user_id": "v", "event_timestamp": at(0, 3)},
     ]
-    store.write_partition(CLICKS, FIRST_DAY, rows(CLICKS, batch), metadata=metadata())
+    give(store, CLICKS, FIRST_DAY, rows(CLICKS, batch))
     again = [{"user_id": "u", "event_timestamp": at(0, 2), "clicks": 3.0, "ingested_at": later}]
     store.write_stream_file(CLICKS, date(2024, 1, 1), "a-0-1", rows(CLICKS, again), metadata={})
     history = store.history(CLICKS, "u")
@@ -190,7 +186,7 @@ def test_history_is_newest_first_and_names_the_file(store):
 
 def test_history_of_an_entity_with_several_keys(store):
     frame = rows(EVERYTHING, [{"origin": "J|F", "flight": number, "event_timestamp": JAN_1} for number in (1, 2)])
-    store.write_partition(EVERYTHING, FIRST_DAY, frame, metadata=metadata())
+    give(store, EVERYTHING, FIRST_DAY, frame)
     assert store.history(EVERYTHING, r"J\|F|2")["flight"].to_list() == [2]
 
 
@@ -211,18 +207,13 @@ def test_history_of_an_entity_with_several_keys(store):
 def test_rows_that_are_not_the_groups_are_refused(store, spoil, message):
     frame = rows(CLICKS, [{"user_id": "u", "event_timestamp": JAN_1}])
     with pytest.raises(InvalidRowsError, match=message):
-        store.write_partition(CLICKS, FIRST_DAY, spoil(frame), metadata=metadata())
+        give(store, CLICKS, FIRST_DAY, spoil(frame))
     assert not store.root.exists()
 
 
 def test_a_window_that_is_not_one_partition_is_refused(store):
     with pytest.raises(InvalidRequestError, match="not one daily partition of group 'clicks_daily'"):
-        store.write_partition(CLICKS, Window(at(0), at(2)), rows(CLICKS, []), metadata=metadata())
-
-
-def test_a_pass_that_does_not_say_when_it_began_is_refused(store):
-    with pytest.raises(InvalidRequestError, match="needs 'ingested_at'"):
-        store.write_partition(CLICKS, FIRST_DAY, rows(CLICKS, []), metadata={})
+        give(store, CLICKS, Window(at(0), at(2)), rows(CLICKS, []))
 
 
 @pytest.mark.parametrize("writer", ["batch", "batch-07", "", "../x", ".hidden", "a/b", "x" * 300])
@@ -235,7 +226,7 @@ def test_a_name_that_leads_out_of_the_store_is_refused(store):
     with pytest.raises(DefinitionError, match="cannot name a feature group"):
         store.files("../clicks")
     with pytest.raises(DefinitionError, match="cannot name a feature group"):
-        store.write_partition(replace(CLICKS, name="../x"), FIRST_DAY, rows(CLICKS, []), metadata=metadata())
+        give(store, replace(CLICKS, name="../x"), FIRST_DAY, rows(CLICKS, []))
 
 
 @pytest.mark.parametrize("place", ["gs://bucket/features", "s3://", "s3://bucket/../other", "https://host/features"])

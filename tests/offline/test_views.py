@@ -17,7 +17,7 @@ from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, TIMESTAMP
 from feature_store.errors import InvalidRequestError
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
-from tests.offline.groups import FIRST_DAY, PASS, ROUTE, USER, at, group, metadata, rows, without
+from tests.offline.groups import FIRST_DAY, PASS, ROUTE, USER, at, give, group, metadata, rows, without
 
 SEATS = group("seats_taken", USER, {"seats": (INT, 1), "filename": (STRING, 1)}, first_id=30)
 DELAYS = group(
@@ -67,7 +67,7 @@ def test_the_log_holds_every_value_as_json(store, connection):
         {**ROUTE_KEYS, "event_timestamp": at(0), **values},
         {**ROUTE_KEYS, "event_timestamp": at(0, 1), "amount": float("-inf")},
     ]
-    store.write_partition(DELAYS, FIRST_DAY, rows(DELAYS, records), metadata=metadata())
+    give(store, DELAYS, FIRST_DAY, rows(DELAYS, records))
     store.connect_views(CATALOG, connection)
     expected = {**values, "moment": "2024-01-01T05:00:00.000007Z"}
     for number, (name, value) in enumerate(expected.items(), start=1):
@@ -88,7 +88,7 @@ def test_the_log_holds_every_value_as_json(store, connection):
 def test_nan_in_a_foreign_file_is_null_in_views(store, connection):
     vectors = [[1.0, float("nan")], [None, 2.0], [float("inf"), float("-inf")], None]
     records = [{**ROUTE_KEYS, "event_timestamp": at(0, hour), "vector": None} for hour in range(len(vectors))]
-    path = store.write_partition(DELAYS, FIRST_DAY, rows(DELAYS, records), metadata=metadata()).file.path
+    path = give(store, DELAYS, FIRST_DAY, rows(DELAYS, records)).files[0].path
     foreign = pl.Series("vector", vectors, pl.Array(pl.Float32, 2))
     pl.read_parquet(path, glob=False).with_columns(foreign, amount=float("nan")).write_parquet(path)
     store.connect_views(CATALOG, connection)
@@ -101,14 +101,12 @@ def test_nan_in_a_foreign_file_is_null_in_views(store, connection):
 
 def test_a_groups_view_has_its_columns_and_the_partition(store, connection):
     older = without(CLICKS, "seats")
-    store.write_partition(
-        older, FIRST_DAY, rows(older, [{"user_id": "u", "event_timestamp": at(0)}]), metadata=metadata()
-    )
+    give(store, older, FIRST_DAY, rows(older, [{"user_id": "u", "event_timestamp": at(0)}]))
     store.connect_views(CATALOG, connection)
     query = 'SELECT user_id, seats, date FROM "select" ORDER BY date'
     assert connection.execute(query).fetchall() == [("u", None, date(2024, 1, 1))]
     newer = rows(CLICKS, [{"user_id": "u", "event_timestamp": at(1), "seats": 3}])
-    store.write_partition(CLICKS, Window(at(1), at(2)), newer, metadata=metadata())
+    give(store, CLICKS, Window(at(1), at(2)), newer)
     assert len(connection.execute(query).fetchall()) == 2, "a view sees files that are written after it"
     store.connect_views(CATALOG, connection)
     assert connection.execute(query).fetchall()[1] == ("u", 3, date(2024, 1, 2))
@@ -119,7 +117,7 @@ def test_groups_without_history_are_empty_views_of_the_same_columns(store, conne
     without_files = connection.execute("DESCRIBE delays").fetchall()
     assert connection.execute("SELECT count(*) FROM delays").fetchone() == (0,)
     assert connection.execute("SELECT count(*) FROM feature_value").fetchone() == (0,)
-    store.write_partition(DELAYS, FIRST_DAY, rows(DELAYS, []), metadata=metadata())
+    give(store, DELAYS, FIRST_DAY, rows(DELAYS, []))
     store.connect_views(CATALOG, connection)
     assert connection.execute("DESCRIBE delays").fetchall() == without_files
 
@@ -273,7 +271,7 @@ def test_a_log_of_many_features_takes_time_in_proportion(tmp_path):
         store = OfflineStore(tmp_path / str(count))
         values = {feature.ref.column: 1.0 for feature in wide.features}
         record = {"user_id": "u", "event_timestamp": at(0), **values}
-        store.write_partition(wide, FIRST_DAY, rows(wide, [record]), metadata=metadata())
+        give(store, wide, FIRST_DAY, rows(wide, [record]))
         with duckdb.connect() as connection:
             store.connect_views(Catalog.of([wide]), connection)
             began = time.process_time()

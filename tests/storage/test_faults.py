@@ -13,11 +13,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from feature_store.errors import FeatureStoreError, StorageError
+from feature_store.errors import FeatureStoreError, OvertakenError, StorageError
 from feature_store.offline.snapshots import write_snapshots
 from feature_store.offline.store import OfflineStore
 from feature_store.storage.s3_path import S3Path
-from tests.offline.groups import FIRST_DAY, PASS, at, metadata, rows
+from tests.offline.groups import FIRST_DAY, PASS, at, give, rows
 from tests.servers.s3 import environment
 from tests.storage.test_offline_store_in_s3 import CLICKS, history, joined, labels, written
 
@@ -63,9 +63,11 @@ def test_an_answer_that_was_lost_is_no_reason_to_write_again_or_to_give_up(place
     store = OfflineStore(through(place))
     proxy.faults = lambda method, path, number: "cut-answer" if method == "PUT" and number < 3 else None
     frame = rows(CLICKS, [{"user_id": "u", "event_timestamp": at(0), "clicks": 1.0}])
-    store.write_partition(CLICKS, FIRST_DAY, frame, metadata=metadata())
-    late = store.write_partition(CLICKS, FIRST_DAY, frame.clear(), metadata=metadata(PASS - timedelta(hours=1)))
-    assert late.superseded
+    # What the write changed is known, for the online store is still to get it.
+    assert give(store, CLICKS, FIRST_DAY, frame).rows["clicks"].to_list() == [1.0]
+    assert not give(store, CLICKS, FIRST_DAY, frame)
+    with pytest.raises(OvertakenError):
+        give(store, CLICKS, FIRST_DAY, frame.clear(), began=PASS - timedelta(hours=1))
     assert store.scan(CLICKS).collect().height == 1
 
 
@@ -75,7 +77,7 @@ def test_a_server_that_never_answers_is_an_error_that_says_so(place, proxy, thro
     store = OfflineStore(S3Path(impatient.bucket, impatient.key, connection))
     proxy.faults = lambda method, path, number: "500"
     with pytest.raises(StorageError, match=r"S3 did not do what was asked of s3://.*AWS_ENDPOINT_URL"):
-        store.write_partition(CLICKS, FIRST_DAY, history(0), metadata=metadata())
+        give(store, CLICKS, FIRST_DAY, history(0))
     proxy.faults = lambda method, path, number: None
     assert store.files("clicks_daily") == []
 
@@ -127,6 +129,6 @@ def test_two_readers_see_one_version_or_the_other(place):
 
 def test_a_partition_of_no_rows_is_there(place):
     store = OfflineStore(place)
-    store.write_partition(CLICKS, FIRST_DAY, rows(CLICKS, []), metadata=metadata())
+    give(store, CLICKS, FIRST_DAY, rows(CLICKS, []))
     assert store.materialized(CLICKS) == [FIRST_DAY]
     assert store.scan(CLICKS).select(pl.len()).collect().item() == 0

@@ -14,14 +14,14 @@ from polars.testing import assert_frame_equal
 
 from feature_store.catalog import Catalog
 from feature_store.definitions.dtypes import FLOAT
-from feature_store.errors import FeatureStoreError, SettingsError
+from feature_store.errors import FeatureStoreError, OvertakenError, SettingsError
 from feature_store.offline.point_in_time.engines import engine_named
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.rows import row_schema
 from feature_store.offline.snapshots import usable_snapshot, write_snapshots
 from feature_store.offline.store import OfflineStore, PartitionWrite
 from feature_store.partitions import Window
-from tests.offline.groups import FIRST_DAY, PASS, at, group, metadata, rows
+from tests.offline.groups import FIRST_DAY, PASS, at, claiming, give, group, metadata, rows
 
 CLICKS = group("clicks_daily")
 CATALOG = Catalog.of([CLICKS])
@@ -42,8 +42,8 @@ def history(day: int) -> pl.DataFrame:
 
 def written(root, count: int = DAYS) -> OfflineStore:
     store = OfflineStore(root)
-    days = [PartitionWrite(Window(at(day), at(day + 1)), history(day), metadata()) for day in range(count)]
-    assert not any(file.superseded for file in store.write_partitions(CLICKS, days))
+    days = [PartitionWrite(Window(at(day), at(day + 1)), history(day).drop("ingested_at"), {}) for day in range(count)]
+    assert all(store.replace_partitions(CLICKS, days, began=PASS, claim=claiming(PASS)))
     late = rows(CLICKS, [{"user_id": "u1", "event_timestamp": at(3, 5), "clicks": None}])
     store.write_stream_file(CLICKS, date(2024, 1, 4), "topic-0-9", late, metadata=metadata())
     return store
@@ -96,7 +96,7 @@ def test_a_snapshot_stands_for_what_lies_before_it(s3_root):
     assert usable_snapshot(store, CLICKS, Window(at(-9), at(40)), at(9)) == snapshot.file
     for engine in ("sweep", "duckdb"):
         assert_frame_equal(joined(store, labels(9), engine), before)
-    store.write_partition(CLICKS, FIRST_DAY, history(0).head(3), metadata=metadata(PASS + timedelta(hours=1)))
+    give(store, CLICKS, FIRST_DAY, history(0).head(3), began=PASS + timedelta(hours=1))
     assert usable_snapshot(store, CLICKS, Window(at(-9), at(40)), at(9)) is None
 
 
@@ -105,14 +105,18 @@ def test_the_pass_that_began_last_stays_whichever_ends_first(s3_root):
     order = list(range(12))
     random.Random(1).shuffle(order)
 
-    def write(number: int) -> bool:
+    def is_overtaken(number: int) -> bool:
         frame = rows(CLICKS, [{"user_id": "u", "event_timestamp": at(0), "clicks": float(number)}])
         began = PASS + timedelta(microseconds=number)
-        return store.write_partition(CLICKS, FIRST_DAY, frame, metadata=metadata(began)).superseded
+        try:
+            give(store, CLICKS, FIRST_DAY, frame, began=began)
+        except OvertakenError:
+            return True
+        return False
 
     with ThreadPoolExecutor(4) as pool:
-        superseded = dict(zip(order, pool.map(write, order), strict=True))
-    assert not superseded[11]
+        overtaken = dict(zip(order, pool.map(is_overtaken, order), strict=True))
+    assert not overtaken[11]
     assert store.scan(CLICKS).collect()["clicks"].to_list() == [11.0]
     assert len(store.files("clicks_daily")) == 1
 
@@ -126,7 +130,7 @@ def test_reads_ask_for_the_dates_and_columns_that_they_need(proxy, s3_root):
         columns = {f"feature_{number}": values for number, values in enumerate(numbers)}
         frame = pl.DataFrame({"user_id": [f"u{user}" for user in range(height)], **columns})
         frame = frame.with_columns(event_timestamp=at(day), ingested_at=PASS).cast(row_schema(wide))
-        store.write_partition(wide, Window(at(day), at(day + 1)), frame, metadata=metadata())
+        give(store, wide, Window(at(day), at(day + 1)), frame)
     file_bytes = store.files("wide")[3].size
     catalog = Catalog.of([wide])
     asked = pl.DataFrame({"user_id": ["u7", "u8"] * 5, "t": [at(4, 2)] * 10})
@@ -154,7 +158,7 @@ def test_reads_ask_for_the_dates_and_columns_that_they_need(proxy, s3_root):
 def test_without_credentials_or_a_bucket_the_error_says_what_to_do(s3_root, monkeypatch):
     store = OfflineStore("s3://no-such-bucket/prefix")
     with pytest.raises((FeatureStoreError, FileNotFoundError), match="no-such-bucket"):
-        store.write_partition(CLICKS, FIRST_DAY, history(0), metadata=metadata())
+        give(store, CLICKS, FIRST_DAY, history(0))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     with pytest.raises(SettingsError, match="No AWS credentials"):
         OfflineStore(s3_root)

@@ -10,7 +10,13 @@ from polars.testing import assert_frame_equal
 from feature_store.clock import FixedClock
 from feature_store.definitions.names import FeatureRef
 from feature_store.definitions.schema import FeatureSchema, feature
-from feature_store.errors import InvalidRequestError, InvalidRowsError, MissingSourceError, RegistryConflictError
+from feature_store.errors import (
+    InvalidRequestError,
+    InvalidRowsError,
+    MissingSourceError,
+    OvertakenError,
+    RegistryConflictError,
+)
 from feature_store.partitions import Partitioning
 from feature_store.streaming.settings import StreamSettings
 from feature_store.transform.reports import MaterializationReport
@@ -164,8 +170,8 @@ def test_a_later_source_wins_over_an_earlier_pass_of_the_same_partition(open_sto
     corrected = spending(Orders(orders(("c1", when, 20))))
     late.apply([corrected])
     late.materialize(corrected, "2024-03-09")
-    done = early.materialize(old, "2024-03-09")
-    assert done.partitions[0].written.superseded
+    with pytest.raises(OvertakenError, match=r"partition 2024-03-09.*nothing was written"):
+        early.materialize(old, "2024-03-09")
     for store in (early, late):
         assert store.get_online_features("c1", ["last_amount"]) == {"last_amount": 20}
         assert snapshot(store, old)["last_amount"].to_list() == [20]

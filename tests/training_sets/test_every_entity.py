@@ -17,7 +17,7 @@ from feature_store.errors import DefinitionError, InvalidRequestError, UnknownFe
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Partitioning, Window
 from feature_store.training_sets.every_entity import every_entity_labels
-from tests.offline.groups import ROUTE, metadata
+from tests.offline.groups import ROUTE, give
 from tests.offline.groups import group as group_record
 from tests.offline.groups import rows as group_rows
 from tests.orders import CUSTOMER, START
@@ -120,7 +120,7 @@ def test_against_every_entity_and_instant(tmp_path_factory, history, ttl, every,
             if event.date() == day
         ]
         window = Partitioning.DAILY.window(day.isoformat())
-        store.write_partition(record, window, group_rows(record, of_day), metadata=metadata())
+        give(store, record, window, group_rows(record, of_day))
     query = every_entity(ROUTE, every=every * MINUTE, start=START)
     window = Window(START + start * MINUTE, START + (start + length) * MINUTE)
     expected = sorted(
