@@ -123,6 +123,7 @@ class IngestFiles:
         write = write_rows(stored, {**metadata, **newest})
         replace_file(path, lambda: write)
         written = file_at(path)
+        self._index.know(written, stored.select(identity_of(group)))
         while len(self._open) >= _OPEN_FILES:
             self._open.pop(next(iter(self._open)))
         self._open[group.name, day] = (written, stored)

@@ -55,8 +55,17 @@ class RowIndex:
             if found is not None:
                 self._known.move_to_end(key)
                 return found
-        rows = scan_files(file.path).select(*group.entity.join_keys, EVENT_TIMESTAMP).collect()
-        found = np.sort(_hashes(rows))
+        return self.know(file, scan_files(file.path).select(*group.entity.join_keys, EVENT_TIMESTAMP).collect())
+
+    def know(self, file: PartitionFile, identities: pl.DataFrame) -> np.ndarray[Any, Any]:
+        """Takes in what a file holds, for who has just written it need not read it; returns the sorted hashes.
+
+        Args:
+            file: The file.
+            identities: Join keys and `event_timestamp` of all its rows.
+        """
+        key = content_identity(file)
+        found = np.sort(_hashes(identities))
         with self._lock:
             self._known[key] = found
             self._kept += len(found)
