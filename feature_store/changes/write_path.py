@@ -122,6 +122,8 @@ class WritePath:
             PartitionWrite(window, self._with_retired(rows), described)
             for (window, rows), described in zip(partitions, metadata, strict=True)
         ]
+        # Before anything is done; and once more, partition by partition, when nobody else can write it.
+        self._offline.refuse_overtaken(self._record, [window for window, _ in partitions], began)
         days = sorted({window.start.date() for window, _ in partitions})
         return self._accept(
             days,

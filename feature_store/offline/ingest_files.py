@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from feature_store.storage.location import Location
 
 PREFIX = "ingest-"
-ROWS_PER_FILE = 1024
+ROWS_PER_FILE = 256
 """A file takes more rows until it has so many."""
 
 _OPEN_FILES = 64
@@ -113,15 +113,25 @@ class IngestFiles:
     def _append(self, group: Group, day: date, rows: pl.DataFrame, metadata: Mapping[str, str]) -> PartitionFile:
         file, present = self._newest(group, day)
         if file is None or present is None or rows.height >= ROWS_PER_FILE:
+            file, present = None, None
             self._number += 1
             path = stream_path(self._root, group.name, day, f"{PREFIX}{self._writer}-{self._number:06d}")
         else:
             path = file.path
-            rows = pl.concat([present, rows.select(present.columns)])
-        stored = checked_rows(group, day_window(day), rows)
-        newest = {INGESTED_AT: stored[INGESTED_AT].max().isoformat()}  # type: ignore[union-attr]  # never empty
-        write = write_rows(stored, {**metadata, **newest})
-        replace_file(path, lambda: write)
+        stored = rows
+
+        def prepare() -> Write:
+            nonlocal stored
+            before = present
+            if file is not None and not are_unchanged([file]):
+                # In S3 a row may have been taken back since it was looked at.
+                before = read_rows(group, [file_at(path)]) if is_readable(path) else None
+            whole = rows if before is None else pl.concat([before, rows.select(before.columns)])
+            stored = checked_rows(group, day_window(day), whole)
+            newest = {INGESTED_AT: stored[INGESTED_AT].max().isoformat()}  # type: ignore[union-attr]  # never empty
+            return write_rows(stored, {**metadata, **newest})
+
+        replace_file(path, prepare)
         written = file_at(path)
         self._index.know(written, stored.select(identity_of(group)))
         while len(self._open) >= _OPEN_FILES:

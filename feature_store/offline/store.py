@@ -143,11 +143,6 @@ class OfflineStore:
         Raises:
             OvertakenError: If a run has written one of them that read its source later. Nothing was written.
         """
-        paths = [self.batch_path(group, partition.window) for partition in partitions]
-        self._all_at_once(
-            lambda pair: refuse_overtaken(group, pair[0].window, metadata_or_none(pair[1]), began),
-            list(zip(partitions, paths, strict=True)),
-        )
 
         def write(partition: PartitionWrite) -> RowChanges:
             return self.replace_partition(
@@ -155,6 +150,17 @@ class OfflineStore:
             )
 
         return self._all_at_once(write, partitions)
+
+    def refuse_overtaken(self, group: Group, windows: Sequence[Window], began: datetime) -> None:
+        """Refuses to replace partitions of which a run that began later has written one.
+
+        Raises:
+            OvertakenError: If there is one.
+        """
+        self._all_at_once(
+            lambda window: refuse_overtaken(group, window, metadata_or_none(self.batch_path(group, window)), began),
+            windows,
+        )
 
     def batch_path(self, group: Group, window: Window) -> Location:
         """Returns the file that the batch of one partition owns."""

@@ -3,7 +3,7 @@
 -- KEYS: the clock, a hash. Times are microseconds since 1970.
 -- ARGV: `claim`, the present, and who claims (empty for all but streamers): returns the time that was given.
 --       `committed`, who: what was claimed is in the topic now.
---       `mark`, how long a claim may be under way: returns a time up to which all that was claimed is in the topic.
+--       `mark`, how many seconds a claim may be under way: returns a time up to which all that was claimed is in the topic.
 --       `drained`, a mark: all rows up to it are in the offline store.
 --       `withdrawn`, a time: rows were withdrawn then by others than streams.
 local verb = ARGV[1]
@@ -19,7 +19,8 @@ if verb == 'claim' then
   end
   redis.call('HSET', KEYS[1], 'last', text(given))
   if ARGV[3] ~= '' then
-    redis.call('HSET', KEYS[1], 'claimed:' .. ARGV[3], text(given))
+    -- When it was claimed by the server's own clock: the writers' clocks may be far apart.
+    redis.call('HSET', KEYS[1], 'claimed:' .. ARGV[3], text(given), 'at:' .. ARGV[3], redis.call('TIME')[1])
   end
   return text(given)
 elseif verb == 'committed' then
@@ -37,7 +38,8 @@ elseif verb == 'mark' then
   local mark = last
   for field, claimed in pairs(all) do
     if string.sub(field, 1, 8) == 'claimed:' and all['committed:' .. string.sub(field, 9)] ~= claimed then
-      if last - tonumber(claimed) < tonumber(ARGV[2]) then
+      local age = redis.call('TIME')[1] - (all['at:' .. string.sub(field, 9)] or 0)
+      if age < tonumber(ARGV[2]) then
         mark = math.min(mark, tonumber(claimed) - 1)
       end
     end

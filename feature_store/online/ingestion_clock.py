@@ -98,7 +98,7 @@ class IngestionClock:
 
     def drain_mark(self, group: str) -> datetime | None:
         """Returns a time up to which all claimed rows of streams are in the topic now; None if none was claimed."""
-        mark = self._run(group, "mark", str(UNDER_WAY_SECONDS * 1_000_000))
+        mark = self._run(group, "mark", str(UNDER_WAY_SECONDS))
         return to_datetime(int(mark)) if mark else None
 
     def drained(self, group: str, mark: datetime) -> None:
