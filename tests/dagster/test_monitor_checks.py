@@ -63,11 +63,15 @@ def test_a_drift_check_carries_numbers_and_a_picture_once_there_is_a_baseline(do
     from datetime import date
 
     from feature_assets.definitions import build_defs
+    from resources.feature_store import FeatureStoreResource
     from tests.orders import Orders, some_orders, spending
 
     domain.source = Orders(some_orders(days=40, customers=60), landed=date(2024, 4, 9))
     domain.spending = spending(domain.source)
-    defs = build_defs(domain=domain, resources=resources)
+    resource = resources["feature_store"]
+    parts = {name: getattr(resource, name) for name in ("offline", "online", "registry", "duckdb")}
+    later = FeatureStoreResource(**parts, clock="2024-04-09T00:00:00Z")
+    defs = build_defs(domain=domain, resources={**resources, "feature_store": later})
     tags = {**RANGE, "dagster/asset_partition_range_end": "2024-04-08"}
     result = run(defs, instance, "features", tags=tags)
     assert result.success
