@@ -13,6 +13,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,8 @@ def history(folder: Path, shape: Shape) -> OfflineStore:
         for day, count in enumerate(counts):
             window = Window(START + timedelta(days=day), START + timedelta(days=day + 1))
             rows = _rows(group, shape, generator, odds, window, int(count))
-            store.write_partition(group, window, rows, metadata={INGESTED_AT: window.end.isoformat()})
+            claim = partial(max, window.end)
+            store.replace_partition(group, window, rows.drop(INGESTED_AT), began=window.end, claim=claim, metadata={})
     done.write_text(json.dumps(wanted))
     return store
 

@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from datetime import timedelta
+from functools import partial
 
 import polars as pl
 from redis import Redis
@@ -81,7 +82,8 @@ def parquet_figures(entities: int, features: int) -> None:
             for day in range(DAYS):
                 window = Partitioning.DAILY.window(str(last - timedelta(days=day)))
                 moved = frame.with_columns(event_timestamp=pl.lit(window.start).cast(pl.Datetime("us", "UTC")))
-                store.write_partition(of, window, moved, metadata={"ingested_at": NOW.isoformat()})
+                given = moved.drop("ingested_at")
+                store.replace_partition(of, window, given, began=NOW, claim=partial(max, NOW), metadata={})
             written = time.perf_counter() - started
             size = sum(file.size for file in store.files("g0"))
             labels = frame.select("user_id", t=pl.lit(NOW).cast(pl.Datetime("us", "UTC")))

@@ -171,7 +171,8 @@ def test_a_read_during_which_a_file_was_replaced_is_read_again(store):
 def test_a_read_of_files_that_never_rest_gives_up(store):
     def replace_always():
         began = PASS + timedelta(seconds=len(engine.histories))
-        give(store, CLICKS, Window(at(2), at(3)), rows(CLICKS, []), began=began)
+        code = f"code-{len(engine.histories)}"
+        give(store, CLICKS, Window(at(2), at(3)), rows(CLICKS, []), began=began, code_version=code)
 
     engine = RecordingEngine(replace_always)
     with pytest.raises(FeatureStoreError, match="'activity' were replaced during each of 5 reads"):

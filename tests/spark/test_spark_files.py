@@ -18,7 +18,7 @@ from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
 from feature_store.spark.engine import SparkEngine
 from feature_store.spark.training_sets import join_files
-from tests.offline.groups import PASS, ROUTE, USER, at, group, metadata, rows
+from tests.offline.groups import PASS, ROUTE, USER, at, group, lay, rows
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -45,13 +45,13 @@ def store(tmp_path: Path) -> OfflineStore:
             for user in users
             for hour in (1, 12)
         ]
-        store.write_partition(CLICKS, window, rows(CLICKS, activity), metadata=metadata())
+        lay(store, CLICKS, window, rows(CLICKS, activity))
         delays = [
             {"origin": "JFK", "flight": flight, "event_timestamp": at(day, 6), "late": flight > 1, "seen": PASS}
             | {"profile": [0.5, [day, float("nan"), None][flight]]}
             for flight in range(3)
         ]
-        store.write_partition(DELAYS, window, rows(DELAYS, delays), metadata=metadata())
+        lay(store, DELAYS, window, rows(DELAYS, delays))
     return store
 
 
