@@ -166,10 +166,16 @@ def test_a_later_source_wins_over_an_earlier_pass_of_the_same_partition(open_sto
     early = open_store(FixedClock(datetime(2024, 3, 10, 1, tzinfo=UTC)))
     late = open_store(FixedClock(datetime(2024, 3, 10, 2, tzinfo=UTC)))
     when = datetime(2024, 3, 9, 12, tzinfo=UTC)
-    old = spending(Orders(orders(("c1", when, 10))))
     corrected = spending(Orders(orders(("c1", when, 20))))
+
+    class Overtaken(Orders):
+        def scan(self, window):
+            events = super().scan(window)
+            late.materialize(corrected, "2024-03-09")
+            return events
+
+    old = spending(Overtaken(orders(("c1", when, 10))))
     late.apply([corrected])
-    late.materialize(corrected, "2024-03-09")
     with pytest.raises(OvertakenError, match=r"partition 2024-03-09.*nothing was written"):
         early.materialize(old, "2024-03-09")
     for store in (early, late):
