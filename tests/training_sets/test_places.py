@@ -42,7 +42,12 @@ def assert_all_goes_on(store, group, definition=None):
     again = store.write_training_set(purchases(every_morning(5)))
     assert (again.version, again.scan().collect().height) == (2, 30)
     assert store.verify_training_set("purchases").passed
-    [history] = store.offline.history(group, "c1", SPAN)["_file"].str.contains("^spending/date=").unique().to_list()
+    [history] = (
+        store.offline.history(group, "c1", Partitioning.DAILY.span(*SPAN))["_file"]
+        .str.contains("^spending/date=")
+        .unique()
+        .to_list()
+    )
     assert history
 
 
