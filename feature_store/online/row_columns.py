@@ -34,7 +34,8 @@ def encode_rows(row_format: RowFormat, rows: pl.DataFrame) -> list[bytes]:
     array["event"] = rows[EVENT_TIMESTAMP].to_numpy()
     array["ingested"] = rows[INGESTED_AT].to_numpy()
     features = row_format.schema.features
-    values = rows.select(nan_as_null(pl.col(ref.column), rows.schema[ref.column]) for ref, _ in features)
+    types = rows.schema
+    values = rows.select(nan_as_null(pl.col(ref.column), types[ref.column]) for ref, _ in features)
     valid = np.empty((rows.height, len(features)), np.bool_)
     ends = np.zeros(rows.height, np.uint32)
     for position, (ref, dtype) in enumerate(features):

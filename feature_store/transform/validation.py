@@ -63,13 +63,13 @@ def _canonical(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame:
     if failures:
         raise InvalidRowsError(group.name, failures, f"Rows need exactly the columns {wanted}.")
     expressions = []
+    types = rows.schema
     for column in wanted:
-        actual = rows.schema[column]
         try:
             expressions.append(
-                utc_micros(column, rows.schema)
+                utc_micros(column, types)
                 if column == EVENT_TIMESTAMP
-                else _conversion(column, actual, expected[column], rows.schema)
+                else _conversion(column, types[column], expected[column], types)
             )
         except InvalidRequestError as error:
             failures.append(str(error))

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import signal
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -17,10 +13,10 @@ import pytest
 from feature_store.clock import FixedClock
 from feature_store.errors import StorageError
 from feature_store.store import FeatureStore
+from tests.refusing import limited, read_only
 from tests.store.scores import HOUR, NOON, dumped, online, scores_group, some, stored
 
 NOW = NOON + 12 * HOUR
-NOBODY = 65_534
 
 
 class DeadlyClock(FixedClock):
@@ -80,53 +76,24 @@ def test_what_a_killed_writer_has_left_is_done_by_the_next_write(tmp_path, redis
     assert any(found for found, _ in left), "some have been killed in the midst of it"
 
 
-@contextmanager
-def limited(folder: Path) -> Iterator[None]:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-@contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    """A folder that may not be written to, by the administrator neither."""
-    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
-    is_administrator = os.geteuid() == 0
-    for path in folders:
-        path.chmod(0o555)
-    if is_administrator:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        if is_administrator:
-            os.seteuid(0)
-        for path in folders:
-            path.chmod(0o755)
-
-
 @pytest.mark.parametrize("layout", ["feature", "row"])
 @pytest.mark.parametrize(("refusing", "remedy"), [(limited, "make room"), (read_only, "Let this user write there")])
-def test_a_place_that_refuses_an_ingest_leaves_nothing_half_written(redis_url, redis_server, layout, refusing, remedy):
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        group = scores_group(layout)
-        with opened(folder, redis_url, FixedClock(NOW)) as store:
-            store.apply([group])
-            store.ingest(group, some(("ann", NOON, 1)))
-            files, row_keys = stored(store), rows_online(redis_server)
-            with refusing(folder / "offline"), pytest.raises(StorageError, match=remedy):
-                store.ingest(group, some(("ann", NOON, 2), ("bob", NOON, 3)))
-            assert {path: seen for path, seen in stored(store).items() if "_unfinished" not in path} == files
-            assert rows_online(redis_server) == row_keys
-            assert store.offline.scan(store.registered(group)).collect()["score"].to_list() == [1]
+def test_a_place_that_refuses_an_ingest_leaves_nothing_half_written(
+    tmp_path, redis_url, redis_server, layout, refusing, remedy
+):
+    group = scores_group(layout)
+    with opened(tmp_path, redis_url, FixedClock(NOW)) as store:
+        store.apply([group])
+        store.ingest(group, some(("ann", NOON, 1)))
+        files, row_keys = stored(store), rows_online(redis_server)
+        with refusing(tmp_path / "offline"), pytest.raises(StorageError, match=remedy):
             store.ingest(group, some(("ann", NOON, 2), ("bob", NOON, 3)))
-            assert online(store, "ann", "bob") == [2, 3]
-            assert marks(folder) == []
+        assert {path: seen for path, seen in stored(store).items() if "_unfinished" not in path} == files
+        assert rows_online(redis_server) == row_keys
+        assert store.offline.scan(store.registered(group)).collect()["score"].to_list() == [1]
+        store.ingest(group, some(("ann", NOON, 2), ("bob", NOON, 3)))
+        assert online(store, "ann", "bob") == [2, 3]
+        assert marks(tmp_path) == []
 
 
 def rows_online(server):
