@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from feature_store.clock import Clock, FixedClock
+from feature_store.clock import Clock, FixedClock, SystemClock
+from feature_store.registry.registry import Registry
 from feature_store.store import FeatureStore
 from tests.servers.kafka import MISSING as MISSING_KAFKA
 from tests.servers.kafka import KafkaServer, find_jars
@@ -96,10 +98,23 @@ def clock() -> FixedClock:
     return FixedClock(datetime(2024, 3, 10, tzinfo=UTC))
 
 
+@pytest.fixture(scope="session")
+def migrated_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty registry, to be copied: a thousand tests need not make its tables a thousand times."""
+    path = tmp_path_factory.mktemp("registry") / "registry.db"
+    registry = Registry(f"sqlite:///{path}", SystemClock())
+    registry.migrate()
+    registry.close()
+    return path
+
+
 @pytest.fixture
-def open_store(tmp_path: Path, redis_url: str, clock: FixedClock) -> Iterator[Callable[..., FeatureStore]]:
+def open_store(
+    tmp_path: Path, redis_url: str, clock: FixedClock, migrated_registry: Path
+) -> Iterator[Callable[..., FeatureStore]]:
     """Opens feature stores on the same folder, Redis and registry."""
     opened: list[FeatureStore] = []
+    shutil.copy(migrated_registry, tmp_path / "registry.db")
 
     def open_one(at: Clock | None = None) -> FeatureStore:
         store = FeatureStore(

@@ -111,6 +111,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert path.read_bytes() == b"old"
 
 
+@pytest.mark.gate
 def test_readers_see_one_version_or_the_other(tmp_path):
     store = OfflineStore(tmp_path)
     path = give(store, CLICKS, FIRST_DAY, contents(0.0)).files[0].path

@@ -169,6 +169,7 @@ def test_large_reads_keep_order_and_duplicates(
     assert [set(answer.values()) for answer in answers] == [{number} for number in numbers]
 
 
+@pytest.mark.gate
 def test_ten_thousand_features_in_one_request(server: Deployment, redis: Redis, layout: LayoutName) -> None:
     groups = [group({f"g{g}_f{n}": (INT, DAY) for n in range(2500)}, name=f"wide{g}", layout=layout) for g in range(4)]
     known = catalog(*groups)

@@ -173,18 +173,21 @@ def open_named(tmp_path, redis_url, clock: FixedClock):
         store.close()
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize(("kind", "layout"), [(str, "row"), *MORE_FEATURES])
 def test_features_of_any_lawful_name(open_named, clock, kind, layout):
     clock.set(START + 5 * DAY)
     drive(open_named(), features_of_words(kind, layout), lambda: open_named("duckdb"))
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize(("kind", "layout"), [pytest.param(str, "feature", marks=pytest.mark.gate), (int, "row")])
 def test_join_keys_of_any_lawful_name(open_named, clock, kind, layout):
     clock.set(START + 5 * DAY)
     drive(open_named(), keys_of_words(kind, layout), lambda: open_named("duckdb"))
 
 
+@pytest.mark.gate
 def test_groups_of_any_lawful_name(open_named, clock):
     clock.set(START + 5 * DAY)
     store = open_named()

@@ -140,6 +140,7 @@ def test_explanations_are_told(filled, ttl):
     assert filled.explain("c1", "brief").status == "expired"
 
 
+@pytest.mark.gate
 def test_training_sets_are_built_and_verified(with_engine, group):
     whole = TrainingSet("whole", labels, ["scores"], "team@example.com")
     assert with_engine.write_training_set(whole).scan().collect()["score"].to_list() == [None, 1.5, 1.5, 1.5]

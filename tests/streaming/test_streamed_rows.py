@@ -254,6 +254,7 @@ def test_a_row_that_a_batch_withdraws_is_not_drained_again(stream: Stream) -> No
     assert (stream.served(), stream.trained()) == (1, 1)
 
 
+@pytest.mark.gate
 def test_a_row_ahead_is_served_in_time(open_store, group: FeatureGroup) -> None:
     store = open_store(SystemClock())
     store.apply([group])
