@@ -6,6 +6,7 @@ checks and the column metadata in Dagster. It is a pandera model, so all of pand
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Mapping, Sequence
@@ -134,30 +135,35 @@ class FeatureSchema(DataFrameModel):
         Raises:
             DefinitionError: If there is none, or one is malformed.
         """
-        model_schema = cls.to_schema()
-        if not model_schema.columns:
-            raise DefinitionError(f'{cls.__name__} declares no feature: add `name: float = feature("...")`.')
-        hints = typing.get_type_hints(cls, include_extras=True)
-        specs = []
-        for name, column in model_schema.columns.items():
-            declared = (column.metadata or {}).get(_METADATA_KEY)
-            if declared is None:
-                raise DefinitionError(f"{cls.__name__}.{name} is not declared with feature(...).")
-            ttl = declared["ttl"] or default_ttl
-            if ttl <= timedelta(0) or ttl % timedelta(seconds=1):
-                raise DefinitionError(f"{cls.__name__}.{name}: the time to live is whole seconds above 0, got {ttl}.")
-            specs.append(
-                FeatureSpec(
-                    ref=FeatureRef.from_column(name),
-                    dtype=_dtype_of(f"{cls.__name__}.{name}", hints[name], declared["dimension"]),
-                    description=column.description or "",
-                    ttl=ttl,
-                    tags=declared["tags"],
-                    max_null_rate=declared["max_null_rate"],
-                    monitor=declared["monitor"],
-                )
+        return _specs(cls, default_ttl)
+
+
+@functools.lru_cache(maxsize=4096)
+def _specs(cls: type[FeatureSchema], default_ttl: timedelta) -> tuple[FeatureSpec, ...]:
+    model_schema = cls.to_schema()
+    if not model_schema.columns:
+        raise DefinitionError(f'{cls.__name__} declares no feature: add `name: float = feature("...")`.')
+    hints = typing.get_type_hints(cls, include_extras=True)
+    specs = []
+    for name, column in model_schema.columns.items():
+        declared = (column.metadata or {}).get(_METADATA_KEY)
+        if declared is None:
+            raise DefinitionError(f"{cls.__name__}.{name} is not declared with feature(...).")
+        ttl = declared["ttl"] or default_ttl
+        if ttl <= timedelta(0) or ttl % timedelta(seconds=1):
+            raise DefinitionError(f"{cls.__name__}.{name}: the time to live is whole seconds above 0, got {ttl}.")
+        specs.append(
+            FeatureSpec(
+                ref=FeatureRef.from_column(name),
+                dtype=_dtype_of(f"{cls.__name__}.{name}", hints[name], declared["dimension"]),
+                description=column.description or "",
+                ttl=ttl,
+                tags=declared["tags"],
+                max_null_rate=declared["max_null_rate"],
+                monitor=declared["monitor"],
             )
-        return tuple(specs)
+        )
+    return tuple(specs)
 
 
 def _dtype_of(where: str, annotation: Any, dimension: int | None) -> Dtype:

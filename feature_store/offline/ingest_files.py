@@ -101,8 +101,10 @@ class IngestFiles:
         with holding(date_folder(self._root, group.name, day)):
             files = sorted(file for file in list_files(self._root, group.name, window) if is_readable(file.path))
             holders = self._index.files_with(group, files, rows.select(identity))
-            held = read_rows(group, holders).join(rows.select(identity), on=identity, how="semi")
-            compared = compare(group, rows, newest_versions(group, held), claim)
+            held = read_rows(group, holders)
+            if holders:
+                held = newest_versions(group, held.join(rows.select(identity), on=identity, how="semi"))
+            compared = compare(group, rows, held, claim)
             nobody = compared.changed.clear().select(*identity, INGESTED_AT)
             unchanged = rows.height - compared.changed.height
             changes = RowChanges(compared.changed, nobody, unchanged, holders if unchanged else [])

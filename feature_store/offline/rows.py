@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from feature_store.catalog import Group
+from feature_store.clock import to_micros
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRowsError
 from feature_store.frames import TIMESTAMP_TYPE, nan_as_null, polars_type
@@ -103,8 +104,10 @@ def _value_failures(group: Group, window: Window, rows: pl.DataFrame) -> list[st
         for column in (*group.entity.join_keys, EVENT_TIMESTAMP, INGESTED_AT)
         if column in rows.columns and rows[column].null_count()
     ]
-    outside = rows.filter(~pl.col(EVENT_TIMESTAMP).is_between(window.start, window.end, closed="left"))
-    if outside.height:
+    times = rows[EVENT_TIMESTAMP].to_physical()
+    first, last = times.min(), times.max()
+    if first is not None and (first < to_micros(window.start) or last >= to_micros(window.end)):  # type: ignore[operator]
+        outside = rows.filter(~pl.col(EVENT_TIMESTAMP).is_between(window.start, window.end, closed="left"))
         examples = ", ".join(moment.isoformat() for moment in outside[EVENT_TIMESTAMP].head(_EXAMPLES))
         failures.append(
             f"{outside.height} row(s) have an {EVENT_TIMESTAMP} outside "

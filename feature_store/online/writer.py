@@ -84,10 +84,9 @@ class Writer:
         if self._keys.hash_tags:
             self._keys.check(frame[ENTITY_ID].to_list())
         present = to_micros(now)
-        visible = frame.filter(pl.col(EVENT_TIMESTAMP) <= present)
-        ahead = frame.filter(pl.col(EVENT_TIMESTAMP) > present)
+        visible, ahead = _divided(frame, present)
         latest = _standing_rows(visible, present - RECENT_MICROS)
-        alive = latest.filter(pl.col(EVENT_TIMESTAMP) + Visibility.of(group.features).longest > present)
+        _, alive = _divided(latest, present - Visibility.of(group.features).longest)
         report = progress or _unheard
         report(frame.height - alive.height - ahead.height)
         written = self._push(group, alive, now, report, Pace(max_rows_per_second)) if alive.height else 0
@@ -186,6 +185,17 @@ def _unheard(rows: int) -> None:
     """Nobody asked for progress."""
 
 
+def _divided(rows: pl.DataFrame, instant: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Returns the rows of events up to an instant, and the others."""
+    times = rows[EVENT_TIMESTAMP]
+    if rows.is_empty() or times.max() <= instant:  # type: ignore[operator]
+        return rows, rows.clear()
+    if times.min() > instant:  # type: ignore[operator]
+        return rows.clear(), rows
+    is_past = times <= instant
+    return rows.filter(is_past), rows.filter(~is_past)
+
+
 def _standing_rows(rows: pl.DataFrame, recent: int) -> pl.DataFrame:
     """Returns the rows that some reader may see: each entity's newest one, and around the present those before it.
 
@@ -265,7 +275,9 @@ def _value_failures(group: Group, frame: pl.DataFrame) -> list[str]:
     ]
     timestamps = [feature.ref.column for feature in group.features if feature.dtype == TIMESTAMP]
     for column in (EVENT_TIMESTAMP, INGESTED_AT, *timestamps):
-        count = frame.select((~pl.col(column).to_physical().is_between(EARLIEST, LATEST)).sum()).item()
-        if count:
+        micros = frame[column].to_physical()
+        first, last = micros.min(), micros.max()
+        if first is not None and (first < EARLIEST or last > LATEST):  # type: ignore[operator]
+            count = int((~micros.is_between(EARLIEST, LATEST)).sum())
             failures.append(f"{count} value(s) of {column!r} lie outside the years 1 to 9999")
     return failures

@@ -82,8 +82,11 @@ def _canonical(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame:
         raise InvalidRowsError(group.name, [reason], "Cast the columns in the group's function.") from None
     keys = [*group.entity.join_keys, EVENT_TIMESTAMP]
     # Comparing whole rows costs five times as much as comparing keys, and is seldom needed.
-    has_repeated_keys = canonical.select(keys).n_unique() < canonical.height
-    return canonical.unique(maintain_order=True) if has_repeated_keys else canonical
+    return canonical.unique(maintain_order=True) if _has_repeated(canonical, keys) else canonical
+
+
+def _has_repeated(rows: pl.DataFrame, keys: list[str]) -> bool:
+    return rows.height > 1 and rows.select(keys).n_unique() < rows.height
 
 
 def _conversion(  # noqa: PLR0911 - one line per dtype
@@ -119,7 +122,7 @@ def _key_failures(group: FeatureGroup, rows: pl.DataFrame) -> list[str]:
             failures.append(f"{column!r} is null in {count:,} of {rows.height:,} rows, for example {shown}")
     if failures:
         return failures
-    if rows.select(keys).n_unique() < rows.height:
+    if _has_repeated(rows, keys):
         repeated = rows.filter(pl.struct(keys).is_duplicated())
         shared = repeated.select(keys).unique(maintain_order=True).head(_EXAMPLES).rows()
         failures.append(
