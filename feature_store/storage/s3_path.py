@@ -7,6 +7,7 @@ by one request, or by the last request of a multipart upload; until then nobody 
 from __future__ import annotations
 
 import io
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -312,8 +313,13 @@ class S3Path:
             except (FileNotFoundError, NotFoundError) as error:
                 raise FileNotFoundError(f"There is no object {self}, or no bucket {self.bucket!r}.") from error
             except (BaseError, OSError) as error:
+                refusal = _REFUSAL.search(str(error))
+                if refusal is not None and refusal[1] == "404":
+                    # A listing of a bucket that is not there has no error of its own.
+                    raise FileNotFoundError(f"There is no bucket {self.bucket!r}, so no {self}.") from error
                 pause = min(_FIRST_PAUSE_SECONDS * 2**attempt, _LONGEST_PAUSE_SECONDS)
-                if isinstance(error, (GenericError, OSError)) and time.monotonic() + pause < deadline:
+                may_pass = refusal is None and isinstance(error, (GenericError, OSError))
+                if may_pass and time.monotonic() + pause < deadline:
                     time.sleep(pause)
                     continue
                 raise StorageError(
@@ -321,6 +327,10 @@ class S3Path:
                     "AWS_REGION and the credentials; what was cut off is completed by doing it again."
                 ) from error
         raise AssertionError
+
+
+_REFUSAL = re.compile(r"status code: (4(?!08|25|29)\d\d)")
+"""In errors that have no type of their own: the server has understood, and will not do it later either."""
 
 
 class _ObjectReader(io.RawIOBase):
