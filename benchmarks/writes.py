@@ -142,7 +142,7 @@ def compact(store: FeatureStore, group: Any) -> bool:
     if not hasattr(store, "compact"):
         return False
     known = inspect.signature(store.compact).parameters
-    store.compact(group, **({"grace": timedelta(0)} if "grace" in known else {}))
+    store.compact(group, **({"grace": timedelta(seconds=1)} if "grace" in known else {}))
     return True
 
 

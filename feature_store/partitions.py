@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 
 from feature_store.clock import to_utc
@@ -27,10 +27,8 @@ class Window:
 
     def dates(self) -> Iterator[date]:
         """Yields the UTC days that the window touches, in order."""
-        day = self.start.date()
-        while datetime.combine(day, time(), UTC) < self.end:
-            yield day
-            day += timedelta(days=1)
+        last = (self.end - timedelta(microseconds=1)).date()
+        yield from map(date.fromordinal, range(self.start.date().toordinal(), last.toordinal() + 1))
 
 
 class Partitioning(Enum):

@@ -28,7 +28,8 @@ from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import OnlineStoreError
 from feature_store.frames import entity_id_expression, polars_type
-from feature_store.offline.row_changes import RowChanges, joined_changes
+from feature_store.offline.layout import PartitionFile, file_at
+from feature_store.offline.row_changes import PartitionRows, RowChanges, joined_changes
 from feature_store.offline.store import OfflineStore, PartitionWrite
 from feature_store.offline.unfinished import unfinished
 from feature_store.online.writer import WriteReport
@@ -100,34 +101,53 @@ class WritePath:
         # This clock stands behind another: the time that is given is known to all from now on.
         return self._claim(now)
 
+    def partition_rows(self, window: Window, rows: AdmittedRows) -> PartitionRows:
+        """Returns all rows of a partition as they are compared and stored.
+
+        Raises:
+            InvalidRowsError: If a row lies outside the partition.
+        """
+        return PartitionRows(self._record, window, self._with_retired(rows))
+
+    def metadata_if_same(
+        self, partitions: Sequence[PartitionRows], metadata: Mapping[str, str]
+    ) -> list[Mapping[str, str] | None]:
+        """Returns the metadata of the files that hold just these rows: nothing of those needs to be written."""
+        return self._offline.metadata_if_same(self._record, partitions, metadata)
+
+    def refuse_overtaken(self, windows: Sequence[Window], began: datetime) -> None:
+        """Refuses to go on where a run has written one of some partitions that read its source later.
+
+        It is asked before anything is done. `replace_partitions` asks again when nobody else can write the partition.
+
+        Raises:
+            OvertakenError: If there is one.
+        """
+        self._offline.refuse_overtaken(self._record, windows, began)
+
+    def file_of(self, window: Window) -> PartitionFile:
+        """Returns the file that the batch of a partition has written."""
+        return file_at(self._offline.batch_path(self._record, window))
+
     def replace_partitions(
         self,
-        partitions: Sequence[tuple[Window, AdmittedRows]],
+        partitions: Sequence[PartitionWrite],
         *,
         began: datetime,
-        metadata: Sequence[Mapping[str, str]],
     ) -> AcceptedRows:
         """Puts the rows of whole partitions in place of those that a batch gave before.
 
         Args:
-            partitions: Partitions and all rows of each.
+            partitions: Partitions; those that `metadata_if_same` knows need not be among them.
             began: What `begin` said before the source was read.
-            metadata: Of each partition's file.
 
         Raises:
             OvertakenError: If a run has written one of the partitions that read its source later.
             OnlineStoreError: If the online store fails; the files are written, the next write completes the push.
         """
-        writes = [
-            PartitionWrite(window, self._with_retired(rows), described)
-            for (window, rows), described in zip(partitions, metadata, strict=True)
-        ]
-        # Before anything is done; and once more, partition by partition, when nobody else can write it.
-        self._offline.refuse_overtaken(self._record, [window for window, _ in partitions], began)
-        days = sorted({window.start.date() for window, _ in partitions})
         return self._accept(
-            days,
-            lambda claim: self._offline.replace_partitions(self._record, writes, began=began, claim=claim),
+            sorted({partition.rows.window.start.date() for partition in partitions}),
+            lambda claim: self._offline.replace_partitions(self._record, partitions, began=began, claim=claim),
         )
 
     def add_rows(self, rows: AdmittedRows, metadata: Mapping[str, str]) -> AcceptedRows:
@@ -147,6 +167,8 @@ class WritePath:
         if state is not None:
             self.settler.left_behind()
         is_cold = state is not None and state.last is None and self._is_cold()
+        if not days and not is_cold:
+            return AcceptedRows((), WriteReport(), 0)
         with unfinished(self._offline.root, self._record.name, days):
             changes = tuple(write(_OneClaim(self._claim)))
             if is_cold:

@@ -5,6 +5,8 @@ So a profile is as old as its rows, is replaced with them, and later partitions 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 import polars as pl
 
@@ -26,6 +28,14 @@ _decoder = msgspec.json.Decoder(PartitionProfile)
 def encode_profile(profile: PartitionProfile) -> str:
     """Returns a profile as JSON."""
     return msgspec.json.encode(profile).decode()
+
+
+def decode_profile(metadata: Mapping[str, str]) -> PartitionProfile | None:
+    """Returns the profile in a file's metadata, None where it carries none that this version can read."""
+    try:
+        return _decoder.decode(metadata.get(PROFILE, "null"))
+    except msgspec.MsgspecError:
+        return None
 
 
 def profiles_before(offline: OfflineStore, group: Group, window: Window, most: int) -> Partitions:
@@ -73,6 +83,6 @@ def _batch_files(offline: OfflineStore, group: Group, span: Window | None = None
 def _profile(file: PartitionFile) -> PartitionProfile | None:
     """Returns a file's profile, None where it carries none that this version can read: it is then no yardstick."""
     try:
-        return _decoder.decode(metadata_of(file).get(PROFILE, "null"))
-    except (OSError, msgspec.MsgspecError, pl.exceptions.PolarsError):
+        return decode_profile(metadata_of(file))
+    except (OSError, pl.exceptions.PolarsError):
         return None

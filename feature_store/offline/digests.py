@@ -21,7 +21,7 @@ def content_digest(rows: pl.DataFrame) -> str:
     Equal rows have equal digests, however they were computed: what memory holds behind a null, in the last byte of a
     column of bits, and where it holds a long text, are no part of it.
     """
-    values = rows.drop(INGESTED_AT)
+    values = rows.drop(INGESTED_AT, strict=False)
     columns = []
     for column in values:
         if column.null_count():

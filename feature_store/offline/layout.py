@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
+from pathlib import Path
 
 from feature_store.definitions.names import check_name
 from feature_store.errors import InvalidRequestError
@@ -19,6 +20,8 @@ from feature_store.storage.s3_path import S3Path, S3Stat
 
 SUFFIX = ".parquet"
 DATE_PREFIX = "date="
+_SHORT = timedelta(days=62)
+"""Windows of so many days are looked at day by day: a group may have a thousand others."""
 _BATCH = re.compile(r"batch(?:-(?P<hour>[01][0-9]|2[0-3]))?")
 OFFSETS = r"(?P<lane>stream-[A-Za-z0-9._-]+-[0-9]+)-(?P<first>[0-9]{12,})-(?P<last>[0-9]{12,})"
 """Names of writers whose files cover offsets of a lane: of two of a lane, one that lies inside the other is no part of
@@ -197,19 +200,28 @@ def list_files(
             files = {file.name: file for file in members}
             yield from (files[name] for name in _chosen(files, covered=covered))
         return
-    try:
-        folders = list(folder.iterdir())
-    except FileNotFoundError:
-        return
-    for folder in folders:
-        day = _parse_date(folder.name)
-        if day is None or (window and not _overlap(_day(day), window)):
-            continue
-        names = [path.name for path in folder.iterdir() if path.suffix == SUFFIX and not path.name.startswith(".")]
+    for day in _date_folders(folder, window):
+        names = [path.name for path in day.iterdir() if path.suffix == SUFFIX and not path.name.startswith(".")]
         for name in _chosen(names, covered=covered):
-            file = file_at(folder / name)
+            file = file_at(day / name)
             if window is None or _overlap(file.window, window):
                 yield file
+
+
+def _date_folders(folder: Path, window: Window | None) -> Iterator[Path]:
+    """Yields the folders of a group's days, those of a short window without looking at all others."""
+    if window is not None and window.end - window.start <= _SHORT:
+        named = [folder / f"{DATE_PREFIX}{day.isoformat()}" for day in window.dates()]
+        yield from (path for path in named if path.exists())
+        return
+    try:
+        found = list(folder.iterdir())
+    except FileNotFoundError:
+        return
+    for path in found:
+        day = _parse_date(path.name)
+        if day is not None and (window is None or _overlap(_day(day), window)):
+            yield path
 
 
 def _chosen(names: Iterable[str], *, covered: bool) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from typing import BinaryIO
 
 import polars as pl
@@ -24,7 +25,7 @@ from feature_store.offline.digests import CONTENT, content_digest
 from feature_store.offline.files import Write, holding, replace_file
 from feature_store.offline.footers import file_metadata, is_readable
 from feature_store.offline.layout import PartitionFile, content_identity, date_folder, file_at, list_files
-from feature_store.offline.rows import checked_rows, refuse_unfit_rows, row_schema
+from feature_store.offline.rows import fit_rows, row_schema
 from feature_store.offline.superseded import SUPERSEDED_AT, ending, keep_superseded
 from feature_store.partitions import Window
 from feature_store.storage.location import Location
@@ -37,6 +38,32 @@ _EVER = datetime.min.replace(tzinfo=UTC)
 
 Claim = Callable[[datetime], datetime]
 """Gives the ingestion time of rows that are given now: at or after the time that it is asked for, and unique."""
+
+
+class PartitionRows:
+    """All rows of a partition, before it is decided when each was ingested.
+
+    Args:
+        group: The group.
+        window: The partition.
+        rows: The group's columns but `ingested_at`, one row per entity and event time.
+
+    Attributes:
+        window: The partition.
+        frame: The rows in the order in which they are stored.
+
+    Raises:
+        InvalidRowsError: If the rows are not rows of the group and window.
+    """
+
+    def __init__(self, group: Group, window: Window, rows: pl.DataFrame) -> None:
+        self.window = window
+        self.frame = fit_rows(group, window, rows)
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the content."""
+        return content_digest(self.frame)
 
 
 @dataclass(slots=True)
@@ -69,12 +96,12 @@ def joined_changes(group: Group, changes: Sequence[RowChanges]) -> RowChanges:
     """Returns what several writes changed."""
     if len(changes) == 1:
         return changes[0]
-    parts = [RowChanges.nothing(group), *changes]
+    parts = [RowChanges.nothing(group), *(part for part in changes if part)]
     return RowChanges(
         pl.concat([part.rows for part in parts]),
         pl.concat([part.gone for part in parts]),
-        sum(part.unchanged for part in parts),
-        [file for part in parts for file in part.files],
+        sum(part.unchanged for part in changes),
+        [file for part in changes for file in part.files],
     )
 
 
@@ -97,9 +124,9 @@ def newest_versions(group: Group, rows: pl.DataFrame) -> pl.DataFrame:
     return rows.sort(INGESTED_AT, maintain_order=True).unique(identity_of(group), keep="last", maintain_order=True)
 
 
-def write_rows(rows: pl.DataFrame, metadata: Mapping[str, str]) -> Write:
-    """Returns what writes rows, in the order of `checked_rows`, as a file of the store."""
-    described = {**metadata, CONTENT: content_digest(rows)}
+def write_rows(rows: pl.DataFrame, metadata: Mapping[str, str], digest: str | None = None) -> Write:
+    """Returns what writes rows, in the order of `checked_rows`, as a file of the store; their digest if it is known."""
+    described = {**metadata, CONTENT: digest or content_digest(rows)}
 
     def write(handle: BinaryIO) -> None:
         rows.write_parquet(handle, compression="zstd", row_group_size=ROW_GROUP_ROWS, metadata=described)
@@ -177,9 +204,8 @@ def compare(group: Group, rows: pl.DataFrame, held: pl.DataFrame, claim: Claim) 
 def replace_partition(
     root: Location,
     group: Group,
-    window: Window,
     path: Location,
-    rows: pl.DataFrame,
+    rows: PartitionRows,
     *,
     began: datetime,
     claim: Claim,
@@ -192,18 +218,16 @@ def replace_partition(
     Args:
         root: Root of the store.
         group: The group.
-        window: The partition.
-        path: The file that its batch owns.
-        rows: All its rows: the group's columns but `ingested_at`.
+        path: The file that the partition's batch owns.
+        rows: All rows of the partition.
         began: Before the source was read.
         claim: Gives ingestion times.
         metadata: Of the file. What it says besides `ingested_at` and `run_id` belongs to the content.
 
     Raises:
         OvertakenError: If a run has written the partition that read its source later.
-        InvalidRowsError: If the rows are not rows of the group and window.
     """
-    refuse_unfit_rows(group, window, rows)
+    window = rows.window
     day = window.start.date()
     described = {**metadata, INGESTED_AT: began.isoformat()}
     with holding(path.parent):
@@ -219,23 +243,28 @@ def replace_partition(
             refuse_overtaken(group, window, old, began)
             files = sorted(list_files(root, group.name, window))
             others = [file for file in files if file.path != path and is_readable(file.path)]
-            if old is not None and not others and _is_same(group, window, rows, old, described):
+            if (
+                old is not None
+                and not others
+                and _telling(old) == _telling(described)
+                and old.get(CONTENT) == rows.digest
+            ):
                 changes = RowChanges.nothing(group)
-                changes.unchanged = rows.height
+                changes.unchanged = rows.frame.height
                 return None
             before = read_rows(group, [file for file in files if file.path == path and old is not None])
             versions = pl.concat([before, _of_window(read_rows(group, others), window)])
-            compared = compare(group, rows, newest_versions(group, versions), claim)
-            changes = RowChanges(compared.changed, changes.gone, rows.height - compared.changed.height)
+            compared = compare(group, rows.frame, newest_versions(group, versions), claim)
+            changes = RowChanges(compared.changed, changes.gone, rows.frame.height - compared.changed.height)
             _take_away(root, group, day, versions, before, compared, others, claim, changes)
-            stored = checked_rows(group, window, compared.stored)
+            stored = compared.stored.select(row_schema(group).names())
             if old is not None and not changes and not _is_new(before, stored, old, described):
                 return None
             if compared.stamp is None:
                 # Nothing has changed but what the file says of itself: all later runs begin after this one.
                 claim(began)
             attempted = stored
-            return write_rows(stored, described)
+            return write_rows(stored, described, rows.digest)
 
         replace_file(path, prepare)
         changes.files = [file_at(path)]
@@ -271,12 +300,25 @@ def refuse_overtaken(group: Group, window: Window, metadata: Mapping[str, str] |
         )
 
 
-def _is_same(group: Group, window: Window, rows: pl.DataFrame, old: Mapping[str, str], new: Mapping[str, str]) -> bool:
-    """Tells by digests whether a file, of which this is the metadata, holds just these rows, without reading it."""
-    if _telling(old) != _telling(new):
-        return False
-    stamped = rows.with_columns(pl.lit(window.start, dtype=TIMESTAMP_TYPE).alias(INGESTED_AT))
-    return old.get(CONTENT) == content_digest(checked_rows(group, window, stamped))
+def metadata_if_same(
+    root: Location, group: Group, path: Location, rows: PartitionRows, metadata: Mapping[str, str]
+) -> Mapping[str, str] | None:
+    """Returns the metadata of a partition's file if it alone holds the partition's rows, and just these; else None.
+
+    Rows are compared by their digest. None of them is read.
+
+    Args:
+        root: Root of the store.
+        group: The group.
+        path: The file that the partition's batch owns.
+        rows: All rows of the partition.
+        metadata: What the file must say, besides `ingested_at` and `run_id`. It may say more.
+    """
+    old = metadata_or_none(path)
+    if old is None or old.get(CONTENT) != rows.digest or not _telling(metadata).items() <= old.items():
+        return None
+    others = (file for file in list_files(root, group.name, rows.window) if file.path != path)
+    return None if any(is_readable(file.path) for file in others) else old
 
 
 def _is_new(before: pl.DataFrame, stored: pl.DataFrame, old: Mapping[str, str], new: Mapping[str, str]) -> bool:

@@ -63,6 +63,19 @@ def checked_rows(group: Group, window: Window, rows: pl.DataFrame) -> pl.DataFra
     )
 
 
+def fit_rows(group: Group, window: Window, rows: pl.DataFrame) -> pl.DataFrame:
+    """Returns rows that have no `ingested_at` yet as `checked_rows` would, one per entity and event time.
+
+    Raises:
+        InvalidRowsError: As there.
+    """
+    refuse_unfit_rows(group, window, rows)
+    columns = row_schema(group).names()
+    columns.remove(INGESTED_AT)
+    ordered = rows.select(columns)
+    return ordered.with_columns(nan_to_null(ordered.schema, columns)).sort(*group.entity.join_keys, EVENT_TIMESTAMP)
+
+
 def refuse_unfit_rows(group: Group, window: Window, rows: pl.DataFrame) -> None:
     """Refuses rows that `checked_rows` would refuse, before they have an `ingested_at`, and before anything is done.
 

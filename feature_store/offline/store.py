@@ -31,7 +31,9 @@ from feature_store.offline.ingest_files import IngestFiles
 from feature_store.offline.layout import PartitionFile, batch_path, file_at, list_files, stream_path
 from feature_store.offline.row_changes import (
     Claim,
+    PartitionRows,
     RowChanges,
+    metadata_if_same,
     metadata_or_none,
     refuse_overtaken,
     replace_partition,
@@ -74,13 +76,11 @@ class PartitionWrite:
     """What `OfflineStore.replace_partition` is given, for one of several partitions.
 
     Attributes:
-        window: The partition.
         rows: All its rows.
         metadata: Metadata of its file.
     """
 
-    window: Window
-    rows: pl.DataFrame
+    rows: PartitionRows
     metadata: Mapping[str, str]
 
 
@@ -104,8 +104,7 @@ class OfflineStore:
     def replace_partition(
         self,
         group: Group,
-        window: Window,
-        rows: pl.DataFrame,
+        rows: PartitionRows,
         *,
         began: datetime,
         claim: Claim,
@@ -117,20 +116,17 @@ class OfflineStore:
 
         Args:
             group: The group.
-            window: Exactly one partition of the group.
-            rows: All its rows: join keys, `event_timestamp` (UTC, microseconds, inside the window) and one column per
-                feature. No rows make an empty file: a materialized partition.
+            rows: All rows of exactly one partition of the group. No rows make an empty file: a materialized partition.
             began: When the run began, before it read its source.
             claim: Gives the ingestion time of rows that are new or differ.
             metadata: Stored as the file's key-value metadata.
 
         Raises:
             InvalidRequestError: If the window is not one partition.
-            InvalidRowsError: If the rows are not rows of the group and window. Nothing was written.
             OvertakenError: If a run has written the partition that read its source later. Nothing was written.
         """
-        path = batch_path(self.root, group.name, Partitioning(group.partitioning), window)
-        return replace_partition(self.root, group, window, path, rows, began=began, claim=claim, metadata=metadata)
+        path = self.batch_path(group, rows.window)
+        return replace_partition(self.root, group, path, rows, began=began, claim=claim, metadata=metadata)
 
     def replace_partitions(
         self, group: Group, partitions: Sequence[PartitionWrite], *, began: datetime, claim: Claim
@@ -145,11 +141,18 @@ class OfflineStore:
         """
 
         def write(partition: PartitionWrite) -> RowChanges:
-            return self.replace_partition(
-                group, partition.window, partition.rows, began=began, claim=claim, metadata=partition.metadata
-            )
+            return self.replace_partition(group, partition.rows, began=began, claim=claim, metadata=partition.metadata)
 
         return self._all_at_once(write, partitions)
+
+    def metadata_if_same(
+        self, group: Group, partitions: Sequence[PartitionRows], metadata: Mapping[str, str]
+    ) -> list[Mapping[str, str] | None]:
+        """Returns the metadata of each partition's file that holds just these rows; see `row_changes`."""
+        return self._all_at_once(
+            lambda rows: metadata_if_same(self.root, group, self.batch_path(group, rows.window), rows, metadata),
+            partitions,
+        )
 
     def refuse_overtaken(self, group: Group, windows: Sequence[Window], began: datetime) -> None:
         """Refuses to replace partitions of which a run that began later has written one.

@@ -21,9 +21,9 @@ from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.errors import InvalidRowsError
 from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.monitoring.profile import PartitionProfile, profile_partitions
-from feature_store.monitoring.stored import PROFILE, encode_profile
+from feature_store.monitoring.stored import PROFILE, decode_profile, encode_profile
 from feature_store.offline.layout import PartitionFile
-from feature_store.offline.store import OfflineStore
+from feature_store.offline.store import OfflineStore, PartitionWrite
 from feature_store.online.store import OnlineStore
 from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
@@ -143,34 +143,52 @@ def materialize_pass(
 
     Raises:
         InvalidRowsError: If rows are rejected; nothing was written.
+        OvertakenError: If a run has written one of the partitions that read its source later; nothing was written.
     """
-    admitted = admit(group, rows, now, online).frame
-    profiles = profile_partitions(group, admitted, list(windows))
-    admitted = admitted.sort(EVENT_TIMESTAMP)
-    edges = [
-        (
-            admitted[EVENT_TIMESTAMP].search_sorted(pl.Series([window.start], dtype=TIMESTAMP_TYPE)).item(),
-            admitted[EVENT_TIMESTAMP].search_sorted(pl.Series([window.end], dtype=TIMESTAMP_TYPE)).item(),
-        )
-        for window in windows
-    ]
+    admitted = admit(group, rows, now, online)
+    parts = _parts(admitted, windows)
+    given = [path.partition_rows(window, part) for window, part in zip(windows, parts, strict=True)]
+    path.refuse_overtaken(windows, began)
+    found = path.metadata_if_same(given, metadata)
+    # Rows of equal content have the profile that lies with them.
+    profiles = {
+        rows.window: profile
+        for rows, described in zip(given, found, strict=True)
+        if described is not None and (profile := decode_profile(described)) is not None
+    }
+    changed = [rows for rows in given if rows.window not in profiles]
+    if changed:
+        to_profile = [part.frame for rows, part in zip(given, parts, strict=True) if rows.window not in profiles]
+        named = [rows.window for rows in changed]
+        profiles |= dict(zip(named, profile_partitions(group, pl.concat(to_profile), named), strict=True))
     accepted = path.replace_partitions(
-        [(window, AdmittedRows(admitted[first:last])) for window, (first, last) in zip(windows, edges, strict=True)],
+        [PartitionWrite(rows, {**metadata, PROFILE: encode_profile(profiles[rows.window])}) for rows in changed],
         began=began,
-        metadata=[{**metadata, PROFILE: encode_profile(profile)} for profile in profiles],
     )
-    partitions = [
-        MaterializedPartition(
-            group.partitioning.key(window.start),
-            window,
-            changes.files[0],
-            changes.rows.height,
-            changes.gone.height,
-            profile,
+    changes = dict(zip([rows.window for rows in changed], accepted.changes, strict=True))
+    partitions = []
+    for window in windows:
+        made = changes.get(window)
+        partitions.append(
+            MaterializedPartition(
+                group.partitioning.key(window.start),
+                window,
+                path.file_of(window) if made is None else made.files[0],
+                0 if made is None else made.rows.height,
+                0 if made is None else made.gone.height,
+                profiles[window],
+            )
         )
-        for window, changes, profile in zip(windows, accepted.changes, profiles, strict=True)
-    ]
     return tuple(partitions), accepted
+
+
+def _parts(admitted: AdmittedRows, windows: Sequence[Window]) -> list[AdmittedRows]:
+    """Returns the rows of each partition."""
+    ordered = admitted.frame.sort(EVENT_TIMESTAMP)
+    times = ordered[EVENT_TIMESTAMP]
+    starts = times.search_sorted(pl.Series([window.start for window in windows], dtype=TIMESTAMP_TYPE))
+    ends = times.search_sorted(pl.Series([window.end for window in windows], dtype=TIMESTAMP_TYPE))
+    return [AdmittedRows(ordered[start:end]) for start, end in zip(starts, ends, strict=True)]
 
 
 def _materialize_pass(

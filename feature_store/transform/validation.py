@@ -36,8 +36,8 @@ def validate(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame:
         InvalidRowsError: If a column is missing, unknown or of another dtype; if a key or time is null; if two
             rows of one entity share an event time; or if a value breaks a rule of the schema.
     """
-    canonical = _canonical(group, rows)
-    failures = _key_failures(group, canonical)
+    canonical, has_repeated = _canonical(group, rows)
+    failures = _key_failures(group, canonical, has_repeated=has_repeated)
     try:
         group.schema.validate(canonical.select(spec.ref.column for spec in group.features), lazy=True)
     except SchemaErrors as errors:
@@ -49,7 +49,8 @@ def validate(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame:
     return canonical
 
 
-def _canonical(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame:
+def _canonical(group: FeatureGroup, rows: pl.DataFrame) -> tuple[pl.DataFrame, bool]:
+    """Returns rows in canonical dtypes, each once, and whether an entity and event time was there more than once."""
     expected: dict[str, Dtype] = {
         **group.entity.key_dtypes,
         **{spec.ref.column: spec.dtype for spec in group.features},
@@ -82,11 +83,15 @@ def _canonical(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame:
         raise InvalidRowsError(group.name, [reason], "Cast the columns in the group's function.") from None
     keys = [*group.entity.join_keys, EVENT_TIMESTAMP]
     # Comparing whole rows costs five times as much as comparing keys, and is seldom needed.
-    return canonical.unique(maintain_order=True) if _has_repeated(canonical, keys) else canonical
+    has_repeated = _has_repeated(canonical, keys)
+    return (canonical.unique(maintain_order=True) if has_repeated else canonical), has_repeated
 
 
 def _has_repeated(rows: pl.DataFrame, keys: list[str]) -> bool:
-    return rows.height > 1 and rows.select(keys).n_unique() < rows.height
+    # Equal keys have equal hashes: where no two hashes are equal, which is quickly seen, no keys are.
+    if rows.height <= 1 or rows.select(pl.struct(keys).hash()).to_series().n_unique() == rows.height:
+        return False
+    return rows.select(keys).n_unique() < rows.height
 
 
 def _conversion(  # noqa: PLR0911 - one line per dtype
@@ -111,7 +116,7 @@ def _conversion(  # noqa: PLR0911 - one line per dtype
     raise InvalidRequestError(f"column {column!r} holds {actual}, the schema declares {dtype}")
 
 
-def _key_failures(group: FeatureGroup, rows: pl.DataFrame) -> list[str]:
+def _key_failures(group: FeatureGroup, rows: pl.DataFrame, *, has_repeated: bool) -> list[str]:
     keys = [*group.entity.join_keys, EVENT_TIMESTAMP]
     failures = []
     for column in keys:
@@ -122,7 +127,7 @@ def _key_failures(group: FeatureGroup, rows: pl.DataFrame) -> list[str]:
             failures.append(f"{column!r} is null in {count:,} of {rows.height:,} rows, for example {shown}")
     if failures:
         return failures
-    if _has_repeated(rows, keys):
+    if has_repeated and _has_repeated(rows, keys):
         repeated = rows.filter(pl.struct(keys).is_duplicated())
         shared = repeated.select(keys).unique(maintain_order=True).head(_EXAMPLES).rows()
         failures.append(

@@ -13,7 +13,7 @@ from feature_store.definitions.dtypes import FLOAT, INT, Dtype
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import FeatureRef
 from feature_store.offline.files import replace_file
-from feature_store.offline.row_changes import write_rows
+from feature_store.offline.row_changes import PartitionRows, write_rows
 from feature_store.offline.rows import checked_rows, row_schema
 from feature_store.partitions import Window
 
@@ -80,8 +80,8 @@ def give(
     store: OfflineStore, of: Group, window: Window, frame: pl.DataFrame, *, began: datetime = PASS, **more: str
 ) -> RowChanges:
     """Puts rows in place of a partition's, as the pass that began then does: new and changed rows get its time."""
-    given = frame.drop("ingested_at")
-    return store.replace_partition(of, window, given, began=began, claim=claiming(began), metadata=more)
+    given = PartitionRows(of, window, frame.drop("ingested_at"))
+    return store.replace_partition(of, given, began=began, claim=claiming(began), metadata=more)
 
 
 def lay(store: OfflineStore, of: Group, window: Window, frame: pl.DataFrame) -> None:

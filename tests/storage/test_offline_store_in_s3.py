@@ -17,6 +17,7 @@ from feature_store.definitions.dtypes import FLOAT
 from feature_store.errors import FeatureStoreError, OvertakenError, SettingsError
 from feature_store.offline.point_in_time.engines import engine_named
 from feature_store.offline.point_in_time.join import point_in_time_join
+from feature_store.offline.row_changes import PartitionRows
 from feature_store.offline.rows import row_schema
 from feature_store.offline.snapshots import usable_snapshot, write_snapshots
 from feature_store.offline.store import OfflineStore, PartitionWrite
@@ -42,7 +43,10 @@ def history(day: int) -> pl.DataFrame:
 
 def written(root, count: int = DAYS) -> OfflineStore:
     store = OfflineStore(root)
-    days = [PartitionWrite(Window(at(day), at(day + 1)), history(day).drop("ingested_at"), {}) for day in range(count)]
+    days = [
+        PartitionWrite(PartitionRows(CLICKS, Window(at(day), at(day + 1)), history(day).drop("ingested_at")), {})
+        for day in range(count)
+    ]
     assert all(store.replace_partitions(CLICKS, days, began=PASS, claim=claiming(PASS)))
     late = rows(CLICKS, [{"user_id": "u1", "event_timestamp": at(3, 5), "clicks": None}])
     store.write_stream_file(CLICKS, date(2024, 1, 4), "topic-0-9", late, metadata=metadata())
