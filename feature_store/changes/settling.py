@@ -108,7 +108,12 @@ class Settler:
         Raises:
             OnlineStoreError: If the online store does not answer; what is left is found again.
         """
-        for unfinished in left_behind(self._offline.root, self._group.name):
+        marks = left_behind(self._offline.root, self._group.name)
+        state = self._online.ingestion.state(self._group.name) if marks else None
+        if state is not None and state.streamed and state.last is not None:
+            # They may have withdrawn rows that streams had given anew: the next drain looks at those.
+            self._online.ingestion.withdrawn(self._group.name, state.last)
+        for unfinished in marks:
             if unfinished.days:
                 self.entities(self._entities_of(unfinished.days))
             else:

@@ -100,10 +100,20 @@ class StreamFiles:
         with locked(folder):
             yield
 
-    def write(self, topic: str, partition: int, first: int, last: int, rows: pl.DataFrame) -> list[PartitionFile]:
+    def write(
+        self, topic: str, partition: int, first: int, last: int, rows: pl.DataFrame, gone: pl.DataFrame | None = None
+    ) -> list[PartitionFile]:
         """Writes the rows of a range of offsets, a file per UTC day; what is there already stays as it is.
 
         A row that the store holds with equal content is left out: it keeps its time.
+
+        Args:
+            topic: The topic of rows.
+            partition: Its partition.
+            first: Offset of the first message.
+            last: Offset of the last message.
+            rows: The rows.
+            gone: What `remove` will be given next. Rows that it takes back stand in for none of those that are written.
         """
         offsets = OffsetRange(topic, partition, first, last)
         metadata = {BATCH_FIRST: str(first), BATCH_LAST: str(last)}
@@ -121,19 +131,24 @@ class StreamFiles:
                         self._group,
                         day,
                         offsets.writer,
-                        self._new(files, part),
+                        self._new(files, part, gone),
                         metadata={**metadata, **newest},
                     ).file
                 ]
         return written
 
-    def _new(self, files: Sequence[PartitionFile], rows: pl.DataFrame) -> pl.DataFrame:
+    def _new(self, files: Sequence[PartitionFile], rows: pl.DataFrame, gone: pl.DataFrame | None) -> pl.DataFrame:
         """Returns the rows that the newest version in some files does not equal."""
         identity = identity_of(self._group)
         sound = [file for file in files if is_readable(file.path)]
         holders = self._store.index.files_with(self._group, sound, rows.select(identity))
         rows = self._not_withdrawn(rows)
         held = read_rows(self._group, holders).join(rows.select(identity), on=identity, how="semi")
+        if gone is not None:
+            until = gone.select(*identity, pl.col(INGESTED_AT).alias("_until"))
+            marked = held.join(until, on=identity, how="left", maintain_order="left")
+            stays = pl.col("_until").is_null() | (pl.col(INGESTED_AT) >= pl.col("_until"))
+            held = marked.filter(stays).drop("_until")
         if held.is_empty():
             return rows
         columns = [column for column in row_schema(self._group) if column != INGESTED_AT]

@@ -35,8 +35,10 @@ class RowFiles(Protocol):
         """Keeps other drainers of the group waiting."""
         ...
 
-    def write(self, topic: str, partition: int, first: int, last: int, rows: pl.DataFrame) -> Sequence[object]:
-        """Writes the rows of a range of offsets; what is there already stays."""
+    def write(
+        self, topic: str, partition: int, first: int, last: int, rows: pl.DataFrame, gone: pl.DataFrame
+    ) -> Sequence[object]:
+        """Writes the rows of a range of offsets; what is there already stays. `gone` is what `remove` is given next."""
         ...
 
     def last_batches(self, topic: str) -> dict[int, tuple[int, int]]:
@@ -215,7 +217,7 @@ class Drainer:
         gone = self._codec.decode(taken_back).select(*self._keys, EVENT_TIMESTAMP, INGESTED_AT)
         if gone.height:
             gone = gone.sort(INGESTED_AT).unique(identity, keep="last")
-        written = self._files.write(self._topic, number, first, last, rows) if rows.height else []
+        written = self._files.write(self._topic, number, first, last, rows, gone) if rows.height else []
         removed = self._files.remove(gone) if gone.height else 0
         if rows.height:
             self._notes.write(rows)

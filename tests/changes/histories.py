@@ -9,7 +9,7 @@ import argparse
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -300,7 +300,7 @@ class History:
                 gone = pl.concat([message.gone for message in messages]).sort("ingested_at")
                 gone = gone.unique(identity, keep="last", maintain_order=True)
                 if rows.height:
-                    files.write(TOPIC, 0, first, last, rows)
+                    files.write(TOPIC, 0, first, last, rows, gone)
                     notes.write(rows)
                 if gone.height:
                     files.remove(gone)
@@ -411,7 +411,7 @@ def killed_before(effect: int) -> Iterator[None]:
             setattr(owner, name, method)
 
 
-def run_histories(url: str, seeds: range, steps: int, layout: str) -> int:
+def run_histories(url: str, seeds: Iterable[int], steps: int, layout: str) -> int:
     """Runs histories on a Redis of one's own; returns how many."""
     group = things(layout)
     with tempfile.TemporaryDirectory() as folder:
@@ -424,7 +424,10 @@ def run_histories(url: str, seeds: range, steps: int, layout: str) -> int:
                 store.online._client().ask("FLUSHALL")
                 store.apply([group])
                 store.publish_catalog()
-                History(store, group, clock, seed).run(steps)
+                try:
+                    History(store, group, clock, seed).run(steps)
+                except AssertionError as difference:
+                    raise AssertionError(f"seed {seed}, {layout} layout: {difference}") from None
             shutil.rmtree(root, ignore_errors=True)
             done += 1
     return done
