@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import BinaryIO
 
 import polars as pl
@@ -400,6 +400,27 @@ def drop_rows(group: Group, path: Location, rows: pl.DataFrame) -> int:
     return _drop(path, lambda kept: kept.join(rows, on=versions, how="anti", maintain_order="left"))
 
 
+def without_taken_back(group: Group, rows: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:
+    """Returns rows without those that `withdraw_rows` would take back, in their order.
+
+    Args:
+        group: The group.
+        rows: The group's columns.
+        gone: As there.
+    """
+    return _left_by(rows, until=_until(group, gone))
+
+
+def _until(group: Group, gone: pl.DataFrame) -> pl.DataFrame:
+    return gone.select(*identity_of(group), pl.col(INGESTED_AT).alias("_until"))
+
+
+def _left_by(rows: pl.DataFrame, until: pl.DataFrame) -> pl.DataFrame:
+    identity = [column for column in until.columns if column != "_until"]
+    marked = rows.join(until, on=identity, how="left", maintain_order="left")
+    return marked.filter(pl.col("_until").is_null() | (pl.col(INGESTED_AT) >= pl.col("_until"))).drop("_until")
+
+
 def withdraw_rows(root: Location, group: Group, gone: pl.DataFrame) -> pl.DataFrame:
     """Takes back rows wherever they lie.
 
@@ -412,15 +433,11 @@ def withdraw_rows(root: Location, group: Group, gone: pl.DataFrame) -> pl.DataFr
         The rows that were taken back: the group's columns.
     """
     identity = identity_of(group)
-    until = gone.select(*identity, pl.col(INGESTED_AT).alias("_until"))
+    until = _until(group, gone)
     taken = [pl.DataFrame(schema=row_schema(group))]
     for (day,), part in until.group_by(pl.col(EVENT_TIMESTAMP).dt.date(), maintain_order=True):
         assert isinstance(day, date)
         folder = date_folder(root, group.name, day)
-
-        def keep(rows: pl.DataFrame, part: pl.DataFrame = part) -> pl.DataFrame:
-            marked = rows.join(part, on=identity, how="left", maintain_order="left")
-            return marked.filter(pl.col("_until").is_null() | (pl.col(INGESTED_AT) >= pl.col("_until"))).drop("_until")
 
         with holding(folder):
             looked: set[tuple[Hashable, ...]] = set()
@@ -436,7 +453,7 @@ def withdraw_rows(root: Location, group: Group, gone: pl.DataFrame) -> pl.DataFr
                     taken.append(leaving.drop("_until"))
                 for file in files:
                     looked.add(content_identity(file))
-                    if _drop(file.path, keep):
+                    if _drop(file.path, partial(_left_by, until=part)):
                         looked.add(content_identity(file_at(file.path)))
     return pl.concat(taken).unique(maintain_order=True)
 

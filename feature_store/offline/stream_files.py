@@ -43,6 +43,7 @@ from feature_store.offline.row_changes import (
     own_metadata,
     read_rows,
     withdraw_rows,
+    without_taken_back,
     write_rows,
 )
 from feature_store.offline.rows import checked_rows, row_schema
@@ -145,10 +146,7 @@ class StreamFiles:
         rows = self._not_withdrawn(rows)
         held = read_rows(self._group, holders).join(rows.select(identity), on=identity, how="semi")
         if gone is not None:
-            until = gone.select(*identity, pl.col(INGESTED_AT).alias("_until"))
-            marked = held.join(until, on=identity, how="left", maintain_order="left")
-            stays = pl.col("_until").is_null() | (pl.col(INGESTED_AT) >= pl.col("_until"))
-            held = marked.filter(stays).drop("_until")
+            held = without_taken_back(self._group, held, gone)
         if held.is_empty():
             return rows
         columns = [column for column in row_schema(self._group) if column != INGESTED_AT]
