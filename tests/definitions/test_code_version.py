@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 import subprocess
 import sys
 import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -550,3 +554,27 @@ def test_values_of_many_kinds(project, old, new, changed):
 
     before, after = found("RED = 1", "RED = 1"), found(old, new)
     assert {name for name in before if before[name] != after[name]} == changed
+
+
+@pytest.mark.gate
+def test_threads_may_ask_at_once(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = [f"asked_at_once_{number}" for number in range(64)]
+    for number, name in enumerate(names):
+        steps = "".join(
+            f"    total += (value * {step} + {number}) ** 2 if value > {step} else -value\n" for step in range(150)
+        )
+        (tmp_path / f"{name}.py").write_text(f"def asked(value):\n    total = 0\n{steps}    return total\n")
+    functions = [importlib.import_module(name).asked for name in names]
+    # The collector's callbacks let other threads in while a tree is made.
+    pause = lambda *_: time.sleep(0.0001)  # noqa: E731
+    threshold = gc.get_threshold()
+    gc.callbacks.append(pause)
+    gc.set_threshold(50)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            versions = list(threads.map(code_version, functions))
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(pause)
+    assert len(set(versions)) == len(names)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import linecache
+import threading
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -87,10 +88,15 @@ def source_of(file: str, module: dict[str, Any]) -> Source | None:
     return _parsed(file, text) if text else None
 
 
+_PARSING = threading.Lock()
+"""Python 3.11 counts the depth of all threads' trees in one place: of two that are made at once, one fails."""
+
+
 @lru_cache(maxsize=256)
 def _parsed(file: str, text: str) -> Source | None:
     try:
-        tree = ast.parse(text)
+        with _PARSING:
+            tree = ast.parse(text)
         return Source(tree, compile(text, file, "exec", dont_inherit=True))
     except (SyntaxError, ValueError):
         return None
