@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from feature_store.clock import Clock, FixedClock, SystemClock
 from feature_store.registry.registry import Registry
@@ -18,6 +19,10 @@ from tests.servers.kafka import KafkaServer, find_jars
 from tests.servers.postgres import MISSING, PostgresServer, find_binaries
 from tests.servers.redis import RedisServer
 from tests.servers.s3 import S3Server
+
+# How long an example takes says something of the machine alone.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 REQUIRE_ALL = os.environ.get("FEATURE_STORE_TESTS_REQUIRE") == "all"
 
