@@ -65,7 +65,7 @@ class StreamedRows:
         Args:
             rows: New and changed rows, as they are stored.
             retracted: Join keys, `event_timestamp` and `ingested_at` of rows that are gone.
-            standing: The newest rows that the stream knows of the entities of those: as they are stored.
+            standing: The rows that the stream knows of the entities of those: as they are stored.
 
         Raises:
             OnlineStoreError: If the online store does not answer; to deliver again changes nothing that is done.
@@ -95,8 +95,10 @@ class StreamedRows:
 
     def _before(self, retracted: pl.DataFrame, standing: pl.DataFrame) -> pl.DataFrame:
         ids = retracted.select(entity_id_expression(self._record.entity).unique())[ENTITY_ID].to_list()
-        known = self._settler.near_rows(self._clock.now(), ids).drop(ENTITY_ID)
-        standing = self._settler.without_withdrawn(standing)
+        now = self._clock.now()
+        known = self._settler.near_rows(now, ids).drop(ENTITY_ID)
+        # Those ahead of the clock wait where they are.
+        standing = self._settler.without_withdrawn(standing.filter(pl.col(EVENT_TIMESTAMP) <= now))
         drained = self._online.ingestion.state(self._record.name).drained
         # Of two versions of one row, the stream's is the later one, unless others gave theirs since the last drain.
         is_fresh = pl.lit(drained is not None) & (pl.col(INGESTED_AT) > pl.lit(drained, dtype=TIMESTAMP_TYPE))

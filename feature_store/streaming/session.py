@@ -29,8 +29,8 @@ from feature_store.transform.micro_batch import (
     MicroBatchRows,
     Past,
     compute_micro_batch,
-    newest_rows,
     nothing,
+    rows_since,
 )
 from feature_store.transform.validation import stored_rows
 
@@ -297,7 +297,7 @@ class Session:
         return compute_micro_batch(self._own.group, pl.concat(parts), known)
 
     def _standing(self, new: dict[int, pl.DataFrame], result: MicroBatchRows) -> pl.DataFrame:
-        """Returns the newest row that is left to each entity of which one is taken back, as far as the state tells."""
+        """Returns the rows that are left to each entity of which one is taken back, as far back as the state tells."""
         if result.retracted.is_empty():
             return result.rows.clear()
         group = self._own.group
@@ -307,7 +307,7 @@ class Session:
             state = self._states[number]
             events = state.events_of(entities, part.drop(SEQUENCE))
             if events.height:
-                found.append(newest_rows(group, events, _moment(max(state.complete_from, _FIRST))))
+                found.append(rows_since(group, events, _moment(max(state.complete_from, _FIRST))))
         return pl.concat(found)
 
     def _ingestion_time(self, numbers: set[int], *, fresh: bool) -> datetime:

@@ -125,17 +125,15 @@ def _affected(group: FeatureGroup, events: pl.DataFrame, first: pl.DataFrame) ->
     return validate(group, rows.drop(_FIRST))
 
 
-def newest_rows(group: FeatureGroup, events: pl.DataFrame, since: datetime) -> pl.DataFrame:
-    """Returns the newest row of each entity that some events come to, at or after an instant: validated.
+def rows_since(group: FeatureGroup, events: pl.DataFrame, since: datetime) -> pl.DataFrame:
+    """Returns the rows that some events come to, at or after an instant: validated.
 
     Args:
         group: The feature group.
-        events: All events of the entities from one look-back before the instant on.
+        events: All events of the rows' entities from one look-back before the instant on.
         since: The instant.
     """
-    rows = validate(group, apply_transform(group, events.lazy(), Window(since, _FAR)))
-    newest = rows.sort(EVENT_TIMESTAMP).group_by(list(group.entity.join_keys), maintain_order=True).last()
-    return newest.select(rows.columns)
+    return validate(group, apply_transform(group, events.lazy(), Window(since, _FAR)))
 
 
 def _one_by_one(group: FeatureGroup, new: pl.DataFrame, past: Past, error: Exception) -> MicroBatchRows:

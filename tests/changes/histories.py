@@ -25,6 +25,7 @@ from feature_store.definitions.group import FeatureGroup
 from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.offline.stream_files import StreamFiles
 from feature_store.online.client import Client
+from feature_store.online.pending import RECENT
 from feature_store.online.script_session import ScriptSession
 from tests.orders import Orders
 
@@ -259,17 +260,14 @@ class History:
             self.log.append("  the streamer dies before its transaction")
         stamp = delivery.claim("one", self.clock.now())
         known = {each: v for each, v in {**self.streamed.known, **rows}.items() if each not in gone}
-        now = self.clock.now()
         taken = {user for user, _ in gone}
-        newest: dict[str, datetime] = {}
-        for user, event in known:
-            if user in taken and event <= now:
-                newest[user] = max(event, newest.get(user, event))
-        standing = _frame({(user, event): known[user, event] for user, event in newest.items()})
-        message = Message(stamp, _stamped(_frame(rows), stamp), _stamped(_keys(gone), stamp), _stamped(standing, stamp))
-        for each in newest.items():
-            if self.model.offline.get(each, known[each]) != known[each] or each in self.model.withdrawn:
-                # Others gave or withdrew the row that stands there now, too: which came later the drain settles.
+        left = {each: value for each, value in known.items() if each[0] in taken}
+        message = Message(
+            stamp, _stamped(_frame(rows), stamp), _stamped(_keys(gone), stamp), _stamped(_frame(left), stamp)
+        )
+        for each in self._near(left):
+            if self.model.offline.get(each, left[each]) != left[each] or each in self.model.withdrawn:
+                # Others gave or withdrew a row that is seen again, too: which came later the drain settles.
                 self.shadowed.add(each[0])
         self.streamed.topic.append(message)
         self.streamed.known = known
@@ -282,6 +280,13 @@ class History:
         if self._dies(deliver):
             self.log.append("  the streamer dies, and a successor delivers again")
             deliver()
+
+    def _near(self, rows: Iterable[Identity]) -> set[Identity]:
+        """Returns those of some rows that a reader sees now, or one whose clock stands a little behind."""
+        recent = self.clock.now() - RECENT
+        young = {each for each in rows if each[1] > recent}
+        settled = dict(sorted(each for each in rows if each[1] <= recent))
+        return young | set(settled.items())
 
     def drain(self) -> None:
         self.log.append("drain")
