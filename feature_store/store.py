@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
+    from feature_store.changes.settling import SettlingReport
     from feature_store.definitions.event_stream import EventStream
     from feature_store.definitions.group import FeatureGroup
     from feature_store.definitions.loading import LoadedDefinitions
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from feature_store.definitions.training_set import TrainingSet
     from feature_store.explain import Explanation
     from feature_store.monitoring.checks import PartitionMonitor
-    from feature_store.monitoring.consistency import ConsistencyReport, RepairReport
+    from feature_store.monitoring.consistency import ConsistencyReport
     from feature_store.monitoring.findings import CheckResult
     from feature_store.monitoring.online_monitor import OnlineMonitorReport
     from feature_store.monitoring.replay import ReplayReport
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from feature_store.online.writer import WriteReport
     from feature_store.online_reads import OnlineReads
     from feature_store.partitions import Window
-    from feature_store.refill import OnlineSample
+    from feature_store.reconcile.online_sample import OnlineSample
     from feature_store.registry.records import ApplyReport
     from feature_store.registry.registry import Registry
     from feature_store.spark.training_sets import JoinedFiles
@@ -269,7 +270,7 @@ class FeatureStore:
         """
         if before is None:
             return
-        from feature_store.changes.refilling import shows_more
+        from feature_store.reconcile.refill import shows_more
 
         after = self.refresh()
         for name in groups:
@@ -511,10 +512,10 @@ class FeatureStore:
             entity_ids=entity_ids,
         )
 
-    def repair_online(self, group: str) -> RepairReport:
+    def repair_online(self, group: str) -> SettlingReport:
         """Makes the online store answer what the offline store says now, removals included.
 
-        It is safe beside running writers; see `monitoring.consistency`.
+        It is safe beside running writers; see `reconcile.repair`.
 
         Args:
             group: Name of the feature group.
@@ -523,7 +524,7 @@ class FeatureStore:
             UnknownFeatureError: If the group is not registered.
             OnlineStoreError: If the online store does not answer; to repair again completes the work.
         """
-        from feature_store.monitoring.consistency import repair_online
+        from feature_store.reconcile.repair import repair_online
 
         record = self.catalog().group(group)
         return repair_online(record, offline=self.offline, online=self.online, clock=self.clock)
@@ -1035,14 +1036,14 @@ class FeatureStore:
             UnknownFeatureError: If the group is not registered.
             OnlineStoreError: If the online store does not answer; pushing again completes what was cut off.
         """
-        from feature_store.refill import push_online
+        from feature_store.reconcile.refill import push_online
 
         self._publish_if_needed()
         record = self.catalog().group(group) if isinstance(group, str) else self.registered(group)
         return push_online(record, offline=self.offline, online=self.online, clock=self.clock)
 
     def sample_online(self, group: FeatureGroup | str, *, turn: int = 0) -> OnlineSample:
-        """Looks up some entities online that must be visible now by the offline store; see `refill.sample_online`.
+        """Looks up some entities online that must be visible now by the offline store; see `reconcile.online_sample`.
 
         Args:
             group: A registered feature group, or its name.
@@ -1052,7 +1053,7 @@ class FeatureStore:
             UnknownFeatureError: If the group is not registered.
             OnlineStoreError: If the online store does not answer.
         """
-        from feature_store.refill import sample_online
+        from feature_store.reconcile.online_sample import sample_online
 
         record = self.catalog().group(group) if isinstance(group, str) else self.registered(group)
         return sample_online(

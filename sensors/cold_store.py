@@ -16,7 +16,7 @@ from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.clock import SystemClock
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import OnlineStoreError, UnknownFeatureError
-from feature_store.refill import OnlineSample
+from feature_store.reconcile.online_sample import OnlineSample
 from feature_store.store import FeatureStore
 from resources.alerts import AlertsResource
 from resources.feature_store import FeatureStoreResource

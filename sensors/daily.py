@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from feature_store.coverage import has_landed
 from feature_store.definitions.group import FeatureGroup
 from feature_store.partitions import Partitioning
+from feature_store.reconcile.partitions import has_landed
 from sensors.requests import REASON_TAG, busy_assets
 
 MINUTES_AFTER_MIDNIGHT = 15

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from feature_assets.up_to_date import evaluation_of, listing, staleness
+from feature_assets.up_to_date import evaluation_of
 from feature_store.definitions.training_set import TrainingSet
+from feature_store.reconcile.stale_training_sets import listing, staleness
 from resources.feature_store import FeatureStoreResource
 from sensors.requests import digest
 
@@ -39,13 +40,13 @@ def stale_training_set_sensor(
         with feature_store.open() as store:
             for definition in training_sets:
                 before = known.get(definition.name, {})
-                files = listing(store, definition.name)
+                files = listing(store.offline, definition.name)
                 if files is None:
                     continue
                 if before.get("files") == files:
                     told[definition.name] = before
                     continue
-                found = staleness(store, definition.name)
+                found = staleness(store.offline, definition.name)
                 state = digest([found.version, found.files])
                 # What was up to date when it was first seen needs no mark.
                 if before.get("state", "" if found.files else state) != state:

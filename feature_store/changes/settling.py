@@ -36,20 +36,22 @@ ENTITIES_PER_READ = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class SettledEntities:
+class SettlingReport:
     """What settling did.
 
     Attributes:
+        group: The group.
         entities: Entities that were looked at.
         removed: Rows removed from the online store: the offline store has none, or an older one.
-        on_their_way: Rows left alone because the offline store will have them: streams bring them online first.
+        in_flight: Rows left alone because they are on their way to the offline store: a stream is not drained.
         moved_on: Rows left alone because somebody wrote them meanwhile.
         written: What became of the offline store's rows that were written.
     """
 
+    group: str
     entities: int
     removed: int
-    on_their_way: int
+    in_flight: int
     moved_on: int
     written: WriteReport
 
@@ -70,7 +72,7 @@ class Settler:
         self._online = online
         self._clock = clock
 
-    def all_entities(self) -> SettledEntities:
+    def all_entities(self) -> SettlingReport:
         """Settles all entities of either store. All keys of the servers are looked through, without blocking them.
 
         Raises:
@@ -83,7 +85,7 @@ class Settler:
         state = self._online.ingestion.state(self._group.name)
         return self._settle(now, rows, self._chained(known, remover.entity_ids()), remover, state)
 
-    def entities(self, entity_ids: Sequence[str], *, drained: datetime | None = None) -> SettledEntities:
+    def entities(self, entity_ids: Sequence[str], *, drained: datetime | None = None) -> SettlingReport:
         """Settles some entities, also for readers whose clocks stand a little behind.
 
         Args:
@@ -185,7 +187,7 @@ class Settler:
         remover: Remover,
         state: IngestionState,
         only: frozenset[str] | None = None,
-    ) -> SettledEntities:
+    ) -> SettlingReport:
         # Those of the offline store are written below; those of streams may be in no other place yet.
         self._online.pending.forget(
             self._group,
@@ -195,7 +197,7 @@ class Settler:
         right: dict[str, list[tuple[datetime, datetime]]] = {}
         for entity_id, event, ingested in known:
             right.setdefault(entity_id, []).append((event, ingested))
-        looked = removed = on_their_way = moved = 0
+        looked = removed = in_flight = moved = 0
         while batch := list(islice(entity_ids, ENTITIES_PER_READ)):
             looked += len(batch)
             # Looked at before they are judged: what is written in between is another row, and stays.
@@ -204,9 +206,9 @@ class Settler:
             done = remover.remove(wrong)
             removed += done
             moved += len(wrong) - done
-            on_their_way += waiting
+            in_flight += waiting
         report = self._online.write(self._group, rows.drop(ENTITY_ID))
-        return SettledEntities(looked, removed, on_their_way, moved, report)
+        return SettlingReport(self._group.name, looked, removed, in_flight, moved, report)
 
     def _wrong(
         self,

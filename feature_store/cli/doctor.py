@@ -7,15 +7,22 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from feature_store.cli.context import load
+from feature_store.cli.context import load, open_store
 from feature_store.cli.output import examples, print_properties, print_table, size
 from feature_store.clock import SystemClock, parse_clock
-from feature_store.errors import FeatureStoreError, OnlineStoreError, SettingsError, UnknownFeatureError
+from feature_store.errors import (
+    FeatureStoreError,
+    OnlineStoreError,
+    RegistryError,
+    SettingsError,
+    UnknownFeatureError,
+)
 from feature_store.settings import Settings, contradictions
 
 if TYPE_CHECKING:
@@ -33,8 +40,9 @@ _LITTLE_SPACE = 2**30
 def doctor() -> None:
     """Find out what is wrong, and the remedy.
 
-    Checks settings, clock, definitions, registry, both stores and the room that is left. Starts the embedded server if
-    it is the one in use.
+    Checks settings, clock, definitions, registry, both stores and the room that is left; and whether partitions,
+    online values and training sets are what the definitions ask for. Starts the embedded server if it is the one in
+    use.
     Exit code 1 if there is a problem.
     """
     settings = Settings.from_env()
@@ -46,6 +54,7 @@ def doctor() -> None:
         ("registry", _registry),
         ("offline store", _offline),
         ("online store", _online),
+        ("features", _features),
     )
     outcomes = [(name, *_examined(examine, settings)) for name, examine in examinations]
     print_table(["part", "result", "detail"], outcomes)
@@ -172,6 +181,33 @@ def _online(settings: Settings) -> str:
         return "answers; memory, persistence and eviction of a cluster, or behind Sentinel, are in each server's INFO"
     with Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as connection:
         return _judged(connection, embedded=settings.online is None)
+
+
+def _features(settings: Settings) -> str:
+    if settings.definitions is None:
+        return "not looked at: FEATURE_STORE_DEFINITIONS names no module"
+    from feature_store.reconcile.differences import (
+        differences_of_partitions,
+        differences_of_training_sets,
+        differences_online,
+    )
+
+    try:
+        loaded = load(None)
+    except Exception:  # noqa: BLE001  told by the examination of the definitions
+        return "not looked at: the definitions cannot be loaded"
+    groups, training_sets = loaded.groups.values(), loaded.training_sets.values()
+    with open_store() as store:
+        found = [
+            *differences_of_partitions(groups, store.offline),
+            *differences_of_training_sets(training_sets, store.offline),
+        ]
+        # What is wrong with the registry and the online store is told by the examinations of those.
+        with suppress(OnlineStoreError, RegistryError):
+            found += differences_online(groups, store.catalog(), store.offline, store.online, store.clock)
+    if found:
+        raise FeatureStoreError(" ".join(map(str, found)))
+    return "partitions, online values and training sets are what the definitions ask for"
 
 
 def _judged(connection: Redis, *, embedded: bool) -> str:

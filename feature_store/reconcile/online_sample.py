@@ -1,8 +1,4 @@
-"""Finds out whether the online store has lost keys, and fills it again from the offline store.
-
-Nothing is computed: the offline store has every row. Online, the newest row wins, so a refill beside running writers
-is harmless, and one that was cut off is completed by the next.
-"""
+"""Whether the online store has lost keys: some entities are looked up that must be visible by the offline store."""
 
 from __future__ import annotations
 
@@ -13,19 +9,15 @@ from functools import lru_cache
 import polars as pl
 
 from feature_store.catalog import Catalog, Group, Selection
-from feature_store.changes.settling import Settler
 from feature_store.clock import Clock, to_micros
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
-from feature_store.definitions.source import day_window
 from feature_store.frames import entity_id_expression
 from feature_store.offline.footers import load_footers, read_footer
-from feature_store.offline.latest import without_retracted
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.store import OfflineStore
 from feature_store.offline.unfinished import left_behind
 from feature_store.online.reader import FeatureState
 from feature_store.online.store import OnlineStore
-from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
 from feature_store.storage.parquet import scan_files
 from feature_store.visibility import Visibility
@@ -61,33 +53,6 @@ class OnlineSample:
     lost: int
     examples: tuple[str, ...]
     unfinished: int = 0
-
-
-def push_online(group: Group, *, offline: OfflineStore, online: OnlineStore, clock: Clock) -> WriteReport:
-    """Writes the latest visible row of each entity to the online store; see `FeatureStore.push_online`."""
-    window = Visibility.of(group.features).window(clock.now())
-    keys = list(group.entity.join_keys)
-    settler = Settler(group, offline, online, clock)
-    settler.left_behind()
-    retracted = settler.retracted()
-    total = WriteReport()
-    seen: pl.DataFrame | None = None
-    # The newest day first: what is read most is back first, and older rows of the same entities need no writing.
-    for day in sorted({file.date for file in _files_with_rows(group, offline, window)}, reverse=True):
-        of_day = day_window(day)
-        of_window = offline.scan(group, Window(max(window.start, of_day.start), min(window.end, of_day.end)))
-        if retracted is not None:
-            of_window = without_retracted(of_window.with_columns(entity_id_expression(group.entity)), retracted)
-        rows = of_window.collect().drop(ENTITY_ID, strict=False)
-        if seen is not None:
-            rows = rows.join(seen, on=keys, how="anti", maintain_order="left")
-        report = online.write(group, rows)
-        total += report
-        new = rows.select(keys).unique()
-        seen = new if seen is None else pl.concat([seen, new])
-    # What is seen when its time comes, and by readers whose clocks stand a little behind.
-    near = settler.near_rows(clock.now()).filter(pl.col(EVENT_TIMESTAMP) > clock.now()).drop(ENTITY_ID)
-    return total + online.write(group, near) if near.height else total
 
 
 def sample_online(
@@ -140,7 +105,7 @@ def _expected(
 ) -> dict[str, tuple[datetime, frozenset[str]]]:
     """Returns entities with the event time of a visible row, and the columns that the row's file has."""
     window = Visibility.of(group.features).window(now)
-    newest = sorted(_files_with_rows(group, offline, window), reverse=True)
+    newest = sorted(files_with_rows(group, offline, window), reverse=True)
     older = newest[NEWEST_FILES:]
     rotated = [older[(turn * OTHER_FILES + step) % len(older)] for step in range(min(OTHER_FILES, len(older)))]
     expected: dict[str, tuple[datetime, frozenset[str]]] = {}
@@ -161,7 +126,8 @@ def _expected(
     return expected
 
 
-def _files_with_rows(group: Group, offline: OfflineStore, window: Window) -> list[PartitionFile]:
+def files_with_rows(group: Group, offline: OfflineStore, window: Window) -> list[PartitionFile]:
+    """Returns the files with rows of a time window; one whose footer is damaged counts as one with rows."""
     files = offline.files(group.name, window)
     load_footers(files)
     return [file for file in files if _rows(file)]

@@ -1,4 +1,4 @@
-"""What of a feature group lies in the offline store, and what does not: gaps, features that files lack, former code.
+"""What of a feature group lies in the offline store: its partitions, the features that they lack, the code they are of.
 
 What is done about it is decided elsewhere; nothing here writes.
 """
@@ -13,16 +13,10 @@ from itertools import pairwise
 import polars as pl
 
 from feature_store.definitions.group import FeatureGroup
-from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.definitions.source import fingerprints
 from feature_store.offline.footers import load_footers, read_footer
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
-from feature_store.storage.parquet import scan_files
-from feature_store.transform.comparison import difference
-from feature_store.transform.compute import compute
-from feature_store.transform.validation import validate
 
 _FOOTERS_KEPT = 16_384
 
@@ -52,7 +46,7 @@ def coverage(group: FeatureGroup, offline: OfflineStore) -> Coverage:
         offline: The offline store.
     """
     declared = {spec.ref.column for spec in group.features}
-    files = sorted(_batch_files(group, offline), key=lambda file: file.window)
+    files = sorted(batch_files(group, offline), key=lambda file: file.window)
     load_footers(files)
     code_version = group.code_version
     present, lacking, other_code, unreadable = [], [], [], []
@@ -92,36 +86,8 @@ def spans(windows: Iterable[Window], *, bridging: int = 0) -> Iterator[Window]:
         yield span
 
 
-def has_landed(group: FeatureGroup, span: Window) -> bool:
-    """Tells whether all source days have landed that the partitions of a span read, look-back included."""
-    reach = Window(max(span.start - group.lookback, group.source.start), span.end)
-    days = list(reach.dates())
-    return len(fingerprints(group.source, days)) == len(days)
-
-
-def changed_values(group: FeatureGroup, offline: OfflineStore, window: Window) -> str | None:
-    """Runs a group's function on one partition and compares with what is stored, without writing anything.
-
-    Args:
-        group: As it is declared now.
-        offline: The offline store.
-        window: A partition that is present.
-
-    Returns:
-        Where rows differ in the features that both have, as a sentence; None where they are equal bit for bit.
-
-    Raises:
-        MissingSourceError: If the partition's events are not there any more.
-        InvalidRowsError: If the function's rows break the schema.
-    """
-    (file,) = [file for file in _batch_files(group, offline) if file.window == window]
-    stored = scan_files(file.path).collect().drop(INGESTED_AT)
-    computed = validate(group, compute(group, window))
-    both = [column for column in computed.columns if column in stored.columns]
-    return difference(stored.select(both), computed.select(both), [*group.entity.join_keys, EVENT_TIMESTAMP])
-
-
-def _batch_files(group: FeatureGroup, offline: OfflineStore) -> list[PartitionFile]:
+def batch_files(group: FeatureGroup, offline: OfflineStore) -> list[PartitionFile]:
+    """Returns the files that batches have written of a group, one per partition."""
     return [file for file in offline.files(group.name) if file.belongs_to(group.partitioning)]
 
 
