@@ -18,7 +18,7 @@ from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.source import day_window
 from feature_store.frames import TIMESTAMP_TYPE, entity_id_expression
-from feature_store.offline.latest import latest_rows, without_retracted
+from feature_store.offline.latest import latest_rows, rows_that_count
 from feature_store.offline.store import OfflineStore
 from feature_store.offline.unfinished import left_behind
 from feature_store.online.pending import RECENT
@@ -141,15 +141,17 @@ class Settler:
         retracted = self.retracted()
         settled = latest_rows(self._offline, self._group, recent, entity_ids, without=retracted)
         # No end: the clock of the machine that wrote a row may stand before this one.
-        young = self._offline.scan(self._group, Window(recent, last)).filter(pl.col(EVENT_TIMESTAMP) > recent)
-        young = young.with_columns(entity_id_expression(self._group.entity))
-        if entity_ids is not None:
-            young = young.filter(pl.col(ENTITY_ID).is_in(list(entity_ids)))
-        if retracted is not None:
-            young = without_retracted(young, retracted)
-        newest = young.sort(EVENT_TIMESTAMP, INGESTED_AT, maintain_order=True)
-        newest = newest.unique([ENTITY_ID, EVENT_TIMESTAMP], keep="last", maintain_order=True)
-        return pl.concat([settled, newest.collect().select(settled.columns)])
+        entity_id = entity_id_expression(self._group.entity)
+
+        def young(rows: pl.LazyFrame) -> pl.LazyFrame:
+            later = rows.filter(pl.col(EVENT_TIMESTAMP) > recent).with_columns(entity_id)
+            ordered = rows_that_count(later, entity_ids, retracted).sort(
+                EVENT_TIMESTAMP, INGESTED_AT, maintain_order=True
+            )
+            return ordered.unique([ENTITY_ID, EVENT_TIMESTAMP], keep="last", maintain_order=True)
+
+        newest = self._offline.collect(self._group, young, Window(recent, last))
+        return pl.concat([settled, newest.select(settled.columns)])
 
     def without_withdrawn(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Returns rows without those that the offline store has held, and holds no more: others withdrew them."""
@@ -161,7 +163,7 @@ class Settler:
         former = self._offline.superseded(self._group, window).select(identity)
         if former.is_empty():
             return rows
-        held = self._offline.scan(self._group, window).select(identity).collect()
+        held = self._offline.collect(self._group, lambda rows: rows.select(identity), window)
         gone = former.join(held, on=identity, how="anti")
         return rows.join(gone, on=identity, how="anti", maintain_order="left")
 
@@ -245,7 +247,8 @@ class Settler:
         entity_id = entity_id_expression(self._group.entity)
         for day in days:
             window = day_window(day)  # type: ignore[arg-type]
-            found.append(self._offline.scan(self._group, window).select(entity_id.unique()).collect().to_series())
+            held = self._offline.collect(self._group, lambda rows: rows.select(entity_id.unique()), window)
+            found.append(held.to_series())
             found.append(self._offline.superseded(self._group, window).select(entity_id.unique()).to_series())
         return pl.concat(found).unique().to_list()
 

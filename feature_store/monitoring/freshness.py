@@ -98,7 +98,7 @@ def _newest_event(record: Group, offline: OfflineStore, at: datetime) -> datetim
         window = Window(
             file.window.start, min(file.window.start + max(length, file.window.end - file.window.start), at)
         )
-        newest = offline.scan(record, window).select(pl.col(EVENT_TIMESTAMP).max()).collect().item()
+        newest = offline.collect(record, lambda rows: rows.select(pl.col(EVENT_TIMESTAMP).max()), window).item()
         if newest is not None:
             return newest  # type: ignore[no-any-return]  # a datetime, by the column's type
     return None

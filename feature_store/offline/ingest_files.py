@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from feature_store.storage.location import Location
 
 PREFIX = "ingest-"
-ROWS_PER_FILE = 256
+ROWS_PER_FILE = 1024
 """A file takes more rows until it has so many."""
 
 _OPEN_FILES = 64

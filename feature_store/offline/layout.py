@@ -201,11 +201,17 @@ def list_files(
             yield from (files[name] for name in _chosen(files, covered=covered))
         return
     for day in _date_folders(folder, window):
+        yield from (file for file in _files_of(day, covered=covered) if window is None or _overlap(file.window, window))
+
+
+def _files_of(day: Path, *, covered: bool) -> list[PartitionFile]:
+    while True:
         names = [path.name for path in day.iterdir() if path.suffix == SUFFIX and not path.name.startswith(".")]
-        for name in _chosen(names, covered=covered):
-            file = file_at(day / name)
-            if window is None or _overlap(file.window, window):
-                yield file
+        try:
+            return [file_at(day / name) for name in _chosen(names, covered=covered)]
+        except FileNotFoundError:
+            # Folded since the folder was read: what holds its rows now is listed by another look.
+            continue
 
 
 def _date_folders(folder: Path, window: Window | None) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
 from feature_store.definitions.source import day_window
 from feature_store.frames import entity_id_expression
-from feature_store.offline.latest import without_retracted
+from feature_store.offline.latest import rows_that_count
 from feature_store.offline.store import OfflineStore
 from feature_store.online.store import OnlineStore
 from feature_store.online.writer import WriteReport
@@ -27,6 +27,7 @@ def push_online(group: Group, *, offline: OfflineStore, online: OnlineStore, clo
     """Writes the latest visible row of each entity to the online store; see `FeatureStore.push_online`."""
     window = Visibility.of(group.features).window(clock.now())
     keys = list(group.entity.join_keys)
+    entity_id = entity_id_expression(group.entity)
     settler = Settler(group, offline, online, clock)
     settler.left_behind()
     retracted = settler.retracted()
@@ -35,10 +36,11 @@ def push_online(group: Group, *, offline: OfflineStore, online: OnlineStore, clo
     # The newest day first: what is read most is back first, and older rows of the same entities need no writing.
     for day in sorted({file.date for file in files_with_rows(group, offline, window)}, reverse=True):
         of_day = day_window(day)
-        of_window = offline.scan(group, Window(max(window.start, of_day.start), min(window.end, of_day.end)))
-        if retracted is not None:
-            of_window = without_retracted(of_window.with_columns(entity_id_expression(group.entity)), retracted)
-        rows = of_window.collect().drop(ENTITY_ID, strict=False)
+        rows = offline.collect(
+            group,
+            lambda rows: rows_that_count(rows.with_columns(entity_id), None, retracted),
+            Window(max(window.start, of_day.start), min(window.end, of_day.end)),
+        ).drop(ENTITY_ID)
         if seen is not None:
             rows = rows.join(seen, on=keys, how="anti", maintain_order="left")
         report = online.write(group, rows)
