@@ -148,7 +148,7 @@ def materialize_pass(
     admitted = admit(group, rows, now, online)
     parts = _parts(admitted, windows)
     given = [path.partition_rows(window, part) for window, part in zip(windows, parts, strict=True)]
-    path.refuse_overtaken(windows, began)
+    path.open_partitions(windows, began)
     found = path.metadata_if_same(given, metadata)
     # Rows of equal content have the profile that lies with them.
     profiles = {
