@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -140,31 +137,16 @@ def _declared_groups() -> set[str]:
 
 def _offline(settings: Settings) -> str:
     from feature_store.offline.store import OfflineStore
-    from feature_store.storage.s3_path import S3Path
+    from feature_store.storage.location import storage_of
 
     root = OfflineStore(settings.offline).root
-    if isinstance(root, S3Path):
-        probe = root / f".doctor-{uuid.uuid4().hex}"
-        probe.put(b"writable")
-        probe.unlink()
-        return f"{root}, writable"
-    # What is written first makes the folder: a store that was never written to is as well as its parent.
-    folder = next(parent for parent in (root, *root.parents) if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"writable")
-    except OSError as error:
+    room = storage_of(root).room(root)
+    if room.free_bytes is not None and room.free_bytes < _LITTLE_SPACE:
         raise SettingsError(
-            f"The folder {folder} cannot be written: {error.strerror}. Give this user the right to, or let "
-            "FEATURE_STORE_OFFLINE name another folder."
-        ) from None
-    free = shutil.disk_usage(folder).free
-    if free < _LITTLE_SPACE:
-        raise SettingsError(
-            f"Only {size(free)} are free where {folder} lies: nothing more can be written when they are used up. Make "
-            "room, or let FEATURE_STORE_OFFLINE name another place."
+            f"Only {size(room.free_bytes)} are free where {room.folder} lies: nothing more can be written when they "
+            "are used up. Make room, or let FEATURE_STORE_OFFLINE name another place."
         )
-    return f"{root}, writable" if folder == root else f"{root}, to be made at the first write"
+    return f"{root}, writable" if room.folder == root else f"{root}, to be made at the first write"
 
 
 def _online(settings: Settings) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TypeVar
@@ -20,7 +19,6 @@ from feature_store.catalog import Catalog, Group
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.source import day_window
 from feature_store.offline.digests import content_of
-from feature_store.offline.files import replace_file
 from feature_store.offline.footers import (
     is_readable,
     load_footers,
@@ -46,9 +44,8 @@ from feature_store.offline.steady_reads import read_steadily
 from feature_store.offline.superseded import read_superseded, superseded_files
 from feature_store.offline.views import create_views
 from feature_store.partitions import Partitioning, Window
-from feature_store.storage.location import Location, open_location
+from feature_store.storage.location import Location, open_location, storage_of
 from feature_store.storage.parquet import scan_files
-from feature_store.storage.s3_path import S3Path
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -194,10 +191,7 @@ class OfflineStore:
 
     def _all_at_once(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """Returns what becomes of items; in S3, where requests wait for the network, many are worked on at a time."""
-        if not isinstance(self.root, S3Path):
-            return list(map(work, items))
-        with ThreadPoolExecutor(WRITES_AT_ONCE, thread_name_prefix="writes") as pool:
-            return list(pool.map(work, items))
+        return storage_of(self.root).map(work, items, at_once=WRITES_AT_ONCE)
 
     def write_stream_file(
         self, group: Group, day: date, writer: str, rows: pl.DataFrame, *, metadata: Mapping[str, str]
@@ -217,7 +211,7 @@ class OfflineStore:
         """
         path = stream_path(self.root, group.name, day, writer)
         write = write_rows(checked_rows(group, day_window(day), rows), metadata)
-        replaced = replace_file(path, lambda: None if is_readable(path) else write)
+        replaced = storage_of(path).replace(path, lambda: None if is_readable(path) else write)
         return WrittenFile(file_at(path), superseded=not replaced)
 
     def files(self, group: str, window: Window | None = None) -> list[PartitionFile]:

@@ -7,29 +7,22 @@ is locked as long as it lives; in S3, where there are no locks, a mark is a dead
 
 from __future__ import annotations
 
-import fcntl
-import os
-import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import msgspec
 
 from feature_store.offline.layout import group_folder
-from feature_store.storage.location import Location
-from feature_store.storage.refused import naming_refusals
-from feature_store.storage.s3_path import S3Path, S3Stat
+from feature_store.storage.location import Location, storage_of
 
 FOLDER = "_unfinished"
 """No group has a name that begins with an underscore."""
 
 _ALL_DAYS = b"[]"
-DEAD_AFTER_SECONDS = 900.0
-"""A mark in S3 that is as old as this is that of a dead writer."""
+"""Marks of all days are nobody's: they lie there to be found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,99 +45,32 @@ class Unfinished:
 @contextmanager
 def unfinished(root: Location, group: str, days: Sequence[date]) -> Iterator[None]:
     """Marks a write while the block lasts. If the block fails, or the process is killed, the mark stays."""
-    path = group_folder(root / FOLDER, group) / f"{uuid.uuid4().hex}.json"
-    content = msgspec.json.encode([day.isoformat() for day in days])
-    if isinstance(path, S3Path):
-        path.put(content)
+    path = _new_mark(root, group)
+    with storage_of(path).mark(path, msgspec.json.encode([day.isoformat() for day in days])):
         yield
-        path.unlink(missing_ok=True)
-        return
-    with naming_refusals(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _locked(path)
-    try:
-        with naming_refusals(path):
-            os.write(descriptor, content)
-        yield
-        path.unlink(missing_ok=True)
-    finally:
-        os.close(descriptor)
 
 
 def leave_unfinished(root: Location, group: str) -> None:
     """Marks all days of a group: what is online is to be brought in line with the offline store by the next writer."""
-    path = group_folder(root / FOLDER, group) / f"{uuid.uuid4().hex}.json"
-    if isinstance(path, S3Path):
-        path.put(_ALL_DAYS)
-        return
-    with naming_refusals(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_ALL_DAYS)
+    path = _new_mark(root, group)
+    storage_of(path).leave_mark(path, _ALL_DAYS)
 
 
 def left_behind(root: Location, group: str) -> list[Unfinished]:
     """Returns the writes of a group whose writers are dead."""
     folder = group_folder(root / FOLDER, group)
-    found: list[tuple[Location, bytes]] = []
-    if isinstance(folder, S3Path):
-        now = time.time()
-        found += [(path, path.read_bytes()) for path, stat in folder.objects() if _is_dead(stat, now)]
-    else:
-        with suppress(FileNotFoundError):
-            for path in sorted(folder.iterdir()):
-                content = _content_if_dead(path)
-                if content is not None:
-                    found.append((path, content))
+    found = storage_of(folder).abandoned_marks(folder, ownerless=_ALL_DAYS)
     return [Unfinished(path, _days(content)) for path, content in found]
 
 
 def is_under_way(root: Location, group: str) -> bool:
     """Tells whether any write of a group has not ended, be its writer alive or dead."""
     folder = group_folder(root / FOLDER, group)
-    if isinstance(folder, S3Path):
-        return any(True for _ in folder.objects())
-    try:
-        return any(folder.iterdir())
-    except FileNotFoundError:
-        return False
+    return storage_of(folder).has_files(folder)
 
 
-def _is_dead(stat: S3Stat, now: float) -> bool:
-    # Marks of all days are nobody's: they lie there to be found.
-    return now - stat.st_mtime_ns / 1e9 > DEAD_AFTER_SECONDS or stat.st_size <= len(_ALL_DAYS)
-
-
-def _locked(path: Path) -> int:
-    """Returns a new file that is locked."""
-    while True:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:
-            return descriptor
-        # Somebody came before the lock, and took it for that of a dead writer.
-        os.close(descriptor)
-
-
-def _content_if_dead(path: Path) -> bytes | None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.fstat(descriptor).st_nlink:
-            # Its writer has ended meanwhile.
-            return None
-        content = os.read(descriptor, 2**20)
-        if not content:
-            # Its writer died before it wrote anything, here or elsewhere; or has yet to lock it, and makes another.
-            path.unlink(missing_ok=True)
-    except BlockingIOError:
-        return None
-    else:
-        return content or None
-    finally:
-        os.close(descriptor)
+def _new_mark(root: Location, group: str) -> Location:
+    return group_folder(root / FOLDER, group) / f"{uuid.uuid4().hex}.json"
 
 
 def _days(content: bytes) -> tuple[date, ...]:

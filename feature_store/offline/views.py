@@ -14,9 +14,10 @@ from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRequestError
 from feature_store.offline.footers import present_columns
-from feature_store.offline.layout import DATE_PREFIX, OFFSETS, SUFFIX, PartitionFile, group_folder
+from feature_store.offline.layout import OFFSETS, SUFFIX, PartitionFile, group_folder
 from feature_store.offline.sql import exact_path, identifier, literal, sql_type
 from feature_store.storage.duckdb_files import register_files
+from feature_store.storage.folder_names import DATE_PREFIX
 from feature_store.storage.location import Location
 
 FEATURE_VALUE = "feature_value"

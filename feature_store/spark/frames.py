@@ -9,6 +9,7 @@ from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import FeatureStoreError
 from feature_store.offline.point_in_time.engine import GroupHistory
+from feature_store.storage.location import storage_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,12 +41,8 @@ def uri(path: Any, *, exact: bool = True) -> str:
         path: A local path or an `s3://` address.
         exact: Whether characters of a pattern are to stand for themselves, as Spark's readers need it.
     """
-    text = str(path)
-    if text.startswith("s3://"):
-        text = f"s3a://{text.removeprefix('s3://')}"
-    if exact:
-        text = "".join(f"\\{character}" if character in _GLOB else character for character in text)
-    return text if "://" in text else f"file://{text}"
+    address = storage_of(path).spark_address(path)
+    return "".join(f"\\{letter}" if letter in _GLOB else letter for letter in address) if exact else address
 
 
 def history_schema(history: GroupHistory) -> str:

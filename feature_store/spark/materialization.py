@@ -81,7 +81,7 @@ def materialize(
     """
     windows = list(group.partitioning.windows(span))
     metadata = {"run_id": run_id, "code_version": group.code_version}
-    session = spark_session(s3=str(offline.root).startswith("s3:"))
+    session = spark_session([offline.root])
     job = _Job(session, group, record, offline, online, clock, metadata)
     session.conf.set("spark.sql.adaptive.enabled", "false")
     session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(_PARCELS_PER_BATCH))

@@ -88,11 +88,11 @@ def join_files(
         CorruptFileError: If a file that is needed is damaged or not its group's.
         FeatureStoreError: If files were replaced while they were read.
     """
-    session = spark_session(s3=any(str(place).startswith("s3:") for place in (store.root, labels, output)))
-    target = uri(_absolute(output), exact=False)
+    session = spark_session([store.root, str(labels), str(output)])
+    target = uri(output, exact=False)
     if _exists(session, f"{target}/{_DONE}"):
         raise InvalidRequestError(f"{output} holds a finished join already: name another folder, or delete it.")
-    given = session.read.parquet(uri(_absolute(labels)))
+    given = session.read.parquet(uri(labels))
     groups = [catalog.group(name) for name in dict.fromkeys(item.feature.group for item in selections)]
     keys = _checked_columns(given, as_of, groups, selections)
     extent = _checked_values(given, as_of, keys, now)
@@ -260,10 +260,6 @@ def _checked_values(labels: DataFrame, as_of: str, keys: Sequence[str], now: dat
 
 def _shown(rows: DataFrame) -> str:
     return ", ".join(str(row.asDict()) for row in rows.limit(_EXAMPLES).collect())
-
-
-def _absolute(place: str | Path) -> str:
-    return str(place) if "://" in str(place) else str(Path(place).absolute())
 
 
 def _exists(session: SparkSession, address: str) -> bool:

@@ -1,18 +1,30 @@
-"""`Location`: a local path or one in S3, and how a setting's text becomes one."""
+"""`Location`: a local path or one in S3, how a setting's text becomes one, and the storage that it belongs to."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from feature_store.errors import SettingsError
+from feature_store.storage.local import Local
+from feature_store.storage.protocol import Storage
+from feature_store.storage.s3 import S3
 from feature_store.storage.s3_path import SCHEME, S3Path
 
 if TYPE_CHECKING:
     from feature_store.storage.s3_connection import S3Connection
 
 Location: TypeAlias = Path | S3Path
+
+LOCAL: Storage[Path] = Local()
+_S3: Storage[S3Path] = S3()
+
+
+def storage_of(place: Location | str) -> Storage[Any]:
+    """Returns the storage of a place, or of a text that names one."""
+    if isinstance(place, S3Path) or (isinstance(place, str) and place.startswith(f"{SCHEME}://")):
+        return _S3
+    return LOCAL
 
 
 def open_location(text: str | Location, *, setting: str, connection: S3Connection | None = None) -> Location:
@@ -42,14 +54,3 @@ def open_location(text: str | Location, *, setting: str, connection: S3Connectio
 
         connection = connect_by_environment(bucket)
     return S3Path(bucket, "/".join(parts), connection)
-
-
-def file_digest(path: Location) -> str:
-    """Returns the SHA-256 of a file's bytes."""
-    if isinstance(path, S3Path):
-        digest = hashlib.sha256()
-        for chunk in path.chunks():
-            digest.update(chunk)
-        return digest.hexdigest()
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

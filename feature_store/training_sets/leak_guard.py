@@ -23,8 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.storage.arrow import parquet_file
-from feature_store.storage.location import Location, file_digest
+from feature_store.storage.location import Location, storage_of
 
 FUTURE = "future"
 EXPIRED = "expired"
@@ -168,7 +167,7 @@ def check_leaks(
     found = _Findings()
     intact = {}
     for path, record in sorted(files.items()):
-        if (version / path).is_file() and file_digest(version / path) == record["sha256"]:
+        if (version / path).is_file() and storage_of(version).digest(version / path) == record["sha256"]:
             intact[path] = int(record["rows"])
         else:
             found.add(Offender(ALTERED, path))
@@ -250,7 +249,7 @@ def _sample(
         start += height
         if not inside:
             continue
-        table = parquet_file(version / path).read(columns=columns).take(pa.array(inside))
+        table = storage_of(version).parquet_file(version / path).read(columns=columns).take(pa.array(inside))
         times = _micros(table.column(as_of))
         values = {name: _plain(table.column(name)) for name in columns if name != as_of}
         for number, row in enumerate(inside):
@@ -340,7 +339,7 @@ def _observations(
     path: Location, number: int, keys: Sequence[str], columns: Collection[str], wanted: Collection[tuple[Any, ...]]
 ) -> Iterator[tuple[tuple[Any, ...], _Observation]]:
     """Yields the rows of a file whose entity is wanted; the file is given its number in the order of files."""
-    with parquet_file(path) as file:
+    with storage_of(path).parquet_file(path) as file:
         present = [column for column in columns if column in file.schema_arrow.names]
         table = file.read(columns=[*keys, EVENT_TIMESTAMP, INGESTED_AT, *present], use_threads=False)
     first_keys = pa.array([entity[0] for entity in wanted]).cast(table.schema.field(keys[0]).type)

@@ -16,9 +16,9 @@ from polars.testing import assert_frame_equal
 from feature_store.clock import FixedClock
 from feature_store.partitions import Partitioning
 from feature_store.reconcile.coverage import coverage
+from feature_store.storage.s3_folders import CLAIM_FILE
 from feature_store.storage.s3_path import S3Path
 from feature_store.store import FeatureStore
-from feature_store.training_sets.uploading import CLAIM_FILE
 from resources.offline import OfflineStoreResource
 from tests.orders import START, Orders, some_orders, spending
 from tests.servers.s3 import S3Server

@@ -1,4 +1,4 @@
-"""Atomic replacement of files, local ones under a lock per folder. Knows nothing of Parquet or of features.
+"""Atomic replacement of local files, under a lock per folder. Knows nothing of Parquet or of features.
 
 A reader sees the old file or the new one, never a part of one, and a writer that is killed at any instruction
 leaves nothing that a reader sees and nothing that stays: the folder's next writer removes it.
@@ -12,18 +12,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
-from feature_store.storage.location import Location
-from feature_store.storage.refused import naming_refusals
-from feature_store.storage.replacing import replace_object
-from feature_store.storage.s3_path import S3Path
+from feature_store.storage.local_refusals import naming_refusals
+from feature_store.storage.protocol import Write
 
 TEMPORARY_SUFFIX = ".tmp"
-
-
-Write = Callable[[BinaryIO], None]
-"""Writes the content of a file to the handle that it is given."""
 
 _held = threading.local()
 
@@ -53,36 +46,16 @@ def locked(folder: Path) -> Iterator[int]:
 
 
 @contextmanager
-def holding(folder: Location) -> Iterator[None]:
-    """Keeps other writers away from a folder, which is made if it is missing.
-
-    In S3 there are no locks, and nothing is kept away: each object is replaced only if it is still what was read.
-    """
-    if isinstance(folder, S3Path):
-        yield
-        return
+def holding(folder: Path) -> Iterator[None]:
+    """Keeps other writers away from a folder; see `Storage.holding`."""
     with naming_refusals(folder):
         make_folder(folder)
     with locked(folder):
         yield
 
 
-def replace_file(path: Location, prepare: Callable[[], Write | None]) -> bool:
-    """Writes a file anew and puts it in place in one step that survives a crash of the machine.
-
-    Args:
-        path: The file. Its folder is made if it is missing.
-        prepare: Asked for what writes the content when nobody else can replace the file any more, or, in S3, before
-            each attempt: what it reads then is what is replaced. None leaves everything as it is.
-
-    Returns:
-        Whether the file was replaced.
-
-    Raises:
-        StorageError: If the disk is full, may not be written to, or limits the size of files; the old file stays.
-    """
-    if isinstance(path, S3Path):
-        return replace_object(path, prepare)
+def replace_file(path: Path, prepare: Callable[[], Write | None]) -> bool:
+    """Writes a file anew and puts it in place in one step; see `Storage.replace`."""
     with holding(path.parent), locked(path.parent) as folder:
         with naming_refusals(path):
             _sweep(path.parent)
@@ -118,8 +91,13 @@ def make_folder(folder: Path) -> None:
     for parent in reversed(missing):
         parent.mkdir(exist_ok=True)
         # A new folder is an entry of its parent: without this, a power failure could lose it with all it holds.
-        descriptor = os.open(parent.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(parent.parent)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the entries of a folder, survive a crash of the machine."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

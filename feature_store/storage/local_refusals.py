@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from polars.exceptions import PolarsError
-
 from feature_store.errors import StorageError
 
 _FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -27,13 +25,18 @@ def naming_refusals(place: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, PolarsError) as error:
+    except Exception as error:
+        # Not at the top: who only reads sources and settings needs no Polars.
+        from polars.exceptions import PolarsError
+
+        if not isinstance(error, (OSError, PolarsError)):
+            raise
         raise StorageError(
             f"{place} could not be written, and is as it was: {error}. {_remedy(place, error)}"
         ) from error
 
 
-def _remedy(place: Path, error: OSError | PolarsError) -> str:
+def _remedy(place: Path, error: Exception) -> str:
     number = _number(error)
     elsewhere = "let FEATURE_STORE_OFFLINE name another place, and run again."
     if number in _FORBIDDEN:
@@ -43,7 +46,7 @@ def _remedy(place: Path, error: OSError | PolarsError) -> str:
     return f"{limit}{free // 2**20:,} MiB are free there: make room, or {elsewhere}"
 
 
-def _number(error: OSError | PolarsError) -> int | None:
+def _number(error: Exception) -> int | None:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     match = _OS_ERROR.search(str(error))

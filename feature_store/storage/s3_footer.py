@@ -1,4 +1,4 @@
-"""Parquet files wherever they lie, as Arrow reads them: footers without the rest of a file, and rows."""
+"""Footers of Parquet files in S3, read without the rest of the object."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from feature_store.storage.s3_path import S3Path, S3Stat
-
 if TYPE_CHECKING:
-    from feature_store.storage.location import Location
+    from feature_store.storage.s3_path import S3Path, S3Stat
 
 FOOTER_BYTES = 32 * 2**10
 """What is read of an object to see its footer: enough for most, so that one request will do."""
@@ -30,8 +28,3 @@ def object_footer(path: S3Path) -> tuple[pq.FileMetaData, S3Stat]:
     if len(end) < length <= stat.st_size:
         end = path.read_range(stat.st_size - length, stat.st_size, stat.e_tag)
     return pq.read_metadata(io.BytesIO(end)), stat
-
-
-def parquet_file(path: Location) -> pq.ParquetFile:
-    """Opens a Parquet file with Arrow; the columns that are read of an object are asked for in few requests."""
-    return pq.ParquetFile(path) if not isinstance(path, S3Path) else pq.ParquetFile(path.open("rb"), pre_buffer=True)

@@ -1,4 +1,4 @@
-"""Replacing objects: what `offline.files` does under a folder's lock, done by S3's conditional requests.
+"""Replacing objects: what `local_files` does under a folder's lock, done by S3's conditional requests.
 
 A reader sees the old object or the new one. A writer that is killed leaves nothing that anybody sees: what it had
 uploaded of a file in parts is removed by the bucket's life-cycle rule for incomplete uploads.
@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import BinaryIO
 
 from feature_store.errors import StorageError
+from feature_store.storage.protocol import Write
 from feature_store.storage.s3_path import ObjectReplacedError, S3Path, S3Stat
 
 _ATTEMPTS = 20
 
 
-def replace_object(path: S3Path, prepare: Callable[[], Callable[[BinaryIO], None] | None]) -> bool:
+def replace_object(path: S3Path, prepare: Callable[[], Write | None]) -> bool:
     """Puts an object in place, unless what is there is to stay.
 
     Args:
