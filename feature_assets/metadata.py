@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -10,6 +9,7 @@ import polars as pl
 
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.durations import duration_text
 from feature_store.transform.materialization import MaterializedPartition
 
 _PREVIEW_ROWS = 5
@@ -41,7 +41,7 @@ def column_schema(group: FeatureGroup) -> dg.TableSchema:
                 nullable=rules[spec.ref.column].nullable,
                 other=[str(check.error or check.name) for check in rules[spec.ref.column].checks],
             ),
-            tags={**spec.tags, "version": f"v{spec.ref.version}", "ttl": duration(spec.ttl)},
+            tags={**spec.tags, "version": f"v{spec.ref.version}", "ttl": duration_text(spec.ttl, most_units=4)},
         )
         for spec in group.features
     ]
@@ -79,14 +79,6 @@ def preview(rows: pl.LazyFrame) -> dg.MarkdownMetadataValue:
 def rounded(number: float) -> float:
     """Returns a number with as many digits as a person reads; integers stay as they are."""
     return number if isinstance(number, int) else float(f"{number:.5g}")
-
-
-def duration(span: timedelta) -> str:
-    """Returns `7 days`, `36 hours` or `90 seconds`: the greatest unit that needs no fraction."""
-    for unit, length in (("days", timedelta(days=1)), ("hours", timedelta(hours=1)), ("minutes", timedelta(minutes=1))):
-        if not span % length:
-            return f"{span // length} {unit}"
-    return f"{span // timedelta(seconds=1)} seconds"
 
 
 def _cell(value: Any) -> str:

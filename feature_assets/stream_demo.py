@@ -19,10 +19,10 @@ from rich.table import Table
 from feature_assets import flights
 from feature_assets.flights.events import EVENTS
 from feature_store.clock import FixedClock
+from feature_store.day_windows import day_window
 from feature_store.definitions.event_stream import EventStream, stream_of
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
-from feature_store.definitions.source import day_window
 from feature_store.online.embedded import EmbeddedRedis
 from feature_store.partitions import Window
 from feature_store.settings import embedded_folder, environment

@@ -15,8 +15,8 @@ import polars as pl
 
 from feature_store.catalog import Group
 from feature_store.clock import Clock
+from feature_store.day_windows import day_window
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.definitions.source import day_window
 from feature_store.frames import TIMESTAMP_TYPE, entity_id_expression
 from feature_store.offline.latest import latest_rows, rows_that_count
 from feature_store.offline.store import OfflineStore

@@ -156,7 +156,7 @@ def publish(
 ) -> None:
     """Replay the landed events of a source through its topic, in order of time."""
     settings = _settings()
-    from feature_store.definitions.source import day_window
+    from feature_store.day_windows import day_window
     from feature_store.partitions import Window
     from feature_store.streaming.publishing import publish_events
     from feature_store.streaming.topics import ensure_topics

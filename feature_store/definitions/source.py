@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -186,9 +186,3 @@ class CsvSource(ParquetSource):
 def _digest(files: Iterable[tuple[Location, FileStat]]) -> str:
     described = [(path.name, stat.size, stat.e_tag or stat.modified_ns) for path, stat in files]
     return hashlib.sha256(repr(described).encode()).hexdigest()[:16]
-
-
-def day_window(day: date) -> Window:
-    """Returns the window of one UTC day."""
-    start = datetime.combine(day, time(), UTC)
-    return Window(start, start + timedelta(days=1))

@@ -16,6 +16,7 @@ import polars as pl
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
+from feature_store.hash_sampling import one_in
 from feature_store.monitoring.quantiles import Quantiles
 from feature_store.partitions import Window
 
@@ -235,7 +236,7 @@ def _repeats(keys: list[str], columns: list[str], placed: pl.DataFrame) -> dict[
     table = (
         placed.lazy()
         .select(_PARTITION, *keys, EVENT_TIMESTAMP, *columns)
-        .filter(pl.struct(*keys).hash() % step == 0)
+        .filter(one_in(step, keys))
         .sort(_PARTITION, *keys, EVENT_TIMESTAMP)
         .select(
             _PARTITION,

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from feature_store.catalog import Group
+from feature_store.day_windows import day_window
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.definitions.source import day_window
 from feature_store.offline.footers import is_readable
 from feature_store.offline.layout import (
     PartitionFile,

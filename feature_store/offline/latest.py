@@ -10,6 +10,7 @@ import polars as pl
 from feature_store.catalog import Group
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.frames import entity_id_expression
+from feature_store.hash_sampling import among_sampled, least_hashed
 from feature_store.offline.footers import row_counts
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
@@ -40,19 +41,12 @@ def sampled_entities(
     files = offline.files(group.name, window)
     rows = sum(row_counts(group, files))
     share = min(1.0, most * _ROWS_PER_ENTITY / max(rows, 1))
-    hashed = pl.col(ENTITY_ID).hash(turn)
-    sample = offline.collect(
-        group,
-        lambda rows: (
-            rows.select(entity_id_expression(group.entity))
-            .filter(hashed <= int(share * (2**64 - 1)))
-            .unique()
-            .bottom_k(most, by=hashed)
-        ),
-        window,
-        streaming=True,
-    )
-    return sample.to_series().sort().to_list()
+
+    def sample(rows: pl.LazyFrame) -> pl.LazyFrame:
+        ids = rows.select(entity_id_expression(group.entity))
+        return least_hashed(ids.filter(among_sampled(share, turn)).unique(), most, turn)
+
+    return offline.collect(group, sample, window, streaming=True).to_series().sort().to_list()
 
 
 def latest_rows(

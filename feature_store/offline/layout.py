@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 
+from feature_store.day_windows import day_window
 from feature_store.definitions.names import check_name
 from feature_store.errors import InvalidRequestError
 from feature_store.partitions import Partitioning, Window
@@ -63,12 +64,12 @@ class PartitionFile:
     @property
     def window(self) -> Window:
         """The span that holds all rows of the file: its hour if an hour's batch wrote it, else its day."""
-        midnight = datetime.combine(self.date, time(), UTC)
+        day = day_window(self.date)
         match = _BATCH.fullmatch(self.writer)
-        hour = int(match["hour"]) if match and match["hour"] else None
-        if hour is None:
-            return Window(midnight, midnight + timedelta(days=1))
-        return Window(midnight + timedelta(hours=hour), midnight + timedelta(hours=hour + 1))
+        if match is None or match["hour"] is None:
+            return day
+        start = day.start + timedelta(hours=int(match["hour"]))
+        return Window(start, start + timedelta(hours=1))
 
     def belongs_to(self, partitioning: Partitioning) -> bool:
         """Tells whether this is the batch file of one partition of a partitioning."""

@@ -16,8 +16,8 @@ import polars as pl
 
 from feature_store.catalog import Group
 from feature_store.clock import to_utc
+from feature_store.day_windows import day_window
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.definitions.source import day_window
 from feature_store.equality import positions_missing_from
 from feature_store.errors import OvertakenError
 from feature_store.frames import TIMESTAMP_TYPE

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime
 from functools import partial
 from itertools import groupby
 from typing import BinaryIO
@@ -19,6 +19,7 @@ import polars as pl
 
 from feature_store.catalog import Group
 from feature_store.clock import to_micros
+from feature_store.day_windows import midnight
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.offline.footers import file_metadata, naming_corrupt_files, present_columns
 from feature_store.offline.layout import SUFFIX, PartitionFile, date_folder, file_at, list_files
@@ -167,7 +168,7 @@ def _read(group: Group, file: PartitionFile) -> pl.DataFrame:
 
 
 def _still_alive(group: Group, rows: pl.DataFrame, day: date) -> pl.DataFrame:
-    start = to_micros(datetime.combine(day, time(), UTC))
+    start = to_micros(midnight(day))
     over = pl.col(EVENT_TIMESTAMP).to_physical() + Visibility.of(group.features).longest
     return rows.filter(over > start).sort(list(group.entity.join_keys))
 

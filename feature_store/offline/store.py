@@ -16,8 +16,8 @@ import duckdb
 import polars as pl
 
 from feature_store.catalog import Catalog, Group
+from feature_store.day_windows import day_window
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.definitions.source import day_window
 from feature_store.offline.digests import content_of
 from feature_store.offline.footers import (
     is_readable,

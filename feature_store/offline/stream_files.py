@@ -18,8 +18,8 @@ from functools import partial
 import polars as pl
 
 from feature_store.catalog import Group
+from feature_store.day_windows import day_window
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.definitions.source import day_window
 from feature_store.equality import positions_missing_from
 from feature_store.errors import InvalidRequestError
 from feature_store.offline.footers import file_metadata, is_readable

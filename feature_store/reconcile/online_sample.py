@@ -10,8 +10,9 @@ import polars as pl
 
 from feature_store.catalog import Catalog, Group, Selection
 from feature_store.clock import Clock, to_micros
-from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
+from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.frames import entity_id_expression
+from feature_store.hash_sampling import least_hashed
 from feature_store.offline.footers import load_footers, read_footer
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.store import OfflineStore
@@ -112,14 +113,12 @@ def _expected(
     for file in [*rotated, *reversed(newest[:NEWEST_FILES])]:
         rows = scan_files(file.path)
         columns = frozenset(rows.collect_schema().names())
-        sample = (
+        latest = (
             rows.filter(pl.col(EVENT_TIMESTAMP).is_between(window.start, window.end, closed="left"))
             .group_by(entity_id_expression(group.entity))
             .agg(pl.col(EVENT_TIMESTAMP).max())
-            .bottom_k(ENTITIES_PER_FILE, by=pl.col(ENTITY_ID).hash(turn))
-            .collect()
         )
-        for entity_id, event in sample.rows():
+        for entity_id, event in least_hashed(latest, ENTITIES_PER_FILE, turn).collect().rows():
             known = expected.get(entity_id)
             if known is None or known[0] < event:
                 expected[entity_id] = event, columns

@@ -23,8 +23,8 @@ import msgspec
 from feature_store.catalog import Group
 from feature_store.changes.write_path import WritePath
 from feature_store.clock import Clock, to_micros
+from feature_store.day_windows import day_window
 from feature_store.definitions.group import FeatureGroup
-from feature_store.definitions.source import day_window
 from feature_store.errors import FeatureStoreError, OvertakenError
 from feature_store.offline.store import OfflineStore
 from feature_store.online.store import OnlineStore

@@ -173,7 +173,7 @@ class Streamer:
         nothing = pl.DataFrame(schema=columns)
         if not self.group.lookback:
             return nothing
-        from feature_store.definitions.source import day_window
+        from feature_store.day_windows import day_window
         from feature_store.errors import MissingSourceError
 
         end = datetime.fromtimestamp(until / 1e6, UTC)

@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from feature_store.cli.app import cli
-from feature_store.cli.output import duration, shown
+from feature_store.cli.output import shown
+from feature_store.durations import duration_text
 from feature_store.errors import UnknownFeatureError
 from feature_store.online.embedded import EmbeddedRedis
 from feature_store.store import FeatureStore
@@ -221,5 +222,8 @@ def test_durations_are_in_two_units():
     from datetime import timedelta
 
     spans = [timedelta(days=3, hours=4, minutes=5), timedelta(minutes=65), timedelta(seconds=61), timedelta(0)]
-    assert list(map(duration, spans)) == ["3d 4h", "1h 5min", "1min 1s", "0s"]
-    assert duration(timedelta(hours=-2)) == "-2h"
+    assert list(map(duration_text, spans)) == ["3d 4h", "1h 5min", "1min 1s", "0s"]
+    assert duration_text(timedelta(hours=-2)) == "-2h"
+    assert duration_text(timedelta(milliseconds=250)) == "0.25s"
+    assert duration_text(timedelta(days=1, minutes=30, seconds=5)) == "1d"
+    assert duration_text(timedelta(days=1, minutes=30, seconds=5), most_units=4) == "1d 30min 5s"

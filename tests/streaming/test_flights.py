@@ -12,8 +12,8 @@ import pytest
 from feature_assets import flights
 from feature_assets.flights.events import EVENTS
 from feature_store.clock import FixedClock
+from feature_store.day_windows import day_window
 from feature_store.definitions.event_stream import stream_of
-from feature_store.definitions.source import day_window
 from feature_store.partitions import Window
 from feature_store.store import FeatureStore
 from feature_store.streaming.publishing import publish_events
