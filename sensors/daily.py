@@ -11,7 +11,6 @@ from datetime import UTC, timedelta
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from feature_store.coverage import has_landed
 
 from feature_store.day_windows import day_window
 from feature_store.definitions.group import FeatureGroup

@@ -20,7 +20,7 @@ from feature_store.clock import to_micros, to_utc
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import CorruptFileError, FeatureStoreError, StorageError
 from feature_store.offline.layout import PartitionFile
-from feature_store.offline.rows import row_schema
+from feature_store.rows.polars_schema import row_schema
 from feature_store.storage.location import Location, storage_of
 from feature_store.storage.parquet import scan_files
 

@@ -24,9 +24,10 @@ from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.offline.digests import CONTENT, content_digest
 from feature_store.offline.footers import file_metadata, is_readable
 from feature_store.offline.layout import PartitionFile, content_identity, date_folder, file_at, list_files
-from feature_store.offline.rows import fit_rows, row_schema
+from feature_store.offline.rows import fit_rows
 from feature_store.offline.superseded import SUPERSEDED_AT, ending, keep_superseded
 from feature_store.partitions import Window
+from feature_store.rows.polars_schema import computed_schema, row_schema
 from feature_store.storage.location import Location, storage_of
 from feature_store.storage.parquet import scan_files
 from feature_store.storage.protocol import Write
@@ -175,8 +176,7 @@ def compare(group: Group, rows: pl.DataFrame, held: pl.DataFrame, claim: Claim) 
         claim: Gives the time of those that are new or differ.
     """
     identity = identity_of(group)
-    columns = [*row_schema(group).names()]
-    columns.remove(INGESTED_AT)
+    columns = computed_schema(group).names()
     rows = rows.select(columns)
     if held.is_empty():
         if rows.is_empty():

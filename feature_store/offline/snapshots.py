@@ -23,9 +23,9 @@ from feature_store.day_windows import midnight
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.offline.footers import file_metadata, naming_corrupt_files, present_columns
 from feature_store.offline.layout import SUFFIX, PartitionFile, date_folder, file_at, list_files
-from feature_store.offline.rows import row_schema
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
+from feature_store.rows.polars_schema import row_schema
 from feature_store.storage.location import Location, storage_of
 from feature_store.storage.parquet import scan_files
 from feature_store.visibility import MICROS_PER_SECOND, Visibility

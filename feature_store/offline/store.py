@@ -39,11 +39,12 @@ from feature_store.offline.row_changes import (
     write_rows,
 )
 from feature_store.offline.row_index import RowIndex
-from feature_store.offline.rows import checked_rows, nan_to_null, row_schema
+from feature_store.offline.rows import checked_rows, nan_to_null
 from feature_store.offline.steady_reads import read_steadily
 from feature_store.offline.superseded import read_superseded, superseded_files
 from feature_store.offline.views import create_views
 from feature_store.partitions import Partitioning, Window
+from feature_store.rows.polars_schema import row_schema
 from feature_store.storage.location import Location, open_location, storage_of
 from feature_store.storage.parquet import scan_files
 

@@ -45,10 +45,11 @@ from feature_store.offline.row_changes import (
     without_taken_back,
     write_rows,
 )
-from feature_store.offline.rows import checked_rows, row_schema
+from feature_store.offline.rows import checked_rows
 from feature_store.offline.store import OfflineStore
 from feature_store.offline.superseded import SUPERSEDED_AT, ending, keep_superseded
 from feature_store.partitions import Window
+from feature_store.rows.polars_schema import computed_schema
 from feature_store.storage.location import Location, storage_of
 from feature_store.storage.protocol import Write
 
@@ -145,7 +146,7 @@ class StreamFiles:
             held = without_taken_back(self._group, held, gone)
         if held.is_empty():
             return rows
-        columns = [column for column in row_schema(self._group) if column != INGESTED_AT]
+        columns = computed_schema(self._group).names()
         newest = newest_versions(self._group, held).select(columns)
         return rows[positions_missing_from(rows.select(columns), newest)]
 

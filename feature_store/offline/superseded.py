@@ -18,8 +18,8 @@ from feature_store.catalog import Group
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.offline.layout import SUFFIX, PartitionFile, date_folder, list_files
-from feature_store.offline.rows import row_schema
 from feature_store.partitions import Window
+from feature_store.rows.polars_schema import row_schema
 from feature_store.storage.location import Location, storage_of
 from feature_store.storage.parquet import scan_files
 

@@ -21,10 +21,11 @@ import msgspec
 
 from feature_store.catalog import Catalog
 from feature_store.clock import EPOCH
-from feature_store.definitions.names import EVENT_TIMESTAMP, FeatureRef
+from feature_store.definitions.names import FeatureRef
 from feature_store.errors import DefinitionError, InvalidRequestError, UnknownFeatureError, did_you_mean
 from feature_store.online.layout import Status
 from feature_store.online.reader import FeatureState
+from feature_store.rows.schema import RowSchema
 from feature_store.serving.answers import encode, spell_infinities
 from feature_store.serving.calls import Call, Reply
 from feature_store.serving.metrics import Metrics
@@ -373,11 +374,7 @@ def _rows(group: FeatureGroup, columns: Mapping[str, list[Any]]) -> pl.DataFrame
     from feature_store.transform.on_demand import series_of
 
     _length(columns)
-    dtypes = {
-        **group.entity.key_dtypes,
-        EVENT_TIMESTAMP: TIMESTAMP,
-        **{spec.ref.column: spec.dtype for spec in group.features},
-    }
+    dtypes = RowSchema.of(group).computed
     series = []
     for name, values in columns.items():
         dtype = dtypes.get(name)

@@ -14,7 +14,8 @@ from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.schema_library import SchemaErrors
 from feature_store.errors import InvalidRequestError, InvalidRowsError
 from feature_store.frames import TIMESTAMP_TYPE, nan_as_null, polars_type, utc_micros
-from feature_store.offline.rows import row_schema
+from feature_store.rows.polars_schema import row_schema
+from feature_store.rows.schema import RowSchema
 
 _EXAMPLES = 3
 
@@ -30,7 +31,7 @@ def validate(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame:
             every column count once.
 
     Returns:
-        The rows with the columns of `group.columns` but `ingested_at`, in the canonical dtypes.
+        The rows with the columns of `RowSchema.computed`, in the canonical dtypes.
 
     Raises:
         InvalidRowsError: If a column is missing, unknown or of another dtype; if a key or time is null; if two
@@ -51,11 +52,8 @@ def validate(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _canonical(group: FeatureGroup, rows: pl.DataFrame) -> tuple[pl.DataFrame, bool]:
     """Returns rows in canonical dtypes, each once, and whether an entity and event time was there more than once."""
-    expected: dict[str, Dtype] = {
-        **group.entity.key_dtypes,
-        **{spec.ref.column: spec.dtype for spec in group.features},
-    }
-    wanted = [*group.entity.join_keys, EVENT_TIMESTAMP, *(spec.ref.column for spec in group.features)]
+    expected = RowSchema.of(group).computed
+    wanted = list(expected)
     missing = [column for column in wanted if column not in rows.columns]
     unknown = [column for column in rows.columns if column not in wanted]
     failures = [f"column {column!r} is missing" for column in missing]

@@ -18,10 +18,10 @@ from feature_store.errors import FeatureStoreError, OvertakenError, SettingsErro
 from feature_store.offline.point_in_time.engines import engine_named
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.row_changes import PartitionRows
-from feature_store.offline.rows import row_schema
 from feature_store.offline.snapshots import usable_snapshot, write_snapshots
 from feature_store.offline.store import OfflineStore, PartitionWrite
 from feature_store.partitions import Window
+from feature_store.rows.polars_schema import row_schema
 from tests.offline.groups import FIRST_DAY, PASS, at, claiming, give, group, metadata, rows
 
 CLICKS = group("clicks_daily")
