@@ -18,6 +18,7 @@ from rich.table import Table
 
 from feature_assets import flights
 from feature_assets.flights.events import EVENTS
+from feature_store.changes.validation import validate
 from feature_store.clock import FixedClock
 from feature_store.day_windows import day_window
 from feature_store.definitions.event_stream import EventStream, stream_of
@@ -32,7 +33,6 @@ from feature_store.streaming.settings import StreamSettings
 from feature_store.streaming.topics import ensure_topics, features_topic
 from feature_store.transform.comparison import difference
 from feature_store.transform.compute import apply_transform
-from feature_store.transform.validation import validate
 
 LAST_DAY = date(2013, 1, 21)
 PARTITIONS = 4

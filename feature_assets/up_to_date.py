@@ -7,26 +7,13 @@ from collections.abc import Sequence
 import dagster as dg
 
 from feature_store.definitions.training_set import TrainingSet
-from feature_store.reconcile.stale_training_sets import Staleness, staleness
+from feature_store.reconcile.stale_training_sets import UP_TO_DATE, staleness
 from resources.feature_store import FeatureStoreResource
 
-UP_TO_DATE = "up_to_date"
 _DESCRIPTION = (
     "The files of the offline store from which the latest version was built are what they were. Built again, the set "
     "would have the same feature values."
 )
-
-
-def evaluation_of(name: str, found: Staleness) -> dg.AssetCheckEvaluation:
-    """Returns the check's outcome as an event that needs no run."""
-    return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey(name),
-        check_name=UP_TO_DATE,
-        passed=not found.files,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=found.summary,
-        metadata=_metadata(found),
-    )
 
 
 def up_to_date_checks(definitions: Sequence[TrainingSet]) -> list[dg.AssetChecksDefinition]:
@@ -43,11 +30,7 @@ def _check(definition: TrainingSet) -> dg.AssetChecksDefinition:
             passed=not found.files,
             severity=dg.AssetCheckSeverity.WARN,
             description=found.summary,
-            metadata=_metadata(found),
+            metadata={name: dg.IntMetadataValue(number) for name, number in found.numbers.items()},
         )
 
     return check
-
-
-def _metadata(found: Staleness) -> dict[str, dg.MetadataValue]:
-    return {"version": dg.IntMetadataValue(found.version), "changed_files": dg.IntMetadataValue(len(found.files))}

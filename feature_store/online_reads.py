@@ -233,7 +233,7 @@ def _frame(request: _Request, entity_ids: Sequence[str], rows: list[dict[str, An
     import polars as pl
 
     from feature_store.definitions.names import ENTITY_ID
-    from feature_store.frames import polars_type
+    from feature_store.rows.polars_schema import polars_type
 
     resolution = request.resolution
     dtypes = {selection.label: selection.feature.dtype for selection in resolution.selections}

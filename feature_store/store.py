@@ -196,7 +196,7 @@ class FeatureStore:
     @cached_property
     def engine(self) -> PointInTimeEngine:
         """The engine of point-in-time reads."""
-        from feature_store.offline.point_in_time.engines import engine_named
+        from feature_store.engines import engine_named
 
         return engine_named(self._engine) if isinstance(self._engine, str) else self._engine
 

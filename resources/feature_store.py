@@ -7,8 +7,8 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from feature_store.clock import parse_clock
+from feature_store.engines import engine_named
 from feature_store.offline.point_in_time.engine import PointInTimeEngine
-from feature_store.offline.point_in_time.engines import engine_named
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 from resources.offline import OfflineStoreResource

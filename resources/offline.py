@@ -8,7 +8,6 @@ from feature_store.offline.store import OfflineStore
 from feature_store.settings import Settings
 from feature_store.storage.location import open_location
 from feature_store.storage.s3_connection import S3Connection, connect
-from feature_store.storage.s3_path import SCHEME
 
 
 class OfflineStoreResource(dg.ConfigurableResource[OfflineStore]):
@@ -25,9 +24,7 @@ class OfflineStoreResource(dg.ConfigurableResource[OfflineStore]):
     def open(self) -> OfflineStore:
         """Returns the offline store."""
         root = self.root or Settings.from_env().offline
-        scheme, _, rest = root.partition("://")
-        connection = self._connection(rest.partition("/")[0]) if scheme == SCHEME and rest else None
-        return OfflineStore(open_location(root, setting="FEATURE_STORE_OFFLINE", connection=connection))
+        return OfflineStore(open_location(root, setting="FEATURE_STORE_OFFLINE", connect=self._connection))
 
     def _connection(self, bucket: str) -> S3Connection:
         if self.s3 is None:

@@ -27,13 +27,14 @@ from feature_store.changes.settling import Settler
 from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import OnlineStoreError
-from feature_store.frames import entity_id_expression, key_frame, polars_type
+from feature_store.frames import entity_id_expression, key_frame
 from feature_store.offline.layout import PartitionFile, file_at
 from feature_store.offline.row_changes import PartitionRows, RowChanges, joined_changes
 from feature_store.offline.store import OfflineStore, PartitionWrite
 from feature_store.offline.unfinished import unfinished
 from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
+from feature_store.rows.polars_schema import polars_type
 
 if TYPE_CHECKING:
     from datetime import date

@@ -18,7 +18,7 @@ import polars as pl
 from feature_store.catalog import Catalog, Feature, Group, Selection
 from feature_store.clock import Clock
 from feature_store.definitions.monitor import Monitor
-from feature_store.frames import TIMESTAMP_TYPE, key_frame, polars_type
+from feature_store.frames import TIMESTAMP_TYPE, key_frame
 from feature_store.monitoring.drift import psi
 from feature_store.monitoring.expectation import WINDOW, Series
 from feature_store.monitoring.findings import CheckResult, Finding
@@ -33,6 +33,7 @@ from feature_store.online.reader import FeatureState
 from feature_store.online.store import OnlineStore
 from feature_store.registry.records import MonitorRecord
 from feature_store.registry.registry import Registry
+from feature_store.rows.polars_schema import polars_type
 
 ONLINE_VALUES = "online_values"
 

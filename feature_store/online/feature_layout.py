@@ -106,7 +106,7 @@ class _FeatureRead:
     def columns(self, entity_ids: Sequence[str], replies: Sequence[bytes | None], now: int) -> list[pl.Series]:
         import polars as pl
 
-        from feature_store.frames import polars_type
+        from feature_store.rows.polars_schema import polars_type
 
         stamps = [
             None if stamp is None else self._stamp(entity_id, stamp)

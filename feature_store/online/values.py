@@ -79,7 +79,8 @@ def json_expression(column: str, dtype: Dtype) -> pl.Expr:
     """Returns the expression that turns a column of a feature dtype into the JSON of its values, never null."""
     import polars as pl
 
-    from feature_store.frames import nan_as_null, polars_type
+    from feature_store.frames import nan_as_null
+    from feature_store.rows.polars_schema import polars_type
 
     values = pl.col(column)
     if dtype.name == "float":

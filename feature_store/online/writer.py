@@ -16,7 +16,7 @@ from feature_store.clock import EARLIEST, LATEST, Clock, SystemClock, to_micros
 from feature_store.definitions.dtypes import TIMESTAMP
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRequestError, InvalidRowsError
-from feature_store.frames import entity_id_expression, polars_type, utc_micros
+from feature_store.frames import entity_id_expression, utc_micros
 from feature_store.online.client import Client
 from feature_store.online.keys import KeySpace
 from feature_store.online.layout import GroupWrite
@@ -26,6 +26,7 @@ from feature_store.online.pending import RECENT_MICROS, Pending, PendingRow, put
 from feature_store.online.protocol import preamble_of, script_calls, script_calls_by_row
 from feature_store.online.resp import bulk, script_call
 from feature_store.online.script_session import ScriptCall
+from feature_store.rows.polars_schema import polars_type
 from feature_store.rows.schema import RowSchema
 from feature_store.visibility import Visibility
 

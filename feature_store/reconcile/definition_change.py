@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from feature_store.changes.validation import validate
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import FeatureStoreError
@@ -12,7 +13,6 @@ from feature_store.reconcile.partitions import has_landed
 from feature_store.storage.parquet import scan_files
 from feature_store.transform.comparison import difference
 from feature_store.transform.compute import compute
-from feature_store.transform.validation import validate
 
 
 def changed_values(group: FeatureGroup, offline: OfflineStore, found: Coverage) -> str | None:

@@ -11,8 +11,8 @@ import polars as pl
 from feature_store.catalog import Group
 from feature_store.changes.settling import Settler
 from feature_store.clock import Clock
+from feature_store.day_windows import day_window
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
-from feature_store.definitions.source import day_window
 from feature_store.frames import entity_id_expression
 from feature_store.offline.latest import rows_that_count
 from feature_store.offline.store import OfflineStore

@@ -14,6 +14,9 @@ from feature_store.offline.store import OfflineStore
 from feature_store.training_sets.inputs import changed_files, files_of
 from feature_store.training_sets.versions import open_version
 
+UP_TO_DATE = "up_to_date"
+"""Name of the check that says so."""
+
 _EXAMPLES = 3
 
 
@@ -30,6 +33,11 @@ class Staleness:
     version: int | None
     files: tuple[str, ...]
     partitions: tuple[str, ...] = ()
+
+    @property
+    def numbers(self) -> dict[str, int | None]:
+        """The latest version, and how many files have changed."""
+        return {"version": self.version, "changed_files": len(self.files)}
 
     @property
     def summary(self) -> str:

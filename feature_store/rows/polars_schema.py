@@ -1,14 +1,21 @@
-"""The columns of a group's rows as schemas of Polars frames."""
+"""Dtypes and the columns of a group's rows as Polars has them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import polars as pl
 
 from feature_store.definitions.dtypes import Dtype
-from feature_store.frames import polars_type
+from feature_store.rows.forms import forms_of
 from feature_store.rows.schema import RowGroup, RowSchema
+
+
+@cache
+def polars_type(dtype: Dtype) -> pl.DataType:
+    """Returns the Polars type that holds values of a feature dtype."""
+    return forms_of(dtype).polars(pl)  # type: ignore[no-any-return]
 
 
 def polars_schema(columns: Mapping[str, Dtype]) -> pl.Schema:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -27,13 +28,15 @@ def storage_of(place: Location | str) -> Storage[Any]:
     return LOCAL
 
 
-def open_location(text: str | Location, *, setting: str, connection: S3Connection | None = None) -> Location:
+def open_location(
+    text: str | Location, *, setting: str, connect: Callable[[str], S3Connection] | None = None
+) -> Location:
     """Returns the place that a text names.
 
     Args:
         text: A folder, `s3://bucket` or `s3://bucket/prefix`; a location stays what it is.
         setting: What the text is a value of, for errors.
-        connection: How to reach the bucket; by default the usual AWS way.
+        connect: Returns how a bucket of S3 is reached, given its name; by default the usual AWS way.
 
     Raises:
         SettingsError: If it names neither, or S3 cannot be reached for want of a package or of credentials.
@@ -49,8 +52,6 @@ def open_location(text: str | Location, *, setting: str, connection: S3Connectio
         raise SettingsError(
             f"{setting}={str(text)!r} is neither a folder nor an S3 prefix: write a path, or s3://bucket/prefix."
         )
-    if connection is None:
-        from feature_store.storage.s3_connection import connect_by_environment
-
-        connection = connect_by_environment(bucket)
-    return S3Path(bucket, "/".join(parts), connection)
+    if connect is None:
+        from feature_store.storage.s3_connection import connect_by_environment as connect
+    return S3Path(bucket, "/".join(parts), connect(bucket))

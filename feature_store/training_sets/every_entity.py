@@ -11,9 +11,10 @@ from feature_store.catalog import Catalog, Group
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.definitions.training_set import EveryEntity
 from feature_store.errors import InvalidRequestError, UnknownFeatureError, did_you_mean
-from feature_store.frames import TIMESTAMP_TYPE, polars_type
+from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
+from feature_store.rows.polars_schema import polars_type
 from feature_store.visibility import Visibility
 
 _FIRST = "_first"

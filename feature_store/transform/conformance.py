@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from feature_store.changes.validation import validate
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.errors import InvalidRequestError, InvalidRowsError, MissingSourceError
@@ -20,7 +21,6 @@ from feature_store.frames import utc_micros
 from feature_store.partitions import Window
 from feature_store.transform.comparison import difference
 from feature_store.transform.compute import apply_transform, compute
-from feature_store.transform.validation import validate
 
 _ENTITIES = 12
 _INSTANTS = 8

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
+from feature_store.changes.validation import validate
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.equality import rows_missing_from
@@ -19,7 +20,6 @@ from feature_store.errors import InvalidRowsError
 from feature_store.partitions import Window
 from feature_store.rows.polars_schema import computed_schema
 from feature_store.transform.compute import apply_transform
-from feature_store.transform.validation import validate
 
 SEQUENCE = "_sequence"
 """Column of new events: their position in the micro-batch. No column of events begins with an underscore."""

@@ -18,8 +18,9 @@ from feature_store.clock import EPOCH, to_utc
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.on_demand import OnDemandFeatures
 from feature_store.errors import DefinitionError, InvalidRequestError
-from feature_store.frames import polars_type, to_polars, utc_micros, without_nan
+from feature_store.frames import to_polars, utc_micros, without_nan
 from feature_store.resolution import Computation, Resolution
+from feature_store.rows.polars_schema import polars_type
 
 _LEAST_ROWS = 2
 _INT64 = range(-(2**63), 2**63)

@@ -89,7 +89,7 @@ def test_a_drift_check_carries_numbers_and_a_picture_once_there_is_a_baseline(do
 
 
 def test_a_failed_check_shows_its_picture_first_and_alerts_leave_it_out():
-    from feature_assets.check_results import description, summary_of
+    from feature_store.monitoring.descriptions import description, summary_of
     from feature_store.monitoring.findings import CheckResult, Finding, Picture
 
     picture = Picture("last_amount", "<svg/>")

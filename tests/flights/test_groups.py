@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 from feature_assets.flights import END, FEATURE_GROUPS, REPLAY_END, START
 from feature_assets.flights.events import EVENTS
 from feature_store.definitions.names import EVENT_TIMESTAMP
-from feature_store.frames import polars_type
+from feature_store.rows.polars_schema import polars_type
 from feature_store.rows.schema import RowSchema
 
 BY_NAME = {group.name: group for group in FEATURE_GROUPS}

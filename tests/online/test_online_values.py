@@ -21,9 +21,9 @@ from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, TIMESTAMP
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import FeatureRef
 from feature_store.errors import InvalidRequestError, InvalidRowsError, OnlineStoreError
-from feature_store.frames import polars_type
 from feature_store.online.keys import KeySpace
 from feature_store.online.store import OnlineStore
+from feature_store.rows.polars_schema import polars_type
 from tests.online.deployments import Deployment
 from tests.online.groups import DAY, LayoutName, at, catalog, frame, group
 

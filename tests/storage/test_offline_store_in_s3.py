@@ -14,8 +14,8 @@ from polars.testing import assert_frame_equal
 
 from feature_store.catalog import Catalog
 from feature_store.definitions.dtypes import FLOAT
+from feature_store.engines import engine_named
 from feature_store.errors import FeatureStoreError, OvertakenError, SettingsError
-from feature_store.offline.point_in_time.engines import engine_named
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.row_changes import PartitionRows
 from feature_store.offline.snapshots import usable_snapshot, write_snapshots

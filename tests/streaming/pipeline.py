@@ -294,9 +294,9 @@ def by_the_rule(rows: pl.DataFrame) -> pl.DataFrame:
 
 def batch(group: FeatureGroup, events: pl.DataFrame) -> pl.DataFrame:
     """Returns what one batch pass over distinct events gives."""
+    from feature_store.changes.validation import validate
     from feature_store.partitions import Window
     from feature_store.transform.compute import apply_transform
-    from feature_store.transform.validation import validate
 
     span = Window(START - timedelta(days=400), START + timedelta(days=4000))
     return validate(group, apply_transform(group, events.lazy(), span))

@@ -14,7 +14,7 @@ import polars as pl
 
 from feature_store.catalog import Catalog, Group, Selection
 from feature_store.clock import nearest_datetime
-from feature_store.frames import polars_type, without_nan
+from feature_store.frames import without_nan
 from feature_store.offline.footers import naming_corrupt_files, present_columns
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.point_in_time.engine import GroupHistory, PointInTimeEngine, Progress, VisibleRows
@@ -24,6 +24,7 @@ from feature_store.offline.snapshots import usable_snapshot
 from feature_store.offline.steady_reads import read_steadily
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
+from feature_store.rows.polars_schema import polars_type
 from feature_store.visibility import Visibility
 
 

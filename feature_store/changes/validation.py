@@ -13,8 +13,8 @@ from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.schema_library import SchemaErrors
 from feature_store.errors import InvalidRequestError, InvalidRowsError
-from feature_store.frames import TIMESTAMP_TYPE, nan_as_null, polars_type, utc_micros
-from feature_store.rows.polars_schema import row_schema
+from feature_store.frames import TIMESTAMP_TYPE, nan_as_null, utc_micros
+from feature_store.rows.polars_schema import polars_type, row_schema
 from feature_store.rows.schema import RowSchema
 
 _EXAMPLES = 3
