@@ -398,18 +398,11 @@ class FeatureStore:
             from feature_store.spark.materialization import materialize
         else:
             from feature_store.transform.materialization import materialize
+        from feature_store.transform.materialization import Materialization
 
         record = self.registered(group)
         self._publish_if_needed()
-        return materialize(
-            group,
-            span,
-            record=record,
-            offline=self.offline,
-            online=self.online,
-            clock=self.clock,
-            run_id=run_id,
-        )
+        return materialize(Materialization(group, record, self.offline, self.online, self.clock, run_id), span)
 
     def streamer(
         self,
@@ -764,7 +757,6 @@ class FeatureStore:
         import polars as pl
 
         from feature_store.frames import key_frame, timestamp_series
-        from feature_store.offline.point_in_time.join import point_in_time_join
         from feature_store.transform.on_demand import answer_offline
 
         catalog = self.catalog()
@@ -775,17 +767,7 @@ class FeatureStore:
                 f"{len(entity_ids)} entity ids but {len(as_of_timestamps)} as-of timestamps: give one per entity id."
             )
         labels = key_frame(entity, entity_ids).with_columns(timestamp_series(AS_OF_TIMESTAMP, as_of_timestamps))
-        joined = point_in_time_join(
-            self.offline,
-            catalog,
-            labels,
-            AS_OF_TIMESTAMP,
-            resolution.selections,
-            self.engine,
-            strict=strict,
-            now=self.clock.now(),
-            progress=progress,
-        )
+        joined = self._joined(labels, AS_OF_TIMESTAMP, catalog, resolution, strict=strict, progress=progress)
         answers = answer_offline(resolution, joined, request_data or {})
         return joined.select(pl.Series(ENTITY_ID, entity_ids, dtype=pl.String), AS_OF_TIMESTAMP, *answers)
 
@@ -819,27 +801,41 @@ class FeatureStore:
             UnknownFeatureError: If a feature is not registered.
         """
         from feature_store.frames import to_polars
-        from feature_store.offline.point_in_time.join import point_in_time_join
 
         catalog = self.catalog()
         resolution = self.resolve(features)
         frame = to_polars(labels)
-        joined = point_in_time_join(
-            self.offline,
-            catalog,
-            frame,
-            as_of,
-            resolution.selections,
-            self.engine,
-            strict=strict,
-            now=self.clock.now(),
-            progress=progress,
-        )
+        joined = self._joined(frame, as_of, catalog, resolution, strict=strict, progress=progress)
         if not resolution.computations:
             return joined
         from feature_store.transform.on_demand import compute_offline
 
         return compute_offline(resolution, frame, joined)
+
+    def _joined(
+        self,
+        labels: pl.DataFrame,
+        as_of: str,
+        catalog: Catalog,
+        resolution: Resolution,
+        *,
+        strict: bool,
+        progress: Progress | None,
+    ) -> pl.DataFrame:
+        from feature_store.offline.point_in_time.join import point_in_time_join
+
+        now = self.clock.now()
+        return point_in_time_join(
+            self.offline,
+            catalog,
+            labels,
+            as_of,
+            resolution.selections,
+            self.engine,
+            strict=strict,
+            now=now,
+            progress=progress,
+        )
 
     def join_files(
         self,

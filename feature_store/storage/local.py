@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from feature_store.errors import SettingsError
 from feature_store.storage import local_files, local_folders, local_marks
 from feature_store.storage.folder_names import date_name, date_of
-from feature_store.storage.protocol import DatedFile, FileStat, Item, Result, Room, Seal, Write
+from feature_store.storage.protocol import DatedFile, Draft, FileStat, Item, Result, Room, Seal, Write
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -157,19 +157,9 @@ class Local:
         local_folders.link(source, relatives, staged)
         return {}
 
-    def publish_numbered(
-        self,
-        folder: Path,
-        staged: Path,
-        seal: Seal,
-        *,
-        after: int,
-        copies: Mapping[str, Path],
-        is_superfluous: Callable[[], bool],
-    ) -> int | None:
+    def publish_numbered(self, folder: Path, draft: Draft[Path]) -> int | None:
         """See `Storage.publish_numbered`."""
-        del copies
-        return local_folders.publish_numbered(folder, staged, seal, after=after, is_superfluous=is_superfluous)
+        return local_folders.publish_numbered(folder, draft)
 
     def publish(self, place: Path, staged: Path, seal: Seal) -> bool:
         """See `Storage.publish`."""

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from feature_store.storage.folder_names import number_of
 from feature_store.storage.local_files import locked, make_folder, sync
 from feature_store.storage.local_refusals import naming_refusals
-from feature_store.storage.protocol import Seal
+from feature_store.storage.protocol import Draft
 
 _STAGED = ".writing-"
 _READ_ONLY = 0o444
@@ -61,14 +61,13 @@ def link(source: Path, relatives: Iterable[str], staged: Path) -> None:
             path.hardlink_to(source / relative)
 
 
-def publish_numbered(
-    folder: Path, staged: Path, seal: Seal, *, after: int, is_superfluous: Callable[[], bool]
-) -> int | None:
-    """Shows a staged folder under the next number; see `Storage.publish_numbered`."""
+def publish_numbered(folder: Path, draft: Draft[Path]) -> int | None:
+    """Shows a draft under the next number; see `Storage.publish_numbered`."""
+    staged, seal = draft.staged, draft.seal
     with locked(folder):
-        if is_superfluous():
+        if draft.is_superfluous():
             return None
-        number = 1 + max([after, *numbered(folder)])
+        number = 1 + max([draft.after, *numbered(folder)])
         content = seal.content(number)
         write_staged(staged / seal.name, lambda handle: handle.write(content))
         with naming_refusals(folder / f"v{number}"):

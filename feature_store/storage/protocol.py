@@ -82,6 +82,25 @@ class Seal:
     files: Callable[[Any], set[str]]
 
 
+@dataclass(frozen=True, slots=True)
+class Draft(Generic[Place]):
+    """A folder that is to be shown under a number.
+
+    Attributes:
+        staged: What `Storage.staging` gave, with all files but the seal.
+        seal: What completes it.
+        after: The number is greater than this one and all that are there.
+        copies: What `Storage.link` has left to be copied.
+        is_superfluous: Asked when nobody else can come first any more; if so, nothing is shown.
+    """
+
+    staged: Path
+    seal: Seal
+    after: int
+    copies: Mapping[str, Place]
+    is_superfluous: Callable[[], bool]
+
+
 class Storage(Protocol[Place]):
     """A kind of place that files lie in.
 
@@ -268,25 +287,8 @@ class Storage(Protocol[Place]):
         """
         ...
 
-    def publish_numbered(
-        self,
-        folder: Place,
-        staged: Path,
-        seal: Seal,
-        *,
-        after: int,
-        copies: Mapping[str, Place],
-        is_superfluous: Callable[[], bool],
-    ) -> int | None:
-        """Shows a staged folder as `v1`, `v2`, ... of a folder.
-
-        Args:
-            folder: The folder.
-            staged: What `staging` gave, with all files but the seal.
-            seal: What completes it.
-            after: The number is greater than this one and all that are there.
-            copies: What `link` has left to be copied.
-            is_superfluous: Asked when nobody else can come first any more.
+    def publish_numbered(self, folder: Place, draft: Draft[Place]) -> int | None:
+        """Shows a draft as the next one of `v1`, `v2`, ... of a folder.
 
         Returns:
             The number; None if it is superfluous.

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from feature_store.storage import s3_folders
 from feature_store.storage.folder_names import DATE_PREFIX, date_of
-from feature_store.storage.protocol import DatedFile, FileStat, Item, Result, Room, Seal, Write
+from feature_store.storage.protocol import DatedFile, Draft, FileStat, Item, Result, Room, Seal, Write
 from feature_store.storage.s3_path import SCHEME, S3Path, S3Stat
 from feature_store.storage.s3_replacing import replace_object
 
@@ -191,20 +191,9 @@ class S3:
         del staged
         return {relative: source / relative for relative in relatives}
 
-    def publish_numbered(
-        self,
-        folder: S3Path,
-        staged: Path,
-        seal: Seal,
-        *,
-        after: int,
-        copies: Mapping[str, S3Path],
-        is_superfluous: Callable[[], bool],
-    ) -> int | None:
+    def publish_numbered(self, folder: S3Path, draft: Draft[S3Path]) -> int | None:
         """See `Storage.publish_numbered`."""
-        return s3_folders.publish_numbered(
-            folder, staged, seal, after=after, copies=copies, is_superfluous=is_superfluous
-        )
+        return s3_folders.publish_numbered(folder, draft)
 
     def publish(self, place: S3Path, staged: Path, seal: Seal) -> bool:
         """See `Storage.publish`."""

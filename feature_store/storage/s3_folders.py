@@ -7,14 +7,14 @@ seen, and removed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
 from feature_store.errors import StorageError
 from feature_store.storage.folder_names import number_of
-from feature_store.storage.protocol import Seal
+from feature_store.storage.protocol import Draft, Seal
 from feature_store.storage.s3_path import ObjectReplacedError, S3Path, S3Stat
 
 CLAIM_FILE = "_claim"
@@ -25,24 +25,17 @@ _ATTEMPTS = 100
 _UPLOADS_AT_ONCE = 8
 
 
-def publish_numbered(
-    folder: S3Path,
-    staged: Path,
-    seal: Seal,
-    *,
-    after: int,
-    copies: Mapping[str, S3Path],
-    is_superfluous: Callable[[], bool],
-) -> int | None:
-    """Shows a staged folder under the next number; see `Storage.publish_numbered`."""
-    if is_superfluous():
+def publish_numbered(folder: S3Path, draft: Draft[S3Path]) -> int | None:
+    """Shows a draft under the next number; see `Storage.publish_numbered`."""
+    seal = draft.seal
+    if draft.is_superfluous():
         return None
-    number = _claim(folder, seal.name, after)
+    number = _claim(folder, seal.name, draft.after)
     place = folder / f"v{number}"
-    _upload(_files(staged), place)
+    _upload(_files(draft.staged), place)
     with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as pool:
-        list(pool.map(lambda item: item[1].copy_to(place / item[0]), copies.items()))
-    if is_superfluous():
+        list(pool.map(lambda item: item[1].copy_to(place / item[0]), draft.copies.items()))
+    if draft.is_superfluous():
         _remove(place)
         return None
     (place / seal.name).put(seal.content(number))

@@ -17,7 +17,7 @@ import polars as pl
 from feature_store.frame_fingerprint import fingerprint
 from feature_store.storage.local_folders import write_staged
 from feature_store.storage.location import LOCAL, Location, storage_of
-from feature_store.storage.protocol import Seal
+from feature_store.storage.protocol import Draft, Seal
 from feature_store.training_sets.manifest import DataFile, Manifest, Part, encode, read_part
 from feature_store.training_sets.versions import (
     MANIFEST_FILE,
@@ -108,9 +108,8 @@ def publish_version(
         return found is not None
 
     seal = Seal(MANIFEST_FILE, lambda number: encode(msgspec.structs.replace(manifest, version=number)), _named_files)
-    number = storage_of(folder).publish_numbered(
-        folder, staged, seal, after=after, copies=linked or {}, is_superfluous=is_superfluous
-    )
+    draft = Draft(staged, seal, after, linked or {}, is_superfluous)
+    number = storage_of(folder).publish_numbered(folder, draft)
     if found is not None:
         return found, False
     assert number is not None
