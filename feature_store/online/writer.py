@@ -257,7 +257,7 @@ def _column_failures(group: Group, rows: pl.DataFrame) -> list[str]:
         return [f"column {column!r} is missing" for column in missing]
     failures = [
         f"column {column!r} holds {schema[column]}, declared is {dtype}"
-        for column, dtype in (declared.keys | declared.features).items()
+        for column, dtype in {**declared.keys, **declared.features}.items()
         if schema[column] not in {polars_type(dtype), pl.Null()}
     ]
     return failures + [

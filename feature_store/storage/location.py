@@ -53,5 +53,7 @@ def open_location(
             f"{setting}={str(text)!r} is neither a folder nor an S3 prefix: write a path, or s3://bucket/prefix."
         )
     if connect is None:
-        from feature_store.storage.s3_connection import connect_by_environment as connect
+        from feature_store.storage.s3_connection import connect_by_environment
+
+        connect = connect_by_environment
     return S3Path(bucket, "/".join(parts), connect(bucket))

@@ -17,6 +17,7 @@ import uuid
 import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import PurePath
@@ -30,8 +31,21 @@ from feature_store.errors import DefinitionError
 class Walk(typing.Protocol):
     """Describes what a value is made of: `walk.Walk`."""
 
+    @property
+    def libraries(self) -> set[str]:
+        """Modules of libraries that were met."""
+        ...
+
     def of(self, value: object) -> Any:
         """Returns the description of a value."""
+        ...
+
+    def at(self, step: str) -> AbstractContextManager[None]:
+        """Remembers where the walk is, for errors."""
+        ...
+
+    def untellable(self, value: object, reason: str) -> DefinitionError:
+        """Returns the error of a value that cannot be described."""
         ...
 
     def unordered(self, items: Iterator[object]) -> tuple[Any, ...]:
