@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.monitoring.baseline import DECILES
+from feature_store.monitoring.baseline import DECILES, reach
 
 Numbers = NDArray[np.float64]
 
@@ -69,7 +69,7 @@ class Quantiles:
 
     def counts(self, edges: Sequence[float]) -> Numbers:
         """Returns how many of the numbers lie in bins: up to each edge, and above the last; fractions interpolated."""
-        shares = self.through_shares(np.asarray(edges, dtype=np.float64))
+        shares = self.through_shares(reach(edges))
         counts: Numbers = np.diff(shares, prepend=0.0, append=1.0) * self.size
         return counts
 
