@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -21,7 +21,7 @@ DECILES = 10
 TOP_CATEGORIES = 20
 """Categories that are counted by name; the others are counted together."""
 
-FORM = 2
+FORM: Literal[2] = 2
 """Number of the form of profiles, of baselines and partitions alike. What is stored in another form is not read."""
 
 _VALUE = "value"
@@ -173,9 +173,12 @@ def _categories(values: pl.Series) -> Profile:
 
 
 def _embeddings(values: pl.Series) -> Profile:
-    every = values.to_numpy().astype(np.float64).reshape(len(values), -1)
-    vectors = every[np.isfinite(every).all(axis=1)]
-    infinite = len(every) - len(vectors)
+    infinite = 0
+    vectors = np.empty((0, 0))
+    if len(values):
+        every = values.to_numpy().astype(np.float64)
+        vectors = every[np.isfinite(every).all(axis=1)]
+        infinite = len(every) - len(vectors)
     if not len(vectors):
         return {"infinite": infinite, "centroid": None, "norm_mean": None, "norm_stddev": None}
     norms = np.linalg.norm(vectors, axis=1)

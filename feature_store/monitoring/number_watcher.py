@@ -84,14 +84,15 @@ class NumberWatcher:
         distance = None if usual is None else psi(counts, usual)
         spread = log(profile.stddev + 1e-3 * self._deviation + 1e-300)
         z = self._mean_z(profile, entities)
-        finding = self._repeated(profile, followers)
-        if finding is None and differs(counts.tolist(), self._counts.tolist(), self._level, ordered=True):
-            finding = (
-                self._stuck(profile)
-                or self._scale(profile, spread)
-                or self._shift(profile, z, self._thresholds.z, MEAN_SHIFT)
-                or self._change(profile, counts, index, distance, entities, z)
-            )
+        finding = (
+            self._stuck(profile)
+            or self._scale(profile, spread)
+            or self._shift(profile, z, self._thresholds.z, MEAN_SHIFT)
+            or self._change(profile, counts, index, distance, entities, z)
+        )
+        if finding is not None and not differs(counts.tolist(), self._counts.tolist(), self._level, ordered=True):
+            finding = None
+        finding = finding or self._repeated(profile, followers)
         failed = finding is not None
         self._means.push(profile.mean, failed=failed)
         self._spreads.push(spread, failed=failed)
@@ -126,7 +127,7 @@ class NumberWatcher:
     def _is_constant(self, profile: FeatureProfile) -> bool:
         assert profile.minimum is not None
         assert profile.maximum is not None
-        return profile.maximum - profile.minimum <= self._rounding
+        return bool(profile.maximum - profile.minimum <= self._rounding)
 
     def _stuck(self, profile: FeatureProfile) -> Finding | None:
         if not self._is_constant(profile) or not self._varies or len(self._constant) < LEAST:

@@ -258,11 +258,17 @@ def _feature_profile(column: str, dtype: Dtype, record: Mapping[str, Any], repea
     rows, nulls, infinite = record["rows"], record[f"{column}.nulls"], record.get(f"{column}.infinite", 0)
     if dtype.name in {"float", "int"}:
         sample: pl.Series = record[f"{column}.sorted"]
+        mean, stddev, least, most = (
+            _finite(record[f"{column}.{name}"]) for name in ("mean", "stddev", "minimum", "maximum")
+        )
         return FeatureProfile(
             rows=rows,
             nulls=nulls,
             infinite=infinite,
-            **{name: _finite(record[f"{column}.{name}"]) for name in ("mean", "stddev", "minimum", "maximum")},
+            mean=mean,
+            stddev=stddev,
+            minimum=least,
+            maximum=most,
             quantiles=Quantiles.of(sample.to_numpy()),
             repeats=repeats,
         )
