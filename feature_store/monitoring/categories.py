@@ -29,6 +29,8 @@ def bucket(text: str) -> int:
 def bucket_column(texts: pl.Series) -> pl.Series:
     """Returns the bucket of each text, null for null."""
     names = texts.drop_nulls().unique()
+    if names.is_empty():
+        return pl.repeat(None, len(texts), dtype=pl.UInt8, eager=True)
     buckets = pl.Series(map(bucket, names), dtype=pl.UInt8)
     return texts.replace_strict(names, buckets, return_dtype=pl.UInt8)
 
