@@ -6,7 +6,7 @@ threshold in 999 of 1,000 cases:
 
     m >= chi2(0.999, k - 1) / psi_warn        and        m >= 100
 
-which is 279 values for the ten bins of a number at the default of 0.1. Nulls and infinities are no values, so neither 3
+which is 281 values for the ten bins of a number at the default of 0.1. Nulls and infinities are no values, so neither 3
 rows nor any number of nulls make a baseline. From 100 values on, the standard error of a mean, or of a centroid, is at
 most a fifth of the half standard deviation (of the half radius) that matters. What does not hold enough takes the place
 of nothing: an older training set that does, else the group's own weeks, remain the baseline.
