@@ -215,15 +215,12 @@ def print_alarms(plan: tuple[tuple[int, int], ...]) -> None:
 
 def print_power() -> None:
     print(f"found on so many of {TRIALS} days; baseline: first weeks / training set of 1,000 rows")
-    tables = {
-        rows: [power(np.random.default_rng(rows), rows, TRIALS, trained) for trained in reversed(TRAINED_ROWS)]
-        for rows in POWER_ROWS
-    }
-    print(f"{'fault':36}{'feature':18}" + "".join(f"{rows:>10,} rows" for rows in POWER_ROWS))
-    for name, replaced in faults().items():
-        for column in replaced:
-            cells = (" / ".join(str(table[name][column]) for table in tables[rows]) for rows in POWER_ROWS)
-            print(f"{name:36}{column:18}" + "".join(f"{cell:>15}" for cell in cells))
+    for rows in POWER_ROWS:
+        own, trained = (power(np.random.default_rng(rows), rows, TRIALS, known) for known in (None, 1_000))
+        print(f"\n{rows:,} rows")
+        for name, replaced in faults().items():
+            for column in replaced:
+                print(f"{name:36}{column:18}{own[name][column]:>5} / {trained[name][column]}", flush=True)
 
 
 if __name__ == "__main__":
