@@ -17,7 +17,12 @@ from feature_store.errors import InvalidRequestError
 from feature_store.monitoring.categories import bucket_counts, category_counts, common_names
 from feature_store.monitoring.drift import ROUNDING
 
-DECILES = 10
+DECILES = np.arange(1, 10) / 10
+"""Levels of the edges of a number's bins."""
+
+CUTS = np.array([0.01, 0.05, *DECILES, 0.95, 0.99])
+"""Levels at which chance is tested: where most values are one, as 0, the deciles say nothing of the others."""
+
 TOP_CATEGORIES = 20
 """Categories that are counted by name; the others are counted together."""
 
@@ -32,7 +37,8 @@ Profile = dict[str, Any]
 `infinite`, the rows whose value is infinite or, of an embedding, holds an infinity. Beside them, of the finite values,
 
 - numbers, timestamps (microseconds since 1970) and durations (ticks): `mean`, `stddev` (of the sample), `minimum` and
-  `maximum`; `edges`, the deciles without duplicates, and `counts`, values up to each edge and above the last;
+  `maximum`; `edges`, the deciles without duplicates, and `counts`, values up to each edge and above the last; `cuts`
+  and `cut_counts`, the same at the levels of `CUTS`;
 - texts, booleans, dates and times of day: `categories`, the commonest with their counts, `other`, the count of all
   others, `buckets`, the counts of all values by their hash (see `monitoring.categories`), and `distinct`;
 - embeddings (arrays of numbers): `centroid`, `norm_mean`, `norm_stddev`.
@@ -145,11 +151,11 @@ def _numbers(values: np.ndarray[Any, np.dtype[np.float64]]) -> Profile:
     infinite = len(values) - len(finite)
     if not len(finite):
         moments = dict.fromkeys(("mean", "stddev", "minimum", "maximum"))
-        return {"infinite": infinite, **moments, "edges": [], "counts": [0]}
+        return {"infinite": infinite, **moments, "edges": [], "counts": [0], "cuts": [], "cut_counts": [0]}
     with np.errstate(over="ignore", invalid="ignore"):  # of numbers near the greatest there is no moment
         mean, stddev = _finite(finite.mean()), _finite(finite.std(ddof=1)) if len(finite) > 1 else None
     # A decile is a value that occurs.
-    edges = np.unique(np.quantile(finite, np.arange(1, DECILES) / DECILES, method="inverted_cdf")).tolist()
+    edges, cuts = (np.unique(np.quantile(finite, at, method="inverted_cdf")).tolist() for at in (DECILES, CUTS))
     return {
         "infinite": infinite,
         "mean": mean,
@@ -158,6 +164,8 @@ def _numbers(values: np.ndarray[Any, np.dtype[np.float64]]) -> Profile:
         "maximum": float(finite.max()),
         "edges": edges,
         "counts": _counted(finite, edges),
+        "cuts": cuts,
+        "cut_counts": _counted(finite, cuts),
     }
 
 

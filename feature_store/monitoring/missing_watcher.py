@@ -101,7 +101,11 @@ class MissingWatcher:
             news = ratio(rate - expected, spread)
         if rate - max(usual, expected) < self._thresholds.null_points or news <= NULL_Z:
             return None
-        if excess_chance(profile.missing, profile.rows, nulls + infinities, rows) > self._level:
+        # One distribution is one, whether its rows lie in the baseline or in the partitions before.
+        before = self._before if self._baseline is not None else ()
+        known_missing = nulls + infinities + sum(each.missing for each in before)
+        known_rows = rows + sum(each.rows for each in before)
+        if excess_chance(profile.missing, profile.rows, known_missing, known_rows) > self._level:
             return None
         what = "null or infinite" if profile.infinite else "null"
         return Finding(

@@ -38,7 +38,7 @@ class NumberWatcher:
     """Judges one feature's partitions, one after the other; see `monitoring.watching`.
 
     Means and spreads of long tails have no useful bound of chance. So each finding also needs that the shares up to the
-    baseline's deciles have changed by more than chance, which holds for any distribution. A few outliers alone are
+    baseline's quantiles have changed by more than chance, which holds for any distribution. A few outliers alone are
     therefore no drift: they are what a schema bounds (`ge`, `le`).
 
     Args:
@@ -57,6 +57,8 @@ class NumberWatcher:
         self._level = level / 3  # for the rows' values, for those of entities, and for repeats
         self._edges: list[float] = list(baseline["edges"])
         self._counts = np.asarray(value_counts(baseline), dtype=np.float64)
+        self._cuts: list[float] = list(baseline["cuts"])
+        self._cut_counts: list[float] = list(baseline["cut_counts"])
         self._missing = (baseline["n"] - known_values(baseline), baseline["n"])
         self._mean: float = baseline["mean"]
         # What a constant differs by from itself is rounding.
@@ -90,8 +92,10 @@ class NumberWatcher:
             or self._shift(profile, z, self._thresholds.z, MEAN_SHIFT)
             or self._change(profile, counts, index, distance, entities, z)
         )
-        if finding is not None and not differs(counts.tolist(), self._counts.tolist(), self._level, ordered=True):
-            finding = None
+        if finding is not None:
+            cut = profile.quantiles.counts(self._cuts).tolist()
+            if not differs(cut, self._cut_counts, self._level, ordered=True):
+                finding = None
         finding = finding or self._repeated(profile, followers)
         failed = finding is not None
         self._means.push(profile.mean, failed=failed)

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from feature_store.definitions.monitor import Monitor
-from feature_store.monitoring.baseline import FORM, TOP_CATEGORIES, Profile, known_values, value_counts
+from feature_store.monitoring.baseline import CUTS, DECILES, FORM, TOP_CATEGORIES, Profile, known_values, value_counts
 from feature_store.monitoring.drift import chi_square_quantile_999
 from feature_store.monitoring.profile import FeatureProfile, PartitionProfile
-from feature_store.monitoring.quantiles import merged_deciles
+from feature_store.monitoring.quantiles import merged_quantiles
 
 FIRST_SEASONS = 4
 """Seasons (weeks of days, days of hours) of a group's own data that make a baseline where no training set has one."""
@@ -107,7 +107,8 @@ def merged(profiles: Sequence[FeatureProfile]) -> Profile:
     }
     sketches = [profile.quantiles for profile in profiles if profile.quantiles is not None]
     if sketches:
-        edges, counts = merged_deciles(sketches)
+        edges, counts = merged_quantiles(sketches, DECILES)
+        cuts, cut_counts = merged_quantiles(sketches, CUTS)
         known = [profile for profile in profiles if profile.mean is not None]
         mean, stddev = _moments([(each.known, each.mean, each.stddev) for each in known])
         baseline |= {
@@ -117,6 +118,8 @@ def merged(profiles: Sequence[FeatureProfile]) -> Profile:
             "maximum": max(profile.maximum for profile in known if profile.maximum is not None),
             "edges": edges,
             "counts": counts,
+            "cuts": cuts,
+            "cut_counts": cut_counts,
         }
     counted = [profile.categories for profile in profiles if profile.categories is not None]
     if counted:

@@ -16,9 +16,9 @@ from feature_store.definitions.entity import Entity
 from feature_store.definitions.group import FeatureGroup, feature_group
 from feature_store.definitions.schema import Embedding, FeatureSchema, feature
 from feature_store.monitoring import profile as profiling
-from feature_store.monitoring.baseline import profile_column
+from feature_store.monitoring.baseline import DECILES, profile_column
 from feature_store.monitoring.profile import PartitionProfile, profile_partitions
-from feature_store.monitoring.quantiles import Quantiles, merged_deciles
+from feature_store.monitoring.quantiles import Quantiles, merged_quantiles
 from feature_store.monitoring.reference import merged
 from feature_store.partitions import Window
 from tests.orders import START, Orders, orders
@@ -184,7 +184,7 @@ def test_no_numbers_have_no_sketch():
 def test_sketches_together_have_about_the_deciles_of_all_values(parts):
     sketches = [sketch for part in parts if (sketch := Quantiles.of(np.sort(np.array(part)))) is not None]
     together = np.sort(np.concatenate([np.array(part) for part in parts]))
-    edges, counts = merged_deciles(sketches)
+    edges, counts = merged_quantiles(sketches, DECILES)
     assert edges == sorted(set(edges))
     assert sum(counts) == pytest.approx(len(together))
     for edge, count in zip(edges, np.cumsum(counts), strict=False):
