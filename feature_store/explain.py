@@ -21,7 +21,7 @@ from feature_store.offline.digests import CONTENT
 from feature_store.offline.footers import metadata_of
 from feature_store.offline.layout import PartitionFile, file_at
 from feature_store.offline.store import SOURCE_FILE, OfflineStore
-from feature_store.online.reader import FeatureState
+from feature_store.online.reading.prepared import FeatureState
 from feature_store.online.store import OnlineStore
 from feature_store.partitions import Window
 from feature_store.visibility import Visibility, expires_at, seconds_left
