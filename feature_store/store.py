@@ -1035,7 +1035,7 @@ class FeatureStore:
             at,
             catalog=self.catalog(),
             offline=self.offline,
-            online=self.online,
+            online=self.online_reads.state,
             clock=self.clock,
         )
 

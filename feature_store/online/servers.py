@@ -31,24 +31,26 @@ ASK_SECONDS = 1.0
 NO_RETRY = Retry(NoBackoff(), 0, ())
 
 MOST_CONNECTIONS = 64
-"""Connections to one server for one purpose; further threads wait until one is free."""
+"""Connections in use at once, for one purpose, where the URL says nothing else (`max_connections`)."""
 
 
 class Slots:
-    """As many as there may be connections in use at once.
+    """As many as there may be connections in use at once: further threads wait until one is free.
 
     Args:
+        location: Whose URL may say how many.
         timeout: Seconds to wait for a free one.
     """
 
-    __slots__ = ("_free", "_timeout", "release")
+    __slots__ = ("_free", "_most", "_timeout", "release")
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, location: Location, timeout: float) -> None:
         # A queue rather than a semaphore: it is written in C, and the read path counts microseconds.
         self._free: SimpleQueue[None] = SimpleQueue()
         self._timeout = timeout
+        self._most = int(location.options.get("max_connections", MOST_CONNECTIONS))
         self.release = partial(self._free.put, None)
-        for _ in range(MOST_CONNECTIONS):
+        for _ in range(self._most):
             self.release()
 
     def take(self) -> None:
@@ -60,9 +62,7 @@ class Slots:
         try:
             self._free.get(timeout=self._timeout)
         except Empty:
-            raise exceptions.TimeoutError(
-                f"all {MOST_CONNECTIONS} connections were busy for {self._timeout:g} s"
-            ) from None
+            raise exceptions.TimeoutError(f"all {self._most} connections were busy for {self._timeout:g} s") from None
 
 
 class Servers(Protocol):
@@ -122,7 +122,7 @@ class OneServer:
 
     def __init__(self, location: Location, timeout: float) -> None:
         options = connection_options(location, timeout)
-        self.slots = Slots(timeout)
+        self.slots = Slots(location, timeout)
         self._sentinel: Any = None
         self._asked_at = float("-inf")
         self._pool: ConnectionPool
@@ -175,7 +175,7 @@ class ClusterServers:
 
     def __init__(self, location: Location, timeout: float) -> None:
         self._location = location
-        self.slots = Slots(timeout)
+        self.slots = Slots(location, timeout)
         self._options = connection_options(location, timeout)
         self._connecting = threading.Lock()
         self._connected: Any = None

@@ -152,6 +152,17 @@ class OnlineReads:
         """Returns what is visible now as a frame; see `FeatureStore.get_online_features_frame`."""
         return cast("pl.DataFrame", self._answer("frame", entity_ids, features, request_data))
 
+    def state(self, entity_id: str, reference: str) -> FeatureState:
+        """Returns what readers get of one stored feature, for who explains it: it is not noted in the request log.
+
+        Raises:
+            InvalidRequestError: If the reference is malformed, or the entity id none of the feature's entity.
+            UnknownFeatureError: If the feature is not known.
+            OnlineStoreError: If the online store does not answer, or refuses.
+        """
+        [states] = self.request([reference]).prepared.states([entity_id])
+        return states[reference]
+
     async def avalues(self, entity_ids: Sequence[str], features: Features, request_data: RequestData) -> list[Row]:
         """Does what `values` does, without blocking the event loop."""
         answer = await self.answer(await self.arequest(features), entity_ids, request_data, "values")
