@@ -175,6 +175,16 @@ def test_values_and_statuses_are_the_same_by_every_door(shop, doors, ask):
     assert told == dict.fromkeys(["statuses", "statuses, async", "HTTP with statuses", "Feast"], expected.statuses)
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [Ask([], ["amount_3d"]), Ask([], ["basket_share:v1", "amount_3d"], {"basket": []})],
+    ids=["stored", "computed"],
+)
+def test_nobody_is_answered_nothing_by_every_door(shop, doors, ask):
+    answers = {name: door(ask).values for name, door in doors.items()} | {"Feast": feast(shop[1], ask).values}
+    assert answers == dict.fromkeys(answers, [])
+
+
 def test_what_explains_a_status_names_the_same(shop, doors):
     features = ["amount_3d", "orders_3d", "last_amount"]
     statuses = doors["statuses"](Ask(IDS, features)).statuses

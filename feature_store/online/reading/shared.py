@@ -41,8 +41,7 @@ def read_together(reads: Sequence[SharedRead]) -> list[Answer]:
     batch = _Batch(reads)
     for read in reads:
         read.prepared.look()
-    if batch.units:
-        batch.decode(reads[0].prepared.fetch(batch.units))
+    batch.decode(reads[0].prepared.fetch(batch.units))
     for position in batch.unknown:
         read = reads[position]
         try:
@@ -57,8 +56,7 @@ async def aread_together(reads: Sequence[SharedRead]) -> list[Answer]:
     batch = _Batch(reads)
     for read in reads:
         await read.prepared.alook()
-    if batch.units:
-        batch.decode(await reads[0].prepared.afetch(batch.units))
+    batch.decode(await reads[0].prepared.afetch(batch.units))
     for position in batch.unknown:
         read = reads[position]
         try:
