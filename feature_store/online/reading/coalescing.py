@@ -88,10 +88,16 @@ class Coalescer:
     async def _read_now(self, read: SharedRead) -> Any:
         """Reads without the detour by a task, which costs a tenth of a read; who comes meanwhile waits for the next."""
         self._under_way = True
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task is not None else 0
         started = time.perf_counter()
         failed = False
         try:
-            return await read.prepared.aread(read.form, read.entity_ids)
+            answer = await read.prepared.aread(read.form, read.entity_ids)
+            if task is not None and task.cancelling() > cancelled:
+                # `asyncio.wait_for`, which sends what is read here, loses it now and then (Python 3.11).
+                raise asyncio.CancelledError
+            return answer
         except OnlineStoreError:
             failed = True
             raise
