@@ -97,10 +97,11 @@ class Coalescer:
             if task is not None and task.cancelling() > cancelled:
                 # `asyncio.wait_for`, which sends what is read here, loses it now and then (Python 3.11).
                 raise asyncio.CancelledError
-            return answer
         except OnlineStoreError:
             failed = True
             raise
+        else:
+            return answer
         finally:
             self._under_way = False
             if self._observer is not None:
