@@ -77,7 +77,7 @@ def _with_states(row: Row, states: dict[str, FeatureState]) -> dict[str, Feature
 def _frame(request: Request, entity_ids: Sequence[str], rows: Sequence[Row]) -> pl.DataFrame:
     import polars as pl
 
-    from feature_store.frames import polars_type
+    from feature_store.rows.polars_schema import polars_type
 
     schema = {label: polars_type(dtype) for label, dtype in request.dtypes.items()}
     ids = pl.Series(ENTITY_ID, entity_ids, dtype=pl.String)
