@@ -6,7 +6,7 @@ one entity and one feature, and a test holds it to the same answers. It writes n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -21,8 +21,7 @@ from feature_store.offline.digests import CONTENT
 from feature_store.offline.footers import metadata_of
 from feature_store.offline.layout import PartitionFile, file_at
 from feature_store.offline.store import SOURCE_FILE, OfflineStore
-from feature_store.online.reader import FeatureState
-from feature_store.online.store import OnlineStore
+from feature_store.online.reading.prepared import FeatureState
 from feature_store.partitions import Window
 from feature_store.visibility import Visibility, expires_at, seconds_left
 
@@ -142,10 +141,20 @@ def explain(
     *,
     catalog: Catalog,
     offline: OfflineStore,
-    online: OnlineStore,
+    online: Callable[[str, str], FeatureState],
     clock: Clock,
 ) -> Explanation:
-    """Explains one feature of one entity at one instant; see `FeatureStore.explain`."""
+    """Explains one feature of one entity at one instant; see `FeatureStore.explain`.
+
+    Args:
+        entity_id: The entity.
+        feature: One feature.
+        at: The instant; None for now.
+        catalog: What is registered.
+        offline: The offline store.
+        online: Reads an entity's feature, by its reference, as any reader does.
+        clock: Tells the present.
+    """
     selection = _selected(catalog, feature)
     found = selection.feature
     group = catalog.group(found.group)
@@ -157,8 +166,7 @@ def explain(
     winner, losers = _judged(_rows_around(offline, question), question, offline)
     status, value, reason = _answer(winner, question)
     try:
-        [states] = online.read_states([entity_id], [selection], catalog)
-        state = states[selection.label]
+        state = online(entity_id, str(found.ref))
         agrees, why = (None, "It answers for now, the question is about another instant.")
         if instant == now:
             agrees, why = _comparison(state, value, winner)

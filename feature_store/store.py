@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from feature_store.errors import (
     SettingsError,
     UnknownFeatureError,
 )
-from feature_store.resolution import Resolution, resolve
+from feature_store.resolution import Resolution, resolve_with
 from feature_store.settings import Settings
 
 if TYPE_CHECKING:
@@ -53,10 +53,11 @@ if TYPE_CHECKING:
     from feature_store.offline.snapshots import WrittenSnapshot
     from feature_store.offline.store import OfflineStore
     from feature_store.offline.stream_files import CompactionReport, StreamFiles
-    from feature_store.online.reader import FeatureState
+    from feature_store.online.reading.coalescing import ReadObserver
+    from feature_store.online.reading.prepared import FeatureState
+    from feature_store.online.reading.reads import OnlineReads
     from feature_store.online.store import OnlineStore
     from feature_store.online.writer import WriteReport
-    from feature_store.online_reads import OnlineReads
     from feature_store.partitions import Window
     from feature_store.reconcile.online_sample import OnlineSample
     from feature_store.registry.records import ApplyReport
@@ -142,6 +143,8 @@ class FeatureStore:
 
         What waits for the request log is written.
         """
+        if "online_reads" in self.__dict__:
+            self.__dict__.pop("online_reads").close()
         if self.request_log is not None:
             self.request_log.close()
         for part in ("online", "registry"):
@@ -175,13 +178,26 @@ class FeatureStore:
     @cached_property
     def online_reads(self) -> OnlineReads:
         """Which catalog online reads go by, and what has been worked out of their requests."""
-        from feature_store.online_reads import OnlineReads
+        return self.open_online_reads(self._resolved)
+
+    def open_online_reads(
+        self, resolve: Callable[[Catalog, Sequence[str]], Resolution], observer: ReadObserver | None = None
+    ) -> OnlineReads:
+        """Returns the read path of this store, for a transport that has definitions or metrics of its own.
+
+        Args:
+            resolve: Resolves references against a catalog.
+            observer: Is told of every read that an event loop makes; None for nobody.
+        """
+        from feature_store.online.reading.reads import OnlineReads
 
         return OnlineReads(
             online=lambda: self.online,
-            registered=self.catalog if self._registry is not None else None,
-            resolve=self._resolved,
+            registered=self._registered_catalog if self._registry is not None else None,
+            resolve=resolve,
+            compute=_computed,
             log=self.request_log,
+            observer=observer,
         )
 
     @cached_property
@@ -235,13 +251,10 @@ class FeatureStore:
 
     def _resolved(self, catalog: Catalog, features: Sequence[str] | FeatureService) -> Resolution:
         names = features.features if isinstance(features, FeatureService) else features
-        try:
-            return resolve(catalog, names)
-        except UnknownFeatureError:
-            if not self._definitions:
-                raise
-        # Only now: a client that reads stored features alone never imports its definitions, nor Polars.
-        return resolve(catalog, names, self.definitions.on_demand.values())
+        return resolve_with(catalog, names, self._on_demand if self._definitions else None)
+
+    def _registered_catalog(self) -> Catalog:
+        return self.registry.catalog()
 
     def apply(self, groups: Sequence[FeatureGroup]) -> ApplyReport:
         """Registers feature groups: all of them, or none.
@@ -303,12 +316,12 @@ class FeatureStore:
             self.online.publish(catalog)
             published = catalog
         self._is_published = True
-        self.online_reads.forget_catalog()
+        self.online_reads.followed.forget()
 
     def _changed(self) -> None:
         self._catalog = None
         self._is_published = False
-        self.online_reads.forget_catalog()
+        self.online_reads.followed.forget()
         if self._online is None:
             from feature_store.online.embedded import EmbeddedRedis
 
@@ -680,14 +693,17 @@ class FeatureStore:
         return self.online_reads.frame(entity_ids, features, request_data)
 
     def get_online_statuses(
-        self, entity_ids: Sequence[str], features: Sequence[str] | FeatureService
+        self,
+        entity_ids: Sequence[str],
+        features: Sequence[str] | FeatureService,
+        *,
+        request_data: Mapping[str, Sequence[Any]] | None = None,
     ) -> list[dict[str, FeatureState]]:
         """Returns the values with the reason for each: present, null, missing or expired, and the row's times.
 
-        Raises:
-            InvalidRequestError: If an on-demand feature is asked for: it is computed, not stored.
+        On-demand features are `present`, or `null`, and have no times: they are computed, and stand in no row.
         """
-        return self.online_reads.states(entity_ids, features)
+        return self.online_reads.states(entity_ids, features, request_data)
 
     async def aget_online_features(
         self,
@@ -720,10 +736,14 @@ class FeatureStore:
         return await self.online_reads.aframe(entity_ids, features, request_data)
 
     async def aget_online_statuses(
-        self, entity_ids: Sequence[str], features: Sequence[str] | FeatureService
+        self,
+        entity_ids: Sequence[str],
+        features: Sequence[str] | FeatureService,
+        *,
+        request_data: Mapping[str, Sequence[Any]] | None = None,
     ) -> list[dict[str, FeatureState]]:
         """Does what `get_online_statuses` does, without blocking the event loop."""
-        return await self.online_reads.astates(entity_ids, features)
+        return await self.online_reads.astates(entity_ids, features, request_data)
 
     def get_offline_features(
         self,
@@ -1015,7 +1035,7 @@ class FeatureStore:
             at,
             catalog=self.catalog(),
             offline=self.offline,
-            online=self.online,
+            online=self.online_reads.state,
             clock=self.clock,
         )
 
@@ -1059,6 +1079,15 @@ class FeatureStore:
 
 def _one_each(request_data: Mapping[str, Any] | None) -> dict[str, list[Any]] | None:
     return None if request_data is None else {name: [value] for name, value in request_data.items()}
+
+
+def _computed(
+    resolution: Resolution, rows: Sequence[Mapping[str, Any]], request_data: Mapping[str, Sequence[Any]] | None
+) -> list[dict[str, Any]]:
+    # Polars is imported only where something is computed.
+    from feature_store.transform.on_demand import compute_online
+
+    return compute_online(resolution, rows, request_data)
 
 
 def _request_log(settings: Settings, clock: Clock) -> RequestLog | None:

@@ -19,7 +19,7 @@ PACKAGES = ("feature_store", "resources", "sensors", "feature_assets")
 # From the ground up. A module may import what stands in a line above its own, and its own package; those of one line do
 # not know one another. A module belongs to the longest name that it lies below. What is new needs a place here.
 LAYERS = (
-    ("feature_store.errors",),
+    ("feature_store.errors", "feature_store.forking"),
     ("feature_store.durations", "feature_store.equality"),
     ("feature_store.clock", "feature_store.settings", "feature_store.storage", "feature_store.frame_fingerprint"),
     ("feature_store.partitions",),
@@ -32,7 +32,6 @@ LAYERS = (
     ("feature_store.monitoring",),
     ("feature_store.transform", "feature_store.explain"),
     (
-        "feature_store.online_reads",
         "feature_store.spark",
         "feature_store.streaming",
         "feature_store.training_sets",

@@ -18,7 +18,7 @@ from feature_store.offline.point_in_time.engine import PointInTimeEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
 from feature_store.offline.unfinished import is_under_way
-from feature_store.online.reader import FeatureState
+from feature_store.online.reading.prepared import FeatureState
 from feature_store.online.store import OnlineStore
 
 SAMPLED_ENTITIES = 1000

@@ -31,7 +31,7 @@ from feature_store.offline.latest import sampled_entities
 from feature_store.offline.point_in_time.engine import PointInTimeEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
-from feature_store.online.reader import FeatureState
+from feature_store.online.reading.prepared import FeatureState
 from feature_store.online.store import OnlineStore
 from feature_store.registry.records import MonitorRecord
 from feature_store.registry.registry import Registry

@@ -17,7 +17,7 @@ from feature_store.offline.footers import load_footers, read_footer
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.store import OfflineStore
 from feature_store.offline.unfinished import left_behind
-from feature_store.online.reader import FeatureState
+from feature_store.online.reading.prepared import FeatureState
 from feature_store.online.store import OnlineStore
 from feature_store.partitions import Window
 from feature_store.storage.parquet import scan_files

@@ -19,6 +19,7 @@ from sqlalchemy import text as sql
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from feature_store.errors import RegistryError, SettingsError
+from feature_store.forking import renew_in_children
 from feature_store.registry.tables import HEAD, VERSION_TABLE
 
 _SETTING = "FEATURE_STORE_REGISTRY"
@@ -47,6 +48,7 @@ class Database:
         self._url = _parsed(url)
         self._file = Path(self._url.database or "") if self._url.get_backend_name() == "sqlite" else None
         self._engine = _sqlite_engine(self._url) if self._file else _postgresql_engine(self._url)
+        renew_in_children(self)
 
     @property
     def place(self) -> str:
@@ -105,6 +107,10 @@ class Database:
     def close(self) -> None:
         """Closes all connections. The next transaction opens new ones."""
         self._engine.dispose()
+
+    def after_fork(self) -> None:
+        """Gives a forked process connections of its own; its parent's stay open, for its parent."""
+        self._engine.dispose(close=False)
 
     def _upgrade(self, connection: Connection) -> None:
         from alembic import command

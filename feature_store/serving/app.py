@@ -24,7 +24,6 @@ from feature_store.serving import openapi
 from feature_store.serving.answers import encode
 from feature_store.serving.auth import Tokens
 from feature_store.serving.calls import CLOSE, Call, Disconnected, Endpoint, Receive, Reply, Scope, Send
-from feature_store.serving.coalescing import Coalescer
 from feature_store.serving.feast_contract import FeastContract
 from feature_store.serving.health import Health
 from feature_store.serving.limits import Limits
@@ -78,9 +77,9 @@ class FeatureServer:
         self.log = log
         self._tokens = tokens
         self._limits = limits
-        self._served = Served(store, definitions)
-        self._metrics = Metrics(self._served.age)
-        self._coalescer = Coalescer(self._metrics)
+        self._metrics = Metrics()
+        self._served = Served(store, definitions, self._metrics)
+        self._metrics.catalog_age.set_function(self._served.age)
         self.health = Health(self._served, log)
         self._in_work = 0
         self._id_prefix = secrets.token_hex(6).encode()
@@ -181,7 +180,7 @@ class FeatureServer:
             )
 
     def _routes(self) -> list[Route]:
-        online = OnlineFeatures(self._served, self._coalescer, self._metrics, self._limits.values)
+        online = OnlineFeatures(self._served, self._metrics, self._limits.values)
         feast = FeastContract(self._served, online, self._metrics)
         return [
             Route("/v1/online-features", Endpoint(online), methods=["POST"]),
@@ -224,7 +223,7 @@ class FeatureServer:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            self._coalescer.close()
+            self._served.reads.close()
             await self._served.store.online.aclose()
             self.log.flush()
 

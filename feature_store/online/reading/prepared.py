@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from feature_store.catalog import Catalog, Selection
 from feature_store.clock import Clock, to_micros
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from feature_store.online.client import Client
     from feature_store.online.pending import Pending
 
-Answer = TypeVar("Answer")
+Form = Literal["values", "states", "frame"]
+"""What an answer is made of: values by label, `FeatureState`s by label, or columns."""
+
 Replies = list["bytes | None"]
 
 
@@ -125,27 +127,13 @@ class PreparedRead:
 
     def values(self, entity_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Returns the visible values by label, None for what is null, missing or expired."""
-        return self._read(self.decode_values, entity_ids)
+        answer: list[dict[str, Any]] = self.read("values", entity_ids)
+        return answer
 
     def states(self, entity_ids: Sequence[str]) -> list[dict[str, FeatureState]]:
         """Returns values with the reason for each, and the row's times, by label."""
-        return self._read(self.decode_states, entity_ids)
-
-    def frame(self, entity_ids: Sequence[str]) -> pl.DataFrame:
-        """Returns the visible values as columns: `entity_id`, and one per label."""
-        return self._read(self.decode_frame, entity_ids)
-
-    async def avalues(self, entity_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Does what `values` does, without blocking the event loop."""
-        return await self._aread(self.decode_values, entity_ids)
-
-    async def astates(self, entity_ids: Sequence[str]) -> list[dict[str, FeatureState]]:
-        """Does what `states` does, without blocking the event loop."""
-        return await self._aread(self.decode_states, entity_ids)
-
-    async def aframe(self, entity_ids: Sequence[str]) -> pl.DataFrame:
-        """Does what `frame` does, without blocking the event loop."""
-        return await self._aread(self.decode_frame, entity_ids)
+        answer: list[dict[str, FeatureState]] = self.read("states", entity_ids)
+        return answer
 
     def fetch(self, units: Sequence[list[str]]) -> Replies:
         """Returns the values of the keys in units, of this read or of several, in one round trip."""
@@ -166,12 +154,13 @@ class PreparedRead:
 
             await asyncio.to_thread(self.look)
 
-    def _read(self, decode: Callable[[Sequence[str], Replies], Answer], entity_ids: Sequence[str]) -> Answer:
+    def read(self, form: Form, entity_ids: Sequence[str]) -> Any:
+        """Returns the answer in a form: a dict per entity id by label, or a frame of `entity_id` and the labels."""
         self.look()
         replies = self.fetch(self.units(entity_ids))
         while True:
             try:
-                return decode(entity_ids, replies)
+                return self.decode(form, entity_ids, replies)
             except UnknownSchemaError as unknown:
                 [text] = self.fetch([[self._keys.schema(unknown.group, unknown.fingerprint)]])
                 self._schemas.learn(unknown, text)
@@ -180,12 +169,13 @@ class PreparedRead:
                 ahead = self._ahead(entity_ids, replies, now)
                 self._step_back(replies, ahead, self.fetch([[each.key] for each in ahead]), now)
 
-    async def _aread(self, decode: Callable[[Sequence[str], Replies], Answer], entity_ids: Sequence[str]) -> Answer:
+    async def aread(self, form: Form, entity_ids: Sequence[str]) -> Any:
+        """Does what `read` does, without blocking the event loop."""
         await self.alook()
         replies = await self.afetch(self.units(entity_ids))
         while True:
             try:
-                return decode(entity_ids, replies)
+                return self.decode(form, entity_ids, replies)
             except UnknownSchemaError as unknown:
                 [text] = await self.afetch([[self._keys.schema(unknown.group, unknown.fingerprint)]])
                 self._schemas.learn(unknown, text)
@@ -193,6 +183,17 @@ class PreparedRead:
                 now = self._now()
                 ahead = self._ahead(entity_ids, replies, now)
                 self._step_back(replies, ahead, await self.afetch([[each.key] for each in ahead]), now)
+
+    def decode(self, form: Form, entity_ids: Sequence[str], replies: Replies) -> Any:
+        """Returns the answer in a form, of the values of all keys.
+
+        Raises:
+            UnknownSchemaError: If a row's schema must be looked up first.
+            RowAheadError: If a row lies ahead of the clock, and the one before it must be looked up.
+        """
+        if form == "values":
+            return self._decode_values(entity_ids, replies)
+        return self._decode_states(entity_ids, replies) if form == "states" else self._decode_frame(entity_ids, replies)
 
     def _ahead(self, entity_ids: Sequence[str], replies: Replies, now: int) -> list[_Ahead]:
         """Returns the rows that lie ahead of this reader's clock."""
@@ -221,6 +222,8 @@ class PreparedRead:
                 raise InvalidRequestError(
                     f"Entity ids are text, got {entity_id!r}: use str(...), or Entity.entity_id(...)."
                 )
+            if not entity_id.isascii():
+                _check_unicode(entity_id)
         for entity in self._picky:
             for entity_id in entity_ids:
                 entity.keys_of(entity_id)
@@ -233,12 +236,7 @@ class PreparedRead:
         # Taken after the answer: whatever a writer's clock let in before it, this one has reached as well.
         return to_micros(self._clock.now())
 
-    def decode_values(self, entity_ids: Sequence[str], replies: Replies) -> list[dict[str, Any]]:
-        """Returns the visible values, of the values of all keys.
-
-        Raises:
-            UnknownSchemaError: If a row's schema must be looked up first.
-        """
+    def _decode_values(self, entity_ids: Sequence[str], replies: Replies) -> list[dict[str, Any]]:
         now = self._now()
         labels, width = self._labels, self._width
         only = self._only
@@ -258,12 +256,7 @@ class PreparedRead:
             answers.append(answer)
         return answers
 
-    def decode_states(self, entity_ids: Sequence[str], replies: Replies) -> list[dict[str, FeatureState]]:
-        """Returns the states, of the values of all keys.
-
-        Raises:
-            UnknownSchemaError: If a row's schema must be looked up first.
-        """
+    def _decode_states(self, entity_ids: Sequence[str], replies: Replies) -> list[dict[str, FeatureState]]:
         now = self._now()
         answers = []
         start = 0
@@ -280,12 +273,7 @@ class PreparedRead:
             answers.append({label: states[label] for label in self._labels})
         return answers
 
-    def decode_frame(self, entity_ids: Sequence[str], replies: Replies) -> pl.DataFrame:
-        """Returns the visible values as columns, of the values of all keys.
-
-        Raises:
-            UnknownSchemaError: If a row's schema must be looked up first.
-        """
+    def _decode_frame(self, entity_ids: Sequence[str], replies: Replies) -> pl.DataFrame:
         import polars as pl
 
         now = self._now()
@@ -301,3 +289,13 @@ class PreparedRead:
             columns.update(zip(labels, reading.columns(entity_ids, of_group, now), strict=True))
         ids = pl.Series(ENTITY_ID, entity_ids, dtype=pl.String)
         return pl.DataFrame([ids, *(columns[label].alias(label) for label in self._labels)])
+
+
+def _check_unicode(entity_id: str) -> None:
+    """Refuses what cannot be sent before it is: the reads that share a round trip would fail with it."""
+    try:
+        entity_id.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequestError(
+            f"Entity id {entity_id!r} is not valid Unicode and cannot be part of a key: remove the lone surrogate."
+        ) from None

@@ -1,6 +1,6 @@
 """Reads of several callers in one round trip: each has features, entities and an answer of its own.
 
-What one read asks, and how its answer is decoded, is `reader`'s business; who waits for whom is the feature server's.
+What one read asks, and how its answer is decoded, is `prepared`'s business; who waits for whom is `coalescing`'s.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from feature_store.errors import FeatureStoreError
 from feature_store.online.layout import RowAheadError
-from feature_store.online.reader import PreparedRead, Replies
+from feature_store.online.reading.prepared import Form, PreparedRead, Replies
 from feature_store.online.schemas import UnknownSchemaError
 
 
@@ -20,16 +20,16 @@ class SharedRead(NamedTuple):
     Attributes:
         prepared: Its features.
         entity_ids: Its entities.
-        states: Whether the answer holds `FeatureState`s, and not values alone.
+        form: What its answer is made of.
     """
 
     prepared: PreparedRead
     entity_ids: Sequence[str]
-    states: bool = False
+    form: Form = "values"
 
 
-Answer = list[dict[str, Any]] | FeatureStoreError
-"""The answer to one read: a dict per entity id by label, or an error that is its own and spoils no other."""
+Answer = Any
+"""The answer to one read in its form, or a `FeatureStoreError` that is its own and spoils no other."""
 
 
 def read_together(reads: Sequence[SharedRead]) -> list[Answer]:
@@ -41,14 +41,11 @@ def read_together(reads: Sequence[SharedRead]) -> list[Answer]:
     batch = _Batch(reads)
     for read in reads:
         read.prepared.look()
-    if batch.units:
-        batch.decode(reads[0].prepared.fetch(batch.units))
+    batch.decode(reads[0].prepared.fetch(batch.units))
     for position in batch.unknown:
         read = reads[position]
         try:
-            batch.answers[position] = (
-                read.prepared.states(read.entity_ids) if read.states else read.prepared.values(read.entity_ids)
-            )
+            batch.answers[position] = read.prepared.read(read.form, read.entity_ids)
         except FeatureStoreError as error:
             batch.answers[position] = error
     return batch.answers
@@ -59,13 +56,11 @@ async def aread_together(reads: Sequence[SharedRead]) -> list[Answer]:
     batch = _Batch(reads)
     for read in reads:
         await read.prepared.alook()
-    if batch.units:
-        batch.decode(await reads[0].prepared.afetch(batch.units))
+    batch.decode(await reads[0].prepared.afetch(batch.units))
     for position in batch.unknown:
         read = reads[position]
-        prepared = read.prepared
         try:
-            batch.answers[position] = await (prepared.astates if read.states else prepared.avalues)(read.entity_ids)
+            batch.answers[position] = await read.prepared.aread(read.form, read.entity_ids)
         except FeatureStoreError as error:
             batch.answers[position] = error
     return batch.answers
@@ -86,7 +81,7 @@ class _Batch:
         self.unknown: list[int] = []
         self._spans: list[tuple[int, SharedRead, int]] = []
         for position, read in enumerate(reads):
-            self.answers.append([])
+            self.answers.append(None)
             try:
                 units = read.prepared.units(read.entity_ids)
             except FeatureStoreError as error:
@@ -100,10 +95,8 @@ class _Batch:
         start = 0
         for position, read, width in self._spans:
             end = start + width
-            prepared = read.prepared
-            decode = prepared.decode_states if read.states else prepared.decode_values
             try:
-                self.answers[position] = decode(read.entity_ids, replies[start:end])
+                self.answers[position] = read.prepared.decode(read.form, read.entity_ids, replies[start:end])
             except (UnknownSchemaError, RowAheadError):
                 self.unknown.append(position)
             except FeatureStoreError as error:
