@@ -32,6 +32,9 @@ MOST_WAITING = 1000
 MOST_ENTITIES = 100
 """Entities of one request that are kept."""
 
+COLUMNS = ("served_at", "group", "feature", "ttl_seconds", "entity_id", "value")
+"""Columns of a file of the log."""
+
 FILE_PREFIX = "requests-"
 SUFFIX = ".parquet"
 
@@ -47,8 +50,8 @@ class _Request:
 class RequestLog:
     """Keeps a sample of requests in a folder.
 
-    Columns of the files: `served_at` (UTC), `group`, `feature` (`clicks_7d:v2`), `entity_id`, and `value`, the JSON of
-    what was answered. One row per entity and feature.
+    Columns of the files: `served_at` (UTC), `group`, `feature` (`clicks_7d:v2`), `ttl_seconds` (the time to live that
+    the reader went by), `entity_id`, and `value`, the JSON of what was answered. One row per entity and feature.
 
     Args:
         folder: Where the files go; made when the first is written.
@@ -177,20 +180,21 @@ def _frame(requests: Sequence[_Request]) -> pl.DataFrame:
     from feature_store.frames import TIMESTAMP_TYPE
 
     records = [
-        (request.served_at, selection.feature.group, str(selection.feature.ref), entity_id, _json(row[selection.label]))
+        (
+            request.served_at,
+            selection.feature.group,
+            str(selection.feature.ref),
+            selection.feature.online_ttl_seconds,
+            entity_id,
+            _json(row[selection.label]),
+        )
         for request in requests
         for entity_id, row in zip(request.entity_ids, request.rows, strict=True)
         for selection in request.selections
         if selection.label in row
     ]
-    schema: dict[str, Any] = {
-        "served_at": TIMESTAMP_TYPE,
-        "group": pl.String,
-        "feature": pl.String,
-        "entity_id": pl.String,
-        "value": pl.String,
-    }
-    return pl.DataFrame(records, schema=schema, orient="row")
+    types: dict[str, Any] = {"served_at": TIMESTAMP_TYPE, "ttl_seconds": pl.Int64}
+    return pl.DataFrame(records, schema={name: types.get(name, pl.String) for name in COLUMNS}, orient="row")
 
 
 def _json(value: Any) -> str:
