@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from feature_store.catalog import Catalog, Group, Selection
 from feature_store.clock import Clock
+from feature_store.online.deliveries import Deliveries
 from feature_store.online.ingestion_clock import IngestionClock
 from feature_store.online.keys import CATALOG, KeySpace
 from feature_store.online.pending import Pending
@@ -49,6 +50,7 @@ class OnlineStore:
         pending: Rows whose time has not come.
         ingestion: Gives the ingestion times of rows.
         retractions: Rows that streams have taken back and that the offline store still holds.
+        deliveries: When long writes were under way.
 
     Raises:
         SettingsError: If the URL is malformed.
@@ -66,6 +68,7 @@ class OnlineStore:
         self.pending = Pending(self._client, self._keys, clock)
         self.ingestion = IngestionClock(self._client, clock)
         self.retractions = Retractions(self._client)
+        self.deliveries = Deliveries(self._client)
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClient] = WeakKeyDictionary()
         self._prepared: dict[tuple[object, ...], tuple[PreparedRead, object]] = {}
 

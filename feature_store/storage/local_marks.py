@@ -33,6 +33,16 @@ def leave_mark(path: Path, content: bytes) -> None:
         path.write_bytes(content)
 
 
+def marks(folder: Path) -> list[tuple[Path, bytes]]:
+    """Returns all marks with their content, be their owners alive or dead."""
+    found = []
+    with suppress(FileNotFoundError):
+        for path in sorted(folder.iterdir()):
+            with suppress(FileNotFoundError):  # it has ended meanwhile
+                found.append((path, path.read_bytes()))
+    return found
+
+
 def abandoned_marks(folder: Path) -> list[tuple[Path, bytes]]:
     """Returns the marks whose owners are dead; see `Storage.abandoned_marks`."""
     try:
