@@ -44,7 +44,7 @@ EARLY = timedelta(minutes=5)
 """An ingestion time may lie so far ahead: of two contents the one that is given later gets the later time, whatever the
 clocks of the writers say."""
 
-_NEVER = 2**63 - 1
+_NEVER = 2**62
 
 
 class Version(NamedTuple):
@@ -101,7 +101,8 @@ class OnlineTimes:
         """Returns when what was ingested at a time was online for all readers, at the latest."""
         # Ingestion times of streamers are odd, those of all others even.
         slack = _micros(STREAMED) if self.streamed and ingested % 2 else self.short
-        ends = [each.ended for each in self.deliveries if each.began <= ingested <= each.ended]
+        # What was served at the very end may have been read before it.
+        ends = [each.ended + 1 for each in self.deliveries if each.began <= ingested <= each.ended]
         return max(ingested + slack, *ends) + self.read if ends else ingested + slack + self.read
 
     def is_refilled(self, at: int) -> bool:
