@@ -150,7 +150,8 @@ class VisibleVersions:
         ).sort(EVENT_TIMESTAMP, INGESTED_AT, descending=True)
         self._versions: dict[str, list[Version]] = {}
         for values in rows.iter_rows(named=True):
-            version = Version(*(values.pop(name) for name in times_of), values)
+            event, ingested, superseded = (values.pop(name) for name in times_of)
+            version = Version(event, ingested, superseded, values)
             self._versions.setdefault(values[ENTITY_ID], []).append(version)
 
     def could_answer(self, entity_id: str, column: str, ttl: int, at: int, served: Any) -> bool:
