@@ -18,7 +18,7 @@ from feature_assets.check_results import (
     materialization_events,
 )
 from feature_assets.held_back import BLOCKING
-from feature_assets.metadata import column_schema, partition_metadata
+from feature_assets.metadata import column_schema, owners, partition_metadata, tags
 from feature_assets.partitions import group_partitions, lookback_mapping, source_partitions
 from feature_assets.spark_passes import materialized_passes
 from feature_store.definitions.group import FeatureGroup
@@ -71,9 +71,9 @@ def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
         name=group.name,
         description=group.description,
         group_name=FEATURES,
-        owners=[group.owner],
+        owners=owners(group.owner),
         kinds={"polars", "parquet", "redis"},
-        tags={**group.tags, "entity": group.entity.name},
+        tags={**tags(group.tags), "entity": group.entity.name},
         partitions_def=partitions_def,
         deps=[dg.AssetDep(group.source.name, partition_mapping=lookback_mapping(group))],
         check_specs=check_specs,

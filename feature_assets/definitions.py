@@ -27,10 +27,6 @@ from feature_store.definitions.source import Source
 from feature_store.partitions import Partitioning
 from resources.alerts import AlertsResource
 from resources.feature_store import FeatureStoreResource
-from resources.kafka import KafkaResource
-from resources.offline import OfflineStoreResource
-from resources.online import OnlineStoreResource
-from resources.registry import RegistryResource
 from resources.spark import SparkJobsResource
 from sensors.all import all_sensors
 from sensors.daily import daily_schedule
@@ -48,13 +44,10 @@ def default_resources() -> dict[str, Any]:
     s3 = S3Resource()
     return {
         "feature_store": FeatureStoreResource(
-            offline=OfflineStoreResource(s3=s3),
-            online=OnlineStoreResource(),
-            registry=RegistryResource(),
+            s3=s3,
             duckdb=DuckDBResource(database=":memory:"),
         ),
         "alerts": AlertsResource(),
-        "kafka": KafkaResource(),
         "spark": SparkJobsResource(),
         # Endpoint, region and credentials come the usual AWS way. Also for a team's own source assets.
         "s3": s3,
@@ -140,7 +133,7 @@ def _build(domain: ModuleType, resources: Mapping[str, Any], sensor_interval_sec
             *(feature_group_asset(group) for group in groups),
             *(snapshot_asset(group) for group in groups if group.snapshot_every),
             *(stream_asset(group, streams[group.name].topic) for group in streamed),
-            *(training_set_asset(definition, groups) for definition in training_sets),
+            *(training_set_asset(definition, groups, domain) for definition in training_sets),
         ],
         asset_checks=[
             *up_to_date_checks(training_sets),

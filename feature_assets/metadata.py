@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -13,6 +15,12 @@ from feature_store.durations import duration_text
 from feature_store.transform.materialization import MaterializedPartition
 
 _PREVIEW_ROWS = 5
+
+_ADDRESS = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+"""What Dagster takes for an e-mail address."""
+
+_NO_LABEL = re.compile(r"[^A-Za-z0-9_.-]")
+_LONGEST_LABEL = 63
 
 
 def column_schema(group: FeatureGroup) -> dg.TableSchema:
@@ -46,6 +54,20 @@ def column_schema(group: FeatureGroup) -> dg.TableSchema:
         for spec in group.features
     ]
     return dg.TableSchema([*keys, times[0], *features, times[1]])
+
+
+def owners(owner: str) -> list[str]:
+    """Returns an owner as Dagster takes it: an e-mail address as it is, all else as a team."""
+    return [owner if _ADDRESS.fullmatch(owner) or owner.startswith("team:") else f"team:{owner}"]
+
+
+def tags(given: Mapping[str, str]) -> dict[str, str]:
+    """Returns tags as Dagster takes them: other characters become `_`, and what is too long is cut."""
+    return {_label(key) or "_": _label(value) for key, value in given.items()}
+
+
+def _label(text: str) -> str:
+    return _NO_LABEL.sub("_", text)[:_LONGEST_LABEL]
 
 
 def partition_metadata(partition: MaterializedPartition) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.online.embedded import EmbeddedRedis
 from feature_store.partitions import Window
-from feature_store.settings import embedded_folder, environment
+from feature_store.settings import Settings, embedded_folder
 from feature_store.store import FeatureStore
 from feature_store.streaming.publishing import publish_events
 from feature_store.streaming.settings import StreamSettings
@@ -72,9 +72,9 @@ def main() -> None:
 
 def _broker() -> tuple[StreamSettings, str]:
     state = embedded_folder().resolve() / "stream-demo" / "streams"
-    environ = environment()
-    if environ.get("FEATURE_STORE_KAFKA"):
-        return StreamSettings(StreamSettings.from_env(environ).client, state=state), environ["FEATURE_STORE_KAFKA"]
+    settings = Settings.from_env()
+    if settings.kafka:
+        return StreamSettings(StreamSettings.of(settings).client, state=state), settings.kafka
     _Mock.producer = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "mock", "log_level": 0})
     (broker,) = _Mock.producer.list_topics(timeout=10).brokers.values()
     client = {"bootstrap.servers": f"{broker.host}:{broker.port}", "log_level": "0"}

@@ -15,13 +15,17 @@ from feature_store.offline.point_in_time.engine import PointInTimeEngine
 
 
 def engine_named(
-    name: str, *, connect: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]] | None = None
+    name: str,
+    *,
+    connect: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]] | None = None,
+    spark_conf: str | None = None,
 ) -> PointInTimeEngine:
     """Returns an engine by name.
 
     Args:
         name: `sweep`, `duckdb`, `auto` for the cheaper of the two, read by read, or `spark`.
         connect: Opens the DuckDB connections that a SQL engine works on; in memory if None.
+        spark_conf: Settings of the Spark application that is started; see `spark.session.spark_session`.
 
     Raises:
         SettingsError: If there is no engine of this name.
@@ -30,7 +34,7 @@ def engine_named(
         # Who asks for it has the extra that brings pyspark.
         from feature_store.spark.engine import SparkEngine
 
-        return SparkEngine()
+        return SparkEngine(conf=spark_conf)
     sweep, sql = SweepEngine(), DuckDBEngine(connect)
     engines: list[PointInTimeEngine] = [sweep, sql, AutomaticEngine(sweep, sql)]
     for engine in engines:

@@ -31,6 +31,10 @@ class RegistryError(FeatureStoreError):
     """The registry did not answer, refused, or holds no tables that this version of the library can use."""
 
 
+class NeverAppliedError(RegistryError):
+    """The registry is new: nothing has been applied yet."""
+
+
 class InvalidRowsError(FeatureStoreError):
     """Feature rows violate their schema; nothing of the batch was written.
 

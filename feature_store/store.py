@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from feature_store.registry.records import ApplyReport
     from feature_store.registry.registry import Registry
     from feature_store.spark.training_sets import JoinedFiles
+    from feature_store.storage.s3_connection import S3Connection
     from feature_store.streaming.drainer import Drainer
     from feature_store.streaming.metrics import StreamMetrics
     from feature_store.streaming.settings import StreamSettings
@@ -79,6 +82,19 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """How a store reaches what settings only name, where a program knows better than the environment.
+
+    Attributes:
+        s3: Returns how a bucket is reached; None for the usual AWS way.
+        duckdb: Opens the DuckDB connections that a SQL engine works on; None for connections in memory.
+    """
+
+    s3: Callable[[str], S3Connection] | None = None
+    duckdb: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]] | None = None
+
+
 class FeatureStore:
     """A feature store: registers groups, writes their rows, reads them as of any time.
 
@@ -93,6 +109,9 @@ class FeatureStore:
         definitions: The Python module, or its name, that holds on-demand features and feature services; imported when
             one of them is first asked for.
         request_log: Keeps a sample of what is served, see `monitoring.request_log`; None for no log.
+
+    Attributes:
+        settings: The settings that it was opened by; None where its parts were given one by one.
     """
 
     def __init__(
@@ -113,24 +132,52 @@ class FeatureStore:
         self._registry = registry
         self._engine = engine
         self._definitions = definitions
+        self.settings: Settings | None = None
+        self._connections = Connections()
         self._catalog: Catalog | None = None
         self._catalog_read_at = float("-inf")
         self._is_published = False
 
     @classmethod
-    def from_env(cls) -> FeatureStore:
-        """Returns the store that the settings name (`FEATURE_STORE_*`, or `.env`); see `Settings`."""
-        settings = Settings.from_env()
+    def open(
+        cls,
+        settings: Settings,
+        *,
+        definitions: ModuleType | None = None,
+        connections: Connections | None = None,
+    ) -> FeatureStore:
+        """Returns the store that settings name: the one place where settings become parts.
+
+        The library, the command line, the feature server, jobs on Spark and Dagster all open their stores here.
+
+        Args:
+            settings: What the environment says, see `Settings.from_env`, or what overrides it.
+            definitions: The module of the definitions, where it is at hand: takes the place of the one that the
+                settings name.
+            connections: How S3 and DuckDB are reached, where the environment does not say it.
+
+        Raises:
+            SettingsError: If a setting is malformed. Parts are opened at their first use, and say then what is wrong
+                with theirs.
+        """
         clock = parse_clock(settings.clock)
-        return cls(
+        store = cls(
             offline=settings.offline,
             online=settings.online,
             registry=settings.registry,
             clock=clock,
             engine=settings.engine,
-            definitions=settings.definitions,
+            definitions=definitions or settings.definitions,
             request_log=_request_log(settings, clock),
         )
+        store.settings = settings
+        store._connections = connections or Connections()
+        return store
+
+    @classmethod
+    def from_env(cls) -> FeatureStore:
+        """Returns the store that the environment names (`FEATURE_STORE_*`, or `.env`); see `open`."""
+        return cls.open(Settings.from_env())
 
     def __enter__(self) -> Self:
         return self
@@ -164,7 +211,12 @@ class FeatureStore:
 
         if self._offline is None:
             raise SettingsError("This feature store was opened without an offline store: pass offline=....")
-        return OfflineStore(self._offline) if isinstance(self._offline, (str, Path)) else self._offline
+        if isinstance(self._offline, (str, Path)):
+            from feature_store.storage.location import open_location
+
+            setting = "FEATURE_STORE_OFFLINE"
+            return OfflineStore(open_location(self._offline, setting=setting, connect=self._connections.s3))
+        return self._offline
 
     @cached_property
     def online(self) -> OnlineStore:
@@ -214,7 +266,13 @@ class FeatureStore:
         """The engine of point-in-time reads."""
         from feature_store.engines import engine_named
 
-        return engine_named(self._engine) if isinstance(self._engine, str) else self._engine
+        if not isinstance(self._engine, str):
+            return self._engine
+        return engine_named(self._engine, connect=self._connections.duckdb, spark_conf=self._spark_conf)
+
+    @property
+    def _spark_conf(self) -> str | None:
+        return (self.settings or Settings.from_env()).spark_conf
 
     @cached_property
     def definitions(self) -> LoadedDefinitions:
@@ -291,7 +349,7 @@ class FeatureStore:
             if former is not None and group is not None and shows_more(former, group):
                 from feature_store.offline.unfinished import leave_unfinished
 
-                leave_unfinished(self.offline.root, name)
+                leave_unfinished(self.offline.root, name, self.clock.now())
 
     def retire(self, ref: FeatureRef) -> None:
         """Retires a version of a feature: it leaves the catalog, for good. Retiring it again changes nothing.
@@ -407,12 +465,12 @@ class FeatureStore:
         Yields:
             One report per pass of up to 92 partitions.
         """
-        if self.engine.name == "spark":
-            from feature_store.spark.materialization import materialize
-        else:
-            from feature_store.transform.materialization import materialize
-        from feature_store.transform.materialization import Materialization
+        from feature_store.transform.materialization import Materialization, materialize
 
+        if self.engine.name == "spark":
+            from feature_store.spark.materialization import materialize as materialize_on_spark
+
+            materialize = partial(materialize_on_spark, spark_conf=self._spark_conf)
         record = self.registered(group)
         self._publish_if_needed()
         return materialize(Materialization(group, record, self.offline, self.online, self.clock, run_id), span)
@@ -574,6 +632,7 @@ class FeatureStore:
 
         Raises:
             SettingsError: If this store keeps no request log and no folder is given.
+            OnlineStoreError: If answers differ, and the online store does not answer: it knows what was on its way.
         """
         from feature_store.clock import to_utc
         from feature_store.monitoring.replay import replay_requests
@@ -589,7 +648,9 @@ class FeatureStore:
             folder,
             catalog=self.catalog(),
             offline=self.offline,
+            online=self.online,
             engine=self.engine,
+            clock=self.clock,
             groups=groups,
             since=None if since is None else to_utc(since),
         )
@@ -898,6 +959,7 @@ class FeatureStore:
             output,
             strict=strict,
             now=self.clock.now(),
+            spark_conf=self._spark_conf,
         )
 
     def write_training_set(

@@ -14,7 +14,7 @@ import dagster as dg
 from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.clock import SystemClock
 from feature_store.definitions.group import FeatureGroup
-from feature_store.errors import OnlineStoreError, UnknownFeatureError
+from feature_store.errors import NeverAppliedError, OnlineStoreError, UnknownFeatureError
 from feature_store.reconcile.online_sample import OnlineSample
 from feature_store.store import FeatureStore
 from resources.alerts import AlertsResource
@@ -54,7 +54,10 @@ def cold_store_sensor(
         # While a group is being written its files are ahead of its keys.
         looked_at = [] if busy is None else [group for group in groups if group.name not in busy]
         with feature_store.open() as store:
-            samples, answers = _samples(store, looked_at, turn)
+            try:
+                samples, answers = _samples(store, looked_at, turn)
+            except NeverAppliedError as error:
+                return dg.SkipReason(f"Nothing can be online yet. {error}")
             alerts.open(store.registry).report([_answer(answers), *(map(_loss, samples, looked_at))])
         cold = [sample for sample in samples if sample.lost or sample.unfinished]
         if not cold:

@@ -10,7 +10,8 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import StreamError
-from resources.kafka import KafkaResource
+from feature_store.streaming.settings import StreamSettings
+from resources.feature_store import FeatureStoreResource
 from sensors.requests import REASON_TAG, busy_assets
 
 INTERVAL_SECONDS = 30
@@ -41,15 +42,17 @@ def stream_sensor(
         minimum_interval_seconds=interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
-    def sense(context: dg.SensorEvaluationContext, kafka: KafkaResource) -> dg.SensorResult | dg.SkipReason:
-        settings = kafka.settings()
-        if settings is None:
+    def sense(
+        context: dg.SensorEvaluationContext, feature_store: FeatureStoreResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        settings = feature_store.settings()
+        if settings.kafka is None:
             return dg.SkipReason("No Kafka broker is named (FEATURE_STORE_KAFKA): there are no streams to drain.")
         from feature_store.streaming.topics import ends_of, features_topic
 
         seen: dict[str, int] = json.loads(context.cursor or "{}")
         try:
-            ends = ends_of(settings.client, [features_topic(group.name) for group in groups])
+            ends = ends_of(StreamSettings.of(settings).client, [features_topic(group.name) for group in groups])
         except StreamError as error:
             return dg.SkipReason(str(error))
         busy = busy_assets(context.instance, {job.name})

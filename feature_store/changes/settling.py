@@ -5,6 +5,7 @@ Nothing is computed here. Rows that are on their way to the offline store, from 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from feature_store.catalog import Group
 from feature_store.clock import Clock
 from feature_store.day_windows import day_window
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.errors import OnlineStoreError
 from feature_store.frames import TIMESTAMP_TYPE, entity_id_expression
 from feature_store.offline.latest import latest_rows, rows_that_count
 from feature_store.offline.store import OfflineStore
@@ -31,6 +33,8 @@ from feature_store.visibility import Visibility
 if TYPE_CHECKING:
     from feature_store.online.ingestion_clock import IngestionState
     from feature_store.online.store import OnlineStore
+
+_LOG = logging.getLogger(__name__)
 
 ENTITIES_PER_READ = 1000
 
@@ -120,7 +124,15 @@ class Settler:
                 self.entities(self._entities_of(unfinished.days))
             else:
                 self.all_entities()
+            self.note_delivery(unfinished.began, everything=not unfinished.days)
             unfinished.done()
+
+    def note_delivery(self, began: datetime, *, everything: bool = False) -> None:
+        """Says that what a write has changed is online now; see `online.deliveries`."""
+        try:
+            self._online.deliveries.add(self._group.name, began, self._clock.now(), everything=everything)
+        except OnlineStoreError as error:
+            _LOG.warning("It is not noted how long a write of %s took: %s", self._group.name, error)
 
     def near_rows(self, now: datetime, entity_ids: Sequence[str] | None = None) -> pl.DataFrame:
         """Returns the rows of entities that the offline store says are seen around an instant.

@@ -176,14 +176,17 @@ class WritePath:
         is_cold = state is not None and state.last is None and self._is_cold()
         if not days and not is_cold:
             return AcceptedRows((), WriteReport(), 0)
-        with unfinished(self._offline.root, self._record.name, days):
+        began = self._clock.now()
+        with unfinished(self._offline.root, self._record.name, days, began):
             changes = tuple(write(_OneClaim(self._claim)))
             if is_cold:
                 # A new online store, or one that has lost its keys: it gets all that is visible, not the changes alone.
                 self._claim(self._clock.now())
                 settled = self.settler.all_entities()
-                return AcceptedRows(changes, settled.written, settled.removed)
-            online, withdrawn = self.deliver(joined_changes(self._record, changes))
+                online, withdrawn = settled.written, settled.removed
+            else:
+                online, withdrawn = self.deliver(joined_changes(self._record, changes))
+            self.settler.note_delivery(began)
         return AcceptedRows(changes, online, withdrawn)
 
     def _take_back(self, concerned: Callable[[pl.DataFrame], pl.DataFrame]) -> None:

@@ -26,7 +26,7 @@ def apply(definitions: str | None) -> None:
     would break readers is refused, with the remedy.
     """
     groups = load(definitions).groups
-    with open_store() as store:
+    with open_store(definitions) as store:
         report = store.apply(list(groups.values()))
     outcomes = (
         ("created", report.created),

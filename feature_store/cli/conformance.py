@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import click
 
-from feature_store.cli.context import definitions_option, load
+from feature_store.cli.context import definitions_option, load, settings_of
 from feature_store.cli.output import examples, hint, print_table
 from feature_store.cli.ranges import chosen_span, range_options
 from feature_store.errors import InvalidRequestError
 from feature_store.partitions import Window
-from feature_store.settings import Settings
 
 _DEFAULT_PARTITIONS = 7
 
@@ -30,7 +29,7 @@ def test(group: str, first: str | None, last: str | None, seed: int, definitions
     from feature_store.transform.conformance import check_conformance
 
     definition = load(definitions).group(group)
-    now = parse_clock(Settings.from_env().clock).now()
+    now = parse_clock(settings_of().clock).now()
     span = chosen_span(definition, now, first, last)
     if first is None:
         recent = span.end - _DEFAULT_PARTITIONS * definition.partitioning.length

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from feature_store.cli.context import load, open_store
+from feature_store.cli.context import load, open_store, settings_of
 from feature_store.cli.output import examples, print_properties, print_table, size
 from feature_store.clock import SystemClock, parse_clock
 from feature_store.errors import (
@@ -20,14 +19,12 @@ from feature_store.errors import (
     SettingsError,
     UnknownFeatureError,
 )
-from feature_store.settings import Settings, contradictions
+from feature_store.settings import Setting, Settings, contradictions, environment
+from feature_store.settings import settings as all_settings
 
 if TYPE_CHECKING:
     from redis import Redis
 
-# Up to the last @, and with no scheme too: a malformed URL must not show what would be a password in a good one.
-_CREDENTIALS = re.compile(r"^(?P<scheme>[a-z0-9+]+://)?.*@", re.IGNORECASE)
-_PASSWORD_OPTION = re.compile(r"(?<=password=)[^&]*", re.IGNORECASE)
 _SKEW_SECONDS = 1.0
 _NEARLY_FULL = 0.9
 _LITTLE_SPACE = 2**30
@@ -42,8 +39,10 @@ def doctor() -> None:
     use.
     Exit code 1 if there is a problem.
     """
-    settings = Settings.from_env()
-    print_properties("setting", [(f"FEATURE_STORE_{name.upper()}", shown) for name, shown in _shown(settings)])
+    settings = settings_of()
+    environ = environment()
+    listed = [(each.title, _shown(each, settings, environ)) for each in all_settings()]
+    print_properties("setting", listed)
     examinations: tuple[tuple[str, Callable[[Settings], str]], ...] = (
         ("settings", _settings),
         ("clock", _clock),
@@ -67,20 +66,12 @@ def _examined(examine: Callable[[Settings], str], settings: Settings) -> tuple[s
         return "problem", str(error)
 
 
-def _shown(settings: Settings) -> list[tuple[str, object]]:
-    return [
-        ("offline", settings.offline),
-        ("online", _masked(settings.online or "unset: the embedded server")),
-        ("registry", settings.registry if settings.registry.startswith("sqlite:") else _masked(settings.registry)),
-        ("definitions", settings.definitions or "unset"),
-        ("clock", settings.clock or "unset: the wall clock"),
-        ("engine", settings.engine),
-        ("kafka", settings.kafka or "unset"),
-    ]
-
-
-def _masked(url: str) -> str:
-    return _PASSWORD_OPTION.sub("***", _CREDENTIALS.sub(lambda found: f"{found['scheme'] or ''}***@", url))
+def _shown(setting: Setting, settings: Settings, environ: Mapping[str, str]) -> str:
+    """Returns what goes by a setting: its value, or what it means that it is unset."""
+    value = getattr(settings, setting.name)
+    # Where the embedded parts lie is worth knowing.
+    is_place = setting.name in {"offline", "registry", "stream_state"}
+    return setting.display(value if is_place else setting.read(environ))
 
 
 def _settings(settings: Settings) -> str:

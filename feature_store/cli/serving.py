@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
-from feature_store.cli.context import definitions_option, load, open_store
+from feature_store.cli.context import definitions_option, open_store, settings_of
 from feature_store.cli.output import examples
 from feature_store.errors import SettingsError
-from feature_store.settings import Settings
 
 
 @click.command(epilog=examples("feature-store serve", "feature-store serve --host 0.0.0.0 --port 8080"))
@@ -59,13 +58,13 @@ def serve(
     from feature_store.serving.limits import Limits
     from feature_store.serving.logs import JsonLog
 
-    tokens = Tokens.from_env()
+    settings = settings_of(definitions)
+    tokens = Tokens.of(settings)
     if not tokens and not anonymous and not _is_local(host):
         raise SettingsError(
             f"{host} can be reached from elsewhere, and there are no tokens: set {VARIABLE}, or let anyone read with "
             "--anonymous."
         )
-    loaded = load(definitions) if definitions or Settings.from_env().definitions else None
     given: dict[str, Any] = {
         "values": most_values,
         "body_bytes": most_bytes,
@@ -75,7 +74,8 @@ def serve(
     }
     limits = replace(Limits(), **{name: value for name, value in given.items() if value is not None})
     log = JsonLog(sys.stderr.buffer, requests=log_requests)
-    with open_store() as store:
+    with open_store(definitions) as store:
+        loaded = store.definitions if settings.definitions else None
         run(FeatureServer(store, loaded, tokens=tokens, limits=limits, log=log), host=host, port=port, limits=limits)
 
 

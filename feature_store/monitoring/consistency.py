@@ -17,7 +17,7 @@ from feature_store.offline.latest import latest_rows, sampled_entities
 from feature_store.offline.point_in_time.engine import PointInTimeEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
-from feature_store.offline.unfinished import is_under_way
+from feature_store.offline.unfinished import under_way
 from feature_store.online.reading.prepared import FeatureState
 from feature_store.online.store import OnlineStore
 
@@ -204,7 +204,7 @@ class _Comparer:
         undrained = {entity_id for entity_id, ingested in self._ingested.items() if state.is_undrained(ingested)}
         # Of these the offline store still holds rows that a stream has taken back.
         undrained |= {each.entity_id for each in self._online.retractions.undrained(self._group.name)} & {*entity_ids}
-        if not is_under_way(self._offline.root, self._group.name):
+        if not under_way(self._offline.root, self._group.name):
             return undrained
         rows = latest_rows(self._offline, self._group, now, entity_ids)
         written = [*rows.select(ENTITY_ID, INGESTED_AT).iter_rows(), *self._ingested.items()]

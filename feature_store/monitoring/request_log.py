@@ -37,10 +37,11 @@ MOST_WAITING = 1000
 MOST_ENTITIES = 100
 """Entities of one request that are kept."""
 
+COLUMNS = ("served_at", "group", "feature", "ttl_seconds", "entity_id", "value")
+"""Columns of a file of the log."""
+
 FILE_PREFIX = "requests-"
 SUFFIX = ".parquet"
-
-_COLUMNS = ("served_at", "group", "feature", "entity_id", "value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,8 @@ class _Request:
 class RequestLog:
     """Keeps a sample of requests in a folder.
 
-    Columns of the files: `served_at` (UTC), `group`, `feature` (`clicks_7d:v2`), `entity_id`, and `value`, the JSON of
-    what was answered. One row per entity and feature.
+    Columns of the files: `served_at` (UTC), `group`, `feature` (`clicks_7d:v2`), `ttl_seconds` (the time to live that
+    the reader went by), `entity_id`, and `value`, the JSON of what was answered. One row per entity and feature.
 
     Args:
         folder: Where the files go; made when the first is written.
@@ -211,15 +212,23 @@ def _table(requests: Sequence[_Request]) -> pa.Table:
     import pyarrow as pa
 
     records = [
-        (request.served_at, selection.feature.group, str(selection.feature.ref), entity_id, _json(row[selection.label]))
+        (
+            request.served_at,
+            selection.feature.group,
+            str(selection.feature.ref),
+            selection.feature.online_ttl_seconds,
+            entity_id,
+            _json(row[selection.label]),
+        )
         for request in requests
         for entity_id, row in zip(request.entity_ids, request.rows, strict=True)
         for selection in request.selections
         if selection.label in row
     ]
-    types = [pa.timestamp("us", "UTC"), *[pa.string()] * 4]
-    columns = zip(*records, strict=True) if records else [()] * len(types)
-    return pa.table(dict(zip(_COLUMNS, map(pa.array, columns, types), strict=True)))
+    types = {"served_at": pa.timestamp("us", "UTC"), "ttl_seconds": pa.int64()}
+    columns = zip(*records, strict=True) if records else [()] * len(COLUMNS)
+    arrays = [pa.array(column, types.get(name, pa.string())) for name, column in zip(COLUMNS, columns, strict=True)]
+    return pa.table(dict(zip(COLUMNS, arrays, strict=True)))
 
 
 def _json(value: Any) -> str:

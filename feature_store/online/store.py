@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from feature_store.catalog import Catalog, Group, Selection
 from feature_store.clock import Clock
 from feature_store.forking import renew_in_children
+from feature_store.online.deliveries import Deliveries
 from feature_store.online.ingestion_clock import IngestionClock
 from feature_store.online.keys import CATALOG, KeySpace
 from feature_store.online.pending import Pending
@@ -45,6 +46,7 @@ class OnlineStore:
         pending: Rows whose time has not come.
         ingestion: Gives the ingestion times of rows.
         retractions: Rows that streams have taken back and that the offline store still holds.
+        deliveries: When long writes were under way.
 
     Raises:
         SettingsError: If the URL is malformed.
@@ -62,6 +64,7 @@ class OnlineStore:
         self.pending = Pending(self._client, self._keys, clock)
         self.ingestion = IngestionClock(self._client, clock)
         self.retractions = Retractions(self._client)
+        self.deliveries = Deliveries(self._client)
         self._by_loop: PerLoop[AsyncClient] | None = None
         renew_in_children(self)
 

@@ -18,7 +18,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, column, create_engine,
 from sqlalchemy import text as sql
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from feature_store.errors import RegistryError, SettingsError
+from feature_store.errors import NeverAppliedError, RegistryError, SettingsError
 from feature_store.forking import renew_in_children
 from feature_store.registry.tables import HEAD, VERSION_TABLE
 
@@ -169,7 +169,7 @@ class Database:
             with self._transaction(write=False) as connection:
                 found = _revision(connection)
         if found is None:
-            return RegistryError(
+            return NeverAppliedError(
                 f"The registry {self.place} has never been applied: run `feature-store apply`, "
                 f"or let {_SETTING} name the registry that was."
             )

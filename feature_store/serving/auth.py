@@ -17,7 +17,7 @@ import msgspec
 
 from feature_store.errors import SettingsError
 from feature_store.serving.problems import HttpError
-from feature_store.settings import environment
+from feature_store.settings import Settings
 
 VARIABLE = "FEATURE_STORE_SERVER_TOKENS"
 
@@ -95,13 +95,13 @@ class Tokens:
         self._holders = tuple(holders.items())
 
     @classmethod
-    def from_env(cls) -> Tokens:
-        """Reads `FEATURE_STORE_SERVER_TOKENS`: JSON, or the path of a file that holds it; see `parse`.
+    def of(cls, settings: Settings) -> Tokens:
+        """Returns the tokens that settings name: JSON, or the path of a file that holds it; see `parse`.
 
         Raises:
             SettingsError: If it is malformed, or the file cannot be read.
         """
-        text = environment().get(VARIABLE, "").strip()
+        text = (settings.server_tokens or "").strip()
         if not text:
             return cls({})
         if not text.startswith("{"):

@@ -36,21 +36,27 @@ class SparkEngine:
     """Finds latest rows by a window over the union of labels and history.
 
     Args:
-        session: Returns the Spark session to work on; by default the one that the settings name.
+        session: Returns the Spark session to work on; by default the one that runs, or a new one.
+        conf: Settings of a new one; see `session.spark_session`.
         rows_per_task: Rows of one entity that a task gets at most; entities with more are cut by time.
     """
 
     name = "spark"
 
     def __init__(
-        self, session: Callable[[], SparkSession] | None = None, *, rows_per_task: int = ROWS_PER_TASK
+        self,
+        session: Callable[[], SparkSession] | None = None,
+        *,
+        conf: str | None = None,
+        rows_per_task: int = ROWS_PER_TASK,
     ) -> None:
         self._session = session
+        self._conf = conf
         self._rows_per_task = rows_per_task
 
     def open_session(self, places: Iterable[Location]) -> SparkSession:
         """Returns the Spark session to work on; see `session.spark_session`."""
-        return self._session() if self._session else spark_session(places)
+        return self._session() if self._session else spark_session(places, conf=self._conf)
 
     def latest(self, labels: EntityLabels, history: GroupHistory, progress: Progress | None = None) -> SelectedRows:
         """Returns the latest row of each label's entity; see `PointInTimeEngine.latest`.

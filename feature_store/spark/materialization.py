@@ -38,7 +38,7 @@ _SHARDS_PER_CORE = 2
 _PARCELS_PER_BATCH = 8
 
 
-def materialize(job: Materialization, span: Window) -> Iterator[MaterializedPass]:
+def materialize(job: Materialization, span: Window, *, spark_conf: str | None = None) -> Iterator[MaterializedPass]:
     """Computes and stores all partitions of a span on Spark; see `transform.materialization.materialize`.
 
     `spark.sql.shuffle.partitions` of the application is the number of shards, and of the tasks that read and write;
@@ -47,6 +47,7 @@ def materialize(job: Materialization, span: Window) -> Iterator[MaterializedPass
     Args:
         job: What, and where to. A shard holds the events of a pass's partitions and one look-back at a time.
         span: Whole partitions.
+        spark_conf: Settings of the Spark application, where one is started; see `session.spark_session`.
 
     Yields:
         One report per pass, when both stores have it.
@@ -58,7 +59,7 @@ def materialize(job: Materialization, span: Window) -> Iterator[MaterializedPass
             partitions of other tasks are.
         FeatureStoreError: If a task failed: the function raised, or a store did not answer. A second run completes.
     """
-    session = spark_session([job.offline.root])
+    session = spark_session([job.offline.root], conf=spark_conf)
     session.conf.set("spark.sql.adaptive.enabled", "false")
     session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(_PARCELS_PER_BATCH))
     for windows in job.passes(span):

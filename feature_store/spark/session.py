@@ -41,17 +41,18 @@ _FIXED = {
 _PACKAGES = "spark.jars.packages"
 
 
-def spark_session(places: Iterable[Location | str] = ()) -> SparkSession:
+def spark_session(places: Iterable[Location | str] = (), *, conf: str | None = None) -> SparkSession:
     """Returns a Spark session with settings of its own, on the Spark application that runs or on a new one.
 
     A new application is configured the ways that Spark knows (`spark-defaults.conf`, `SPARK_CONF_DIR`,
-    `PYSPARK_SUBMIT_ARGS`), and by `FEATURE_STORE_SPARK_CONF`; without a master it runs on this machine.
+    `PYSPARK_SUBMIT_ARGS`), and by `conf`; without a master it runs on this machine.
 
     Args:
         places: What is read and written: a new application then gets what it needs to reach them.
+        conf: What `FEATURE_STORE_SPARK_CONF` says; None or empty for nothing.
 
     Raises:
-        SettingsError: If the extra `spark` is not installed, or `FEATURE_STORE_SPARK_CONF` is malformed.
+        SettingsError: If the extra `spark` is not installed, or `conf` is malformed.
     """
     try:
         from pyspark.sql import SparkSession
@@ -68,7 +69,7 @@ def spark_session(places: Iterable[Location | str] = ()) -> SparkSession:
         for storage in {storage_of(place) for place in places}:
             options |= storage.spark_options(variables)
             packages += storage.spark_packages(_hadoop_version)
-        options |= given_options(variables.get(CONF))
+        options |= given_options(conf)
         if packages:
             options[_PACKAGES] = ",".join(filter(None, [options.get(_PACKAGES), *packages]))
         builder = SparkSession.builder.appName("feature-store")

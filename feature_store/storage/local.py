@@ -38,13 +38,6 @@ class Local:
         for day, place in _date_folders(folder, first, last):
             yield from self._files_of(day, place)
 
-    def has_files(self, folder: Path) -> bool:
-        """See `Storage.has_files`."""
-        try:
-            return any(folder.iterdir())
-        except FileNotFoundError:
-            return False
-
     def identity(self, path: Path, e_tag: str = "") -> Hashable:
         """See `Storage.identity`. A replaced file has another inode."""
         del e_tag
@@ -142,6 +135,10 @@ class Local:
     def leave_mark(self, path: Path, content: bytes) -> None:
         """See `Storage.leave_mark`."""
         local_marks.leave_mark(path, content)
+
+    def marks(self, folder: Path) -> list[tuple[Path, bytes]]:
+        """See `Storage.marks`."""
+        return local_marks.marks(folder)
 
     def abandoned_marks(self, folder: Path, *, ownerless: bytes) -> list[tuple[Path, bytes]]:
         """See `Storage.abandoned_marks`. A mark that is not locked has no living owner."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from feature_store.storage.local_refusals import naming_refusals
@@ -31,6 +31,16 @@ def leave_mark(path: Path, content: bytes) -> None:
     with naming_refusals(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+
+
+def marks(folder: Path) -> list[tuple[Path, bytes]]:
+    """Returns all marks with their content, be their owners alive or dead."""
+    found = []
+    with suppress(FileNotFoundError):
+        for path in sorted(folder.iterdir()):
+            with suppress(FileNotFoundError):  # it has ended meanwhile
+                found.append((path, path.read_bytes()))
+    return found
 
 
 def abandoned_marks(folder: Path) -> list[tuple[Path, bytes]]:

@@ -13,6 +13,8 @@ from feature_store.storage.s3 import S3
 from feature_store.storage.s3_path import SCHEME, S3Path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from feature_store.storage.s3_connection import S3Connection
 
 Location: TypeAlias = Path | S3Path

@@ -133,10 +133,6 @@ class Storage(Protocol[Place]):
         """
         ...
 
-    def has_files(self, folder: Place) -> bool:
-        """Tells whether a folder is there and holds anything."""
-        ...
-
     def identity(self, path: Place, e_tag: str) -> Hashable:
         """Returns what tells a file, as it was listed, from one that takes its place; None if it is gone.
 
@@ -258,6 +254,10 @@ class Storage(Protocol[Place]):
 
     def leave_mark(self, path: Place, content: bytes) -> None:
         """Makes a mark that has no owner, for others to find."""
+        ...
+
+    def marks(self, folder: Place) -> list[tuple[Place, bytes]]:
+        """Returns all marks of a folder with their content, be their owners alive or dead."""
         ...
 
     def abandoned_marks(self, folder: Place, *, ownerless: bytes) -> list[tuple[Place, bytes]]:

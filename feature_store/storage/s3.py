@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import date
 from itertools import groupby
 from pathlib import Path
@@ -57,10 +57,6 @@ class S3:
             day = date_of(name_of_folder)
             if day is not None and name and "/" not in name and not name.startswith("."):
                 yield DatedFile(day, path, _file_stat(stat))
-
-    def has_files(self, folder: S3Path) -> bool:
-        """See `Storage.has_files`."""
-        return folder.is_dir()
 
     def identity(self, path: S3Path, e_tag: str) -> Hashable:
         """See `Storage.identity`."""
@@ -169,6 +165,14 @@ class S3:
     def leave_mark(self, path: S3Path, content: bytes) -> None:
         """See `Storage.leave_mark`."""
         path.put(content)
+
+    def marks(self, folder: S3Path) -> list[tuple[S3Path, bytes]]:
+        """See `Storage.marks`."""
+        found = []
+        for path, _ in folder.objects():
+            with suppress(FileNotFoundError):  # it has ended meanwhile
+                found.append((path, path.read_bytes()))
+        return found
 
     def abandoned_marks(self, folder: S3Path, *, ownerless: bytes) -> list[tuple[S3Path, bytes]]:
         """See `Storage.abandoned_marks`. An owned mark is a dead writer's when it is old."""

@@ -101,6 +101,7 @@ class LeakReport:
         seed: Chose the sample.
         rows: Rows of the set, of the partitions that were looked at.
         rows_sampled: Rows that were checked.
+        features: Stored features of the set; on-demand features are computed of values that it need not hold.
         values_checked: Their values that were compared with the rule.
         values_skipped: Their values that could not be: a file that they depend on has changed since the set was
             written.
@@ -113,6 +114,7 @@ class LeakReport:
     seed: int
     rows: int
     rows_sampled: int
+    features: int
     values_checked: int
     values_skipped: int
     violations: Mapping[str, int]
@@ -120,8 +122,8 @@ class LeakReport:
 
     @property
     def passed(self) -> bool:
-        """Whether something was checked and nothing was wrong."""
-        return not self.violations and self.values_checked > 0
+        """Whether nothing was wrong, and something was checked where there was something to check."""
+        return not self.violations and (self.values_checked > 0 or not self.features)
 
     def summary(self) -> str:
         """Returns the outcome as one sentence."""
@@ -131,6 +133,8 @@ class LeakReport:
         if self.violations:
             counts = ", ".join(f"{count:,} {kind}" for kind, count in self.violations.items())
             return f"{counts}; {checked}; {sampled}. First: {self.offenders[0]}."
+        if not self.features:
+            return f"All features are computed on demand: there is no stored value to check; {sampled}."
         if not self.values_checked:
             return f"Nothing could be checked; {checked}; {sampled}."
         return f"No leak: {checked}; {sampled}."
@@ -183,6 +187,7 @@ def check_leaks(
         seed=seed,
         rows=sum(int(record["rows"]) for record in files.values()),
         rows_sampled=len(samples),
+        features=len(stored),
         values_checked=found.checked,
         values_skipped=found.skipped,
         violations=dict(sorted(found.counts.items())),
