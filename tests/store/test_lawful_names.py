@@ -22,7 +22,7 @@ from feature_store.monitoring.request_log import RequestLog
 from feature_store.partitions import Partitioning
 from feature_store.store import FeatureStore
 from feature_store.streaming.rows import RowCodec
-from feature_store.transform.conformance import check_conformance
+from feature_store.conformance import check_conformance
 from tests.orders import Orders
 
 if TYPE_CHECKING:
