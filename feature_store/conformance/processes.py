@@ -54,9 +54,9 @@ def processes(probe: Probe, verdict: Verdict) -> str:
             [probe.windows[-1], probe.windows[0]],
         ),
         _Way(
-            "In a new process, with another hash seed, in the time zone of Auckland, with one thread, begun "
+            "In a new process, with another hash seed, where it is 11:17 hours later than UTC, with one thread, begun "
             f"at {ahead.isoformat(sep=' ', timespec='minutes')}:",
-            {"PYTHONHASHSEED": "2", "TZ": "Pacific/Auckland", "POLARS_MAX_THREADS": "1"},
+            {"PYTHONHASHSEED": "2", "TZ": "LATER-11:17", "POLARS_MAX_THREADS": "1"},
             [probe.span],
             ahead,
         ),

@@ -37,7 +37,7 @@ def clock(probe: Probe, verdict: Verdict) -> str:
     now = datetime.now(UTC)
     moments = [now + _AHEAD, now - _BACK]
     for moment in moments:
-        with time_machine.travel(moment):
+        with time_machine.travel(moment.timestamp()):
             rows = probe.rows_of(probe.events)
         verdict.expect(probe.rows, rows, f"With the clock at {_minute(moment)} instead of {_minute(now)}:")
     return f"Run with the clock at {' and '.join(_minute(each) for each in moments)}, the rows are the same."

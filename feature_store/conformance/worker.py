@@ -31,7 +31,8 @@ def work(folder: Path) -> None:
         if task["clock"]:
             import time_machine
 
-            stack.enter_context(time_machine.travel(datetime.fromisoformat(task["clock"])))
+            # As a number: a datetime in UTC would set the local time zone, too.
+            stack.enter_context(time_machine.travel(datetime.fromisoformat(task["clock"]).timestamp()))
         group = find_group(importlib.import_module(task["module"]), task["group"])
         if group is None:
             raise LookupError(f"Module {task['module']!r} holds no feature group {task['group']!r}")
