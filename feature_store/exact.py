@@ -135,15 +135,17 @@ def _std(rows: _Values) -> tuple[_Floats, _Flags]:
     size = np.abs(mantissas)
     high, low = size >> 27, size & ((1 << 27) - 1)
     twice = 2 * exponents
-    width = 2 * sums.shape[0] + _SPARE
-    squares = _limbs(high * high, twice + 54, 2 * base, width)
-    squares += _limbs(2 * high * low, twice + 27, 2 * base, width)
-    squares += _limbs(low * low, twice, 2 * base, width)
-    spread = _magnitudes(rows.totals(squares))[0][:width] * counts
-    for first, one in enumerate(sums):
-        for second, other in enumerate(sums):
-            spread[first + second] -= one * other
-    numbers, powers = _rounded(_magnitudes(spread)[0], 2 * base)
+    squares = _limbs(high * high, twice + 54, 2 * base)
+    for product, power in ((2 * high * low, 27), (low * low, 0)):
+        part = _limbs(product, twice + power, 2 * base)
+        squares[: len(part)] += part
+    spread = _carried(rows.totals(squares)) * counts
+    used = np.flatnonzero(sums.any(axis=1))
+    for number, first in enumerate(used):
+        spread[2 * first] -= sums[first] * sums[first]
+        for second in used[number + 1 :]:
+            spread[first + second] -= 2 * sums[first] * sums[second]
+    numbers, powers = _rounded(_carried(spread), 2 * base)
     odd = powers % 2
     pairs = np.maximum(counts * (counts - 1), 1)
     return np.ldexp(np.sqrt(np.ldexp(numbers, odd) / pairs), (powers - odd) // 2), counts > 1
@@ -159,11 +161,10 @@ def _integers(values: _Floats) -> tuple[tuple[_Ints, _Ints], int]:
     return (mantissas, np.where(mantissas == 0, base, exponents)), base
 
 
-def _limbs(numbers: _Ints, exponents: _Ints, base: int, width: int | None = None) -> _Ints:
+def _limbs(numbers: _Ints, exponents: _Ints, base: int) -> _Ints:
     """Returns `numbers * 2**(exponents - base)` in limbs, the lowest first: one row per limb, one column per number."""
     places, shifts = np.divmod(exponents - base, _LIMB)
-    width = width or int(places.max(initial=0)) + 4 + _SPARE
-    limbs = np.zeros((width, len(numbers)), dtype=np.int64)
+    limbs = np.zeros((int(places.max(initial=0)) + 4 + _SPARE, len(numbers)), dtype=np.int64)
     columns = np.arange(len(numbers))
     sizes, signs = np.abs(numbers), np.sign(numbers)
     for piece in range(3):

@@ -104,7 +104,7 @@ def entities(probe: Probe, verdict: Verdict) -> str:
 
 def _expect_alone(probe: Probe, verdict: Verdict, chosen: pl.DataFrame, circumstance: str) -> None:
     keys = chosen.columns
-    own = chosen.cast({key: probe.rows.schema[key] for key in keys})  # type: ignore[arg-type]  # a dtype each
+    own = chosen.cast({key: probe.rows.schema[key] for key in keys})
     alone = probe.rows_of(probe.events.join(chosen, on=keys, how="semi", nulls_equal=True, maintain_order="left"))
     expected, actual = (rows.join(own, on=keys, how="semi", nulls_equal=True) for rows in (probe.rows, alone))
     verdict.expect(expected, actual, circumstance)

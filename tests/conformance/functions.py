@@ -248,4 +248,8 @@ def table_read_once(events):
     return valued(events, pl.col("dollars") * TABLE["rate"])
 
 
-MONEY_ROUNDED = group(lambda events: rolled(events, pl.col("dollars").mean(), 28 * DAY), 28 * DAY)
+def mean_by_polars(events: pl.LazyFrame) -> pl.LazyFrame:
+    return rolled(events, pl.col("dollars").mean(), 28 * DAY)
+
+
+MONEY_ROUNDED = group(mean_by_polars, 28 * DAY)
