@@ -126,7 +126,7 @@ def _stream(
     differs = differs or difference(expected.join(labels, on=keys, how="semi"), trained, keys)
     left = events.height - slow.height
     speed = f"{left / seconds:,.0f}" if left else f"{RATE} (as sent)"
-    verdict = differs or ("[green]equal[/]" if online.passed else "[red]online differs[/]")
+    verdict = str(differs or "") or ("[green]equal[/]" if online.passed else "[red]online differs[/]")
     table.add_row(group.name, stream.topic, f"{events.height:,}", speed, f"{found.height:,}", verdict)
     return differs is None and online.passed
 

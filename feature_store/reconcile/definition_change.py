@@ -11,7 +11,7 @@ from feature_store.partitions import Window
 from feature_store.reconcile.coverage import Coverage, batch_files
 from feature_store.reconcile.partitions import has_landed
 from feature_store.storage.parquet import scan_files
-from feature_store.transform.comparison import difference
+from feature_store.transform.comparison import Difference, difference
 from feature_store.transform.compute import compute
 
 
@@ -42,7 +42,7 @@ def changed_values(group: FeatureGroup, offline: OfflineStore, found: Coverage) 
     return None if text is None else f"On partition {partition}: {text} {stored}"
 
 
-def _difference(group: FeatureGroup, offline: OfflineStore, window: Window) -> str | None:
+def _difference(group: FeatureGroup, offline: OfflineStore, window: Window) -> Difference | None:
     (file,) = [file for file in batch_files(group, offline) if file.window == window]
     stored = scan_files(file.path).collect().drop(INGESTED_AT)
     computed = validate(group, compute(group, window))

@@ -33,6 +33,10 @@ class Difference:
     text: str
     rounding: bool = False
 
+    def __str__(self) -> str:
+        """Returns the sentence."""
+        return self.text
+
 
 def difference(expected: pl.DataFrame, actual: pl.DataFrame, keys: Sequence[str]) -> Difference | None:
     """Returns where two frames of feature rows differ, or None where they hold the same rows.

@@ -23,7 +23,7 @@ from feature_store.store import FeatureStore
 from feature_store.streaming.decoding import encode_events
 from feature_store.streaming.settings import StreamSettings
 from feature_store.streaming.streamer import Streamer
-from feature_store.transform.comparison import difference
+from feature_store.transform.comparison import Difference, difference
 from tests.orders import CUSTOMER, START, Orders, orders
 from tests.servers.kafka import KafkaServer
 
@@ -247,7 +247,7 @@ class Pipeline:
         assert expected.height
         customers = expected["customer"].to_list()
 
-        def wrong() -> str | None:
+        def wrong() -> Difference | None:
             found = pl.DataFrame(self.store.get_online_features_batch(customers, [self.group.name]))
             return difference(expected, found.insert_column(0, pl.Series("customer", customers)), ["customer"])
 
