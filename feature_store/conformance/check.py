@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from feature_store.changes.validation import validate
 from feature_store.conformance.instants import causality, look_back
 from feature_store.conformance.parts import entities, order, partitions
 from feature_store.conformance.probe import Probe
@@ -13,7 +14,6 @@ from feature_store.conformance.result import BrokenPromiseError, ConformanceResu
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import InvalidRequestError, InvalidRowsError
 from feature_store.partitions import Window
-from feature_store.transform.validation import validate
 
 
 def check_conformance(group: FeatureGroup, span: Window, *, seed: int = 0) -> list[ConformanceResult]:

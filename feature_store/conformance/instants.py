@@ -17,6 +17,7 @@ import polars as pl
 from feature_store.conformance.probe import Probe
 from feature_store.conformance.result import BrokenPromiseError, Verdict
 from feature_store.definitions.names import EVENT_TIMESTAMP
+from feature_store.durations import duration_text
 from feature_store.frames import utc_micros
 from feature_store.partitions import Window
 
@@ -52,7 +53,7 @@ def causality(probe: Probe, verdict: Verdict) -> str:
 def look_back(probe: Probe, verdict: Verdict) -> str:
     """Checks that events before the look-back change no row."""
     lookback = probe.group.lookback
-    span = str(lookback).removesuffix(", 0:00:00")
+    span = duration_text(lookback)
     wanted = probe.span.start - lookback - max(lookback, _EXTRA_HISTORY)
     begin = max(wanted, min(probe.group.source.start, probe.span.start - lookback))
     history = probe.group.source.scan(Window(begin, probe.span.end)).collect()

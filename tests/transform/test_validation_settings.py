@@ -13,7 +13,7 @@ import polars as pl
 
 from feature_store import FeatureSchema, InvalidRowsError, feature
 from tests.orders import Orders, some_orders, spending
-from feature_store.transform.validation import validate
+from feature_store.changes.validation import validate
 
 class Strict(FeatureSchema):
     share: float = feature("A share.", ge=0, le=1)
