@@ -107,7 +107,7 @@ def test_a_late_change_is_told_and_built_on_request_as_a_new_version(run, instan
 @pytest.mark.parametrize(("job", "arguments"), [("purchase", {}), ("daily_purchase", {"partition_key": "2024-03-04"})])
 def test_a_leak_fails_the_check(run, monkeypatch, job, arguments):
     run(tags=RANGE)
-    monkeypatch.setattr("resources.feature_store.engine_named", lambda *_, **__: FaultyEngine("day before"))
+    monkeypatch.setattr("feature_store.engines.engine_named", lambda *_, **__: FaultyEngine("day before"))
     result = run(f"{job}_training_set", **arguments)
     [check] = checks(result).values()
     assert not check.passed
