@@ -204,7 +204,7 @@ def _rounded(limbs: _Ints, base: int) -> tuple[_Floats, _Ints]:
     rest = 2 * _LIMB - np.minimum(shift, 2 * _LIMB)
     kept = np.where(high > 0, (high << shift) | (low >> rest), 0)
     inexact = ((low & ((np.int64(1) << rest) - 1)) != 0) | (lowest < top - 3)
-    return (kept | inexact).astype(np.float64), base + _LIMB * (top - 1) - shift
+    return (kept | (inexact & (high > 0))).astype(np.float64), base + _LIMB * (top - 1) - shift
 
 
 def _rolling(
