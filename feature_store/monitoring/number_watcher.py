@@ -86,17 +86,18 @@ class NumberWatcher:
         distance = None if usual is None else psi(counts, usual)
         spread = log(profile.stddev + 1e-3 * self._deviation + 1e-300)
         z = self._mean_z(profile, entities)
-        finding = (
-            self._stuck(profile)
-            or self._scale(profile, spread)
-            or self._shift(profile, z, self._thresholds.z, MEAN_SHIFT)
-            or self._change(profile, counts, index, distance, entities, z)
-        )
-        if finding is not None:
-            cut = profile.quantiles.counts(self._cuts).tolist()
-            if not differs(cut, self._cut_counts, self._level, ordered=True):
+        finding = self._repeated(profile, followers)
+        if finding is None:
+            finding = (
+                self._stuck(profile)
+                or self._scale(profile, spread)
+                or self._shift(profile, z, self._thresholds.z, MEAN_SHIFT)
+                or self._change(profile, counts, index, distance, entities, z)
+            )
+            # The last question is the dearest to answer, and seldom reached.
+            cut = profile.quantiles.counts(self._cuts).tolist() if finding is not None else []
+            if finding is not None and not differs(cut, self._cut_counts, self._level, ordered=True):
                 finding = None
-        finding = finding or self._repeated(profile, followers)
         failed = finding is not None
         self._means.push(profile.mean, failed=failed)
         self._spreads.push(spread, failed=failed)
