@@ -254,4 +254,4 @@ def sum_of_three_by_differences(events: pl.LazyFrame) -> pl.LazyFrame:
     return valued(events, running - before)
 
 
-MONEY_ROUNDED = group(sum_of_three_by_differences, 28 * DAY)
+MONEY_ROUNDED = group(sum_of_three_by_differences, 4 * DAY)
