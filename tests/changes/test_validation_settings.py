@@ -53,7 +53,9 @@ def judged(before: str = "", **variables: str) -> list[str]:
             "PANDERA_CACHE_DATAFRAME": "True",
             "PANDERA_KEEP_CACHED_DATAFRAME": "True",
         },
-        {"PANDERA_VALIDATION_DEPTH": "no depth", "PANDERA_USE_NARWHALS_BACKEND": "True"},
+        pytest.param(
+            {"PANDERA_VALIDATION_DEPTH": "no depth", "PANDERA_USE_NARWHALS_BACKEND": "True"}, marks=pytest.mark.gate
+        ),
     ],
     ids=" ".join,
 )
@@ -61,6 +63,7 @@ def test_rows_are_judged_alike_whatever_the_variables_of_pandera_say(variables):
     assert judged(**variables) == EXPECTED
 
 
+@pytest.mark.gate
 def test_rows_are_judged_alike_in_a_process_that_has_switched_pandera_off():
     before = "import pandera.polars, pandera.config\npandera.config.set_config(validation_enabled=False)\n"
     variables = {"PANDERA_VALIDATION_DEPTH": "DATA_ONLY", "PANDERA_USE_NARWHALS_BACKEND": "True"}

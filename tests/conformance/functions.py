@@ -248,10 +248,8 @@ def table_read_once(events):
     return valued(events, pl.col("dollars") * TABLE["rate"])
 
 
-def sum_of_three_by_differences(events: pl.LazyFrame) -> pl.LazyFrame:
-    running = pl.col("dollars").cum_sum().over("shop", order_by=TIME)
-    before = running.shift(3, fill_value=0.0).over("shop", order_by=TIME)
-    return valued(events, running - before)
+def deviation_by_polars(events: pl.LazyFrame) -> pl.LazyFrame:
+    return rolled(events, pl.col("dollars").std(), WEEK)
 
 
-MONEY_ROUNDED = group(sum_of_three_by_differences, 4 * DAY)
+DEVIATION_ROUNDED = group(deviation_by_polars, WEEK)
