@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -18,13 +17,10 @@ from typing import Any, Literal, Self
 from dotenv import dotenv_values
 
 from feature_store.errors import SettingsError, did_you_mean
+from feature_store.setting_urls import masked
 
 EMBEDDED_FOLDER = Path(".feature_store")
 PREFIX = "FEATURE_STORE_"
-
-# Up to the last @, and with no scheme too: a malformed URL must not show what would be a password in a good one.
-_CREDENTIALS = re.compile(r"^(?P<scheme>[a-z0-9+]+://)?.*@", re.IGNORECASE)
-_PASSWORD_OPTION = re.compile(r"(?<=password=)[^&]*", re.IGNORECASE)
 
 Shown = Literal["as it is", "without credentials", "never"]
 
@@ -106,7 +102,7 @@ class Setting:
         text = str(value)
         if self.shown == "as it is" or text.startswith("sqlite:"):
             return text
-        return _PASSWORD_OPTION.sub("***", _CREDENTIALS.sub(lambda found: f"{found['scheme'] or ''}***@", text))
+        return masked(text)
 
 
 def _setting(

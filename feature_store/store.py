@@ -29,6 +29,7 @@ from feature_store.errors import (
     UnknownFeatureError,
 )
 from feature_store.resolution import Resolution, resolve_with
+from feature_store.setting_urls import check_kafka_servers, check_registry_url
 from feature_store.settings import Settings
 
 if TYPE_CHECKING:
@@ -112,6 +113,9 @@ class FeatureStore:
 
     Attributes:
         settings: The settings that it was opened by; None where its parts were given one by one.
+
+    Raises:
+        SettingsError: If a URL is malformed. Nothing connects before the first use.
     """
 
     def __init__(
@@ -125,6 +129,7 @@ class FeatureStore:
         definitions: str | ModuleType | None = None,
         request_log: RequestLog | None = None,
     ) -> None:
+        _check_places(offline, online, registry)
         self.clock = clock or SystemClock()
         self.request_log = request_log
         self._offline = offline
@@ -161,6 +166,8 @@ class FeatureStore:
                 with theirs.
         """
         clock = parse_clock(settings.clock)
+        if settings.kafka is not None:
+            check_kafka_servers(settings.kafka)
         store = cls(
             offline=settings.offline,
             online=settings.online,
@@ -1137,6 +1144,22 @@ class FeatureStore:
         return sample_online(
             record, catalog=self.catalog(), offline=self.offline, online=self.online, clock=self.clock, turn=turn
         )
+
+
+def _check_places(
+    offline: OfflineStore | str | Path | None, online: OnlineStore | str | None, registry: Registry | str | None
+) -> None:
+    """Checks what names a place, so that a malformed setting is found at opening and not at the first use."""
+    if isinstance(offline, str):
+        from feature_store.storage.location import check_location
+
+        check_location(offline, setting="FEATURE_STORE_OFFLINE")
+    if isinstance(online, str):
+        from feature_store.online.locations import Location
+
+        Location.parse(online)
+    if isinstance(registry, str):
+        check_registry_url(registry)
 
 
 def _one_each(request_data: Mapping[str, Any] | None) -> dict[str, list[Any]] | None:

@@ -21,9 +21,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from feature_store.errors import NeverAppliedError, RegistryError, SettingsError
 from feature_store.forking import renew_in_children
 from feature_store.registry.tables import HEAD, VERSION_TABLE
+from feature_store.setting_urls import REGISTRY, check_registry_url, masked
 
-_SETTING = "FEATURE_STORE_REGISTRY"
-_EXAMPLES = "Write sqlite:////path/to/registry.db or postgresql://user:password@host:5432/database."
 _POSTGRESQL_DRIVERS = ("psycopg", "psycopg2")
 _UNDEFINED = {"42P01", "42703"}  # SQLSTATE of an undefined table and an undefined column
 _WRITE_LOCK_KEY = 0x6665_6174_7374_6F72  # one advisory lock per database; the number only has to be ours
@@ -84,7 +83,7 @@ class Database:
             except OSError as error:
                 raise RegistryError(
                     f"The folder of the registry {self.place} cannot be made: {error.strerror}. "
-                    f"Let {_SETTING} name a file in a folder that can be written."
+                    f"Let {REGISTRY} name a file in a folder that can be written."
                 ) from None
         with self._transaction(write=True) as connection:
             yield connection
@@ -154,7 +153,7 @@ class Database:
                 else "Check that PostgreSQL runs there, that the database exists and that the user may connect"
             )
             return RegistryError(
-                f"The registry {self.place} does not answer: {message}. {remedy}, and that {_SETTING} names it."
+                f"The registry {self.place} does not answer: {message}. {remedy}, and that {REGISTRY} names it."
             )
         if "locked" in message or "lock timeout" in message:
             return RegistryError(
@@ -171,7 +170,7 @@ class Database:
         if found is None:
             return NeverAppliedError(
                 f"The registry {self.place} has never been applied: run `feature-store apply`, "
-                f"or let {_SETTING} name the registry that was."
+                f"or let {REGISTRY} name the registry that was."
             )
         return RegistryError(
             f"The registry {self.place} is at revision {found!r}, this version of feature-store needs {HEAD!r}: "
@@ -215,29 +214,16 @@ def _is_undefined(error: DBAPIError) -> bool:
 
 
 def _parsed(text: str) -> URL:
-    # No message here shows the URL: what cannot be parsed cannot be masked.
+    check_registry_url(text)
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
-        raise SettingsError(f"{_SETTING} is not a database URL. {_EXAMPLES}") from None
-    if url.drivername in {"sqlite", "sqlite+pysqlite"}:
-        return _sqlite_url(url)
-    if url.drivername == "postgres":
-        url = url.set(drivername="postgresql")
-    if url.drivername not in {"postgresql", *(f"postgresql+{driver}" for driver in _POSTGRESQL_DRIVERS)}:
-        raise SettingsError(f"{_SETTING} names {url.drivername!r}: a registry is on SQLite or PostgreSQL. {_EXAMPLES}")
-    if "@" in (url.host or ""):
-        raise SettingsError(f"{_SETTING} has more than one @: write an @ in the user or the password as %40.")
-    return url.set(drivername=f"postgresql+{_postgresql_driver(url)}")
-
-
-def _sqlite_url(url: URL) -> URL:
-    path = url.database or ""
-    if path in {"", ":memory:"} or path.startswith("file:"):
         raise SettingsError(
-            f"{_SETTING} names no file: a registry in memory would be gone with its connection. {_EXAMPLES}"
-        )
-    return url.set(database=str(Path(path).absolute()))
+            f"{REGISTRY} is not a database URL, got {masked(text)!r}: SQLAlchemy cannot read it."
+        ) from None
+    if url.get_backend_name() == "sqlite":
+        return url.set(database=str(Path(url.database or "").absolute()))
+    return url.set(drivername=f"postgresql+{_postgresql_driver(url)}")
 
 
 def _postgresql_driver(url: URL) -> str:
@@ -249,7 +235,7 @@ def _postgresql_driver(url: URL) -> str:
             continue
         return driver
     raise SettingsError(
-        f"{_SETTING} names PostgreSQL, but no driver is installed: run `pip install 'psycopg[binary]'`."
+        f"{REGISTRY} names PostgreSQL, but no driver is installed: run `pip install 'psycopg[binary]'`."
     )
 
 

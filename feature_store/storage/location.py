@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from feature_store.errors import SettingsError
+from feature_store.setting_urls import masked
 from feature_store.storage.local import Local
 from feature_store.storage.protocol import Storage
 from feature_store.storage.s3 import S3
@@ -45,17 +46,35 @@ def open_location(
     """
     if isinstance(text, S3Path):
         return text
-    scheme, separator, rest = str(text).partition("://")
-    if not separator:
+    named = _prefix_named(str(text), setting)
+    if named is None:
         return Path(text).absolute()
-    bucket, _, prefix = rest.partition("/")
-    parts = [part for part in prefix.split("/") if part]
-    if scheme != SCHEME or not bucket or {".", ".."} & set(parts):
-        raise SettingsError(
-            f"{setting}={str(text)!r} is neither a folder nor an S3 prefix: write a path, or s3://bucket/prefix."
-        )
+    bucket, prefix = named
     if connect is None:
         from feature_store.storage.s3_connection import connect_by_environment
 
         connect = connect_by_environment
-    return S3Path(bucket, "/".join(parts), connect(bucket))
+    return S3Path(bucket, prefix, connect(bucket))
+
+
+def check_location(text: str, *, setting: str) -> None:
+    """Checks that a text names a place, and reaches for nothing.
+
+    Raises:
+        SettingsError: If it is neither a folder nor an S3 prefix.
+    """
+    _prefix_named(text, setting)
+
+
+def _prefix_named(text: str, setting: str) -> tuple[str, str] | None:
+    """Returns bucket and prefix, None for a folder."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return None
+    bucket, _, prefix = rest.partition("/")
+    parts = [part for part in prefix.split("/") if part]
+    if scheme != SCHEME or not bucket or {".", ".."} & set(parts):
+        raise SettingsError(
+            f"{setting}={masked(text)!r} is neither a folder nor an S3 prefix: write a path, or s3://bucket/prefix."
+        )
+    return bucket, "/".join(parts)

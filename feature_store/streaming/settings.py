@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from feature_store.errors import SettingsError
+from feature_store.setting_urls import check_kafka_servers
 from feature_store.settings import Settings, embedded_folder
 
 
@@ -39,10 +40,11 @@ class StreamSettings:
         """Returns how streams run by settings: their broker, options of the client, and folder of the state.
 
         Raises:
-            SettingsError: If no broker is named.
+            SettingsError: If no broker is named, or what names it is malformed.
         """
         if settings.kafka is None:
             raise SettingsError("No Kafka broker is named: set FEATURE_STORE_KAFKA, for instance localhost:9092.")
+        check_kafka_servers(settings.kafka)
         client = {**settings.kafka_options, "bootstrap.servers": settings.kafka}
         return cls(client, state=Path(settings.stream_state).resolve())
 
