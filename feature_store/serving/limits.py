@@ -17,8 +17,8 @@ _ENVELOPE = 16
 """Names in a body that are fields of the request itself, and no columns."""
 
 
-def _limit(default: float, least: float, description: str) -> Any:
-    return field(default=default, metadata={"least": least, "description": description})
+def _limit(default: float, least: float, description: str, option: str = "") -> Any:
+    return field(default=default, metadata={"least": least, "description": description, "option": option})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Limits:
     values: int = _limit(100_000, 1, "Entities x features in a request.")
     columns: int = _limit(2_000, 1, "Features, join keys and other columns in a request.")
     items: int = _limit(200_000, 1, "Values, lists and objects in the JSON of a body.")
-    body_bytes: int = _limit(4 * _MIB, 1, "Size of a body.")
+    body_bytes: int = _limit(4 * _MIB, 1, "Size of a body.", "--most-bytes")
     requests: int = _limit(1_000, 1, "Requests in work at once.")
     work_bytes: int = _limit(256 * _MIB, 1, "Bodies and answers of all requests in work.")
     connections: int = _limit(10_000, 1, "Open connections.")
@@ -67,7 +67,8 @@ class Limits:
         return [
             (
                 one.name,
-                f"--{'' if one.name.endswith('_seconds') else 'most-'}{one.name.replace('_', '-')}",
+                one.metadata["option"]
+                or f"--{'' if one.name.endswith('_seconds') else 'most-'}{one.name.replace('_', '-')}",
                 type(one.default),
                 one.metadata["least"],
                 one.default,
