@@ -44,7 +44,7 @@ class Limits:
     """
 
     values: int = _limit(100_000, 1, "Entities x features in a request.")
-    columns: int = _limit(2_000, 1, "Features, join keys and other columns in a request.")
+    columns: int = _limit(10_000, 1, "Features, join keys and other columns in a request.")
     items: int = _limit(200_000, 1, "Values, lists and objects in the JSON of a body.")
     body_bytes: int = _limit(4 * _MIB, 1, "Size of a body.", "--most-bytes")
     requests: int = _limit(1_000, 1, "Requests in work at once.")

@@ -40,8 +40,8 @@ def repeated(before: bytes, each: bytes, after: bytes) -> bytes:
         (PATH, repeated(b'{"entity_ids":["c0"],"features":[', b'"amount_3d"', b"]}"), 413, "items"),
         (PATH, repeated(b'{"entities":{"customer":[', b'""', b']},"features":["amount_3d"]}'), 413, "items"),
         (PATH, repeated(b'{"features":["basket"],"request_data":{"basket":[', b"{}", b"]}}"), 413, "items"),
-        (PATH, {"entity_ids": ["c0"], "features": [f"f{n}" for n in range(2_001)]}, 413, "2,001 features"),
-        (PATH, {"features": ["a"], "request_data": {f"k{n}": [] for n in range(3_000)}}, 413, "names"),
+        (PATH, {"entity_ids": ["c0"], "features": [f"f{n}" for n in range(10_001)]}, 413, "10,001 features"),
+        (PATH, {"features": ["a"], "request_data": {f"k{n}": [] for n in range(12_000)}}, 413, "names"),
         (PATH, {"entity_ids": ["c0"] * 100_001, "features": ["amount_3d"]}, 413, "100,001 values"),
         (PATH, {"entity_ids": ["c0"] * 40_000, "features": ["taste"]}, 413, "120,000 values"),
         (PATH, {"entity_ids": ["c0"] * 40_000, "features": ["spending"]}, 413, "120,000 values"),
@@ -49,7 +49,7 @@ def repeated(before: bytes, each: bytes, after: bytes) -> bytes:
         (FEAST, {"entities": {"customer": ["c0"]}, "features": ["spending:" + "ab" * 2_000_000]}, 404, " ... "),
         (PATH, {"entity_ids": ["c0"], "features": ["ab" * 2_000_000]}, 422, " ... "),
         (PATH, b'{"entity_ids":' + b"[" * BYTES, 413, "items"),
-        (PATH, b'{"entity_ids":' + b"[" * 100_000, 400, "nested too deeply|not valid JSON"),
+        (PATH, b'{"entity_ids":' + b"[" * 100_000, 422, "Expected"),
         ("/push", repeated(b'{"push_source_name":"spending","df":{"customer":[', b'"c"', b"]}}"), 413, "items"),
     ],
 )  # fmt: skip
@@ -273,7 +273,7 @@ def test_no_allowed_request_keeps_others_waiting_for_long(guarded):
         (PATH, {"entity_ids": [f"c{n}" for n in range(100_000)], "features": ["amount_3d"]}),
         (PATH, {"entity_ids": [f"c{n}" for n in range(30_000)], "features": ["spending"], "statuses": True}),
         (FEAST, {"entities": {"customer": [f"c{n}" for n in range(30_000)]}, "features": ["spending:amount_3d"]}),
-        (PATH, {"entity_ids": ["c0"], "features": ["amount_3d"] * 2_000}),
+        (PATH, {"entity_ids": ["c0"], "features": ["amount_3d"] * 10_000}),
     ]
     for path, body in heavy:
         done = threading.Event()
