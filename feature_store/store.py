@@ -142,6 +142,7 @@ class FeatureStore:
         self._catalog: Catalog | None = None
         self._catalog_read_at = float("-inf")
         self._is_published = False
+        self._followed: Callable[[], Catalog] | None = None
 
     @classmethod
     def open(
@@ -294,14 +295,24 @@ class FeatureStore:
 
     def catalog(self) -> Catalog:
         """Returns what is registered, read again from the registry every few seconds."""
+        if self._followed is not None:
+            return self._followed()
         now = time.monotonic()
         if self._catalog is None or now - self._catalog_read_at > CATALOG_SECONDS:
             self._catalog = self.registry.catalog()
             self._catalog_read_at = now
         return self._catalog
 
+    def follow(self, catalog: Callable[[], Catalog]) -> None:
+        """Goes by a catalog that another keeps up to date: from now on reads and writes never wait for the registry.
+
+        Args:
+            catalog: Returns it at once.
+        """
+        self._followed = catalog
+
     def refresh(self) -> Catalog:
-        """Reads the catalog again at once."""
+        """Reads the catalog again at once, where it is read here and not followed."""
         self._catalog = None
         return self.catalog()
 
@@ -398,7 +409,9 @@ class FeatureStore:
     def _publish_if_needed(self) -> None:
         """Publishes the catalog if this process has not, or the online store has lost it since."""
         try:
-            if not self._is_published or not self.online.has_catalog():
+            # What is followed may be older than what is published: it only takes the place of none.
+            is_published = self._is_published or self._followed is not None
+            if not is_published or not self.online.has_catalog():
                 self.publish_catalog()
         except OnlineStoreError as error:
             # What is registered stays so. Readers with a registry ask it; the others wait for the next apply or write.

@@ -18,7 +18,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, column, create_engine,
 from sqlalchemy import text as sql
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from feature_store.errors import NeverAppliedError, RegistryError, SettingsError
+from feature_store.errors import NeverAppliedError, RegistryError, RegistryUnreachableError, SettingsError
 from feature_store.forking import renew_in_children
 from feature_store.registry.tables import HEAD, VERSION_TABLE
 from feature_store.setting_urls import REGISTRY, check_registry_url, masked
@@ -152,11 +152,11 @@ class Database:
                 if self._file
                 else "Check that PostgreSQL runs there, that the database exists and that the user may connect"
             )
-            return RegistryError(
+            return RegistryUnreachableError(
                 f"The registry {self.place} does not answer: {message}. {remedy}, and that {REGISTRY} names it."
             )
         if "locked" in message or "lock timeout" in message:
-            return RegistryError(
+            return RegistryUnreachableError(
                 f"The registry {self.place} stayed locked by another process, nothing was written: {message}. "
                 "Try again once that process is done, or end it."
             )

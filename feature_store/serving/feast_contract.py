@@ -27,12 +27,14 @@ from feature_store.online.layout import Status
 from feature_store.online.reading.prepared import FeatureState
 from feature_store.online.reading.requests import Request
 from feature_store.rows.schema import RowSchema
-from feature_store.serving.answers import encode, spell_infinities
+from feature_store.serving.answers import Pieces, encode, spell_infinities
 from feature_store.serving.calls import Call, Reply
+from feature_store.serving.entities import Entities, columns_of, sliced
+from feature_store.serving.limits import Limits
 from feature_store.serving.metrics import Metrics
 from feature_store.serving.online_features import OnlineFeatures
 from feature_store.serving.problems import HttpError
-from feature_store.serving.served import Served, entity_ids_of
+from feature_store.serving.served import Served
 
 if TYPE_CHECKING:
     import polars as pl
@@ -130,12 +132,14 @@ class _Plan:
         references: How the store refers to each.
         parts: What to read: one list of features per entity.
         groups: The feature groups that are read.
+        width: Values of one row; an embedding counts as its numbers.
     """
 
     names: tuple[str, ...]
     references: tuple[str, ...]
     parts: tuple[Request, ...]
     groups: frozenset[str]
+    width: int
 
     def join_keys_of(self, given: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         """Returns the columns of join keys; what else is given must be request data.
@@ -167,9 +171,11 @@ class FeastContract:
         served: What is served.
         online: Reads online features.
         metrics: Counts pushed rows.
+        limits: What one request may ask for.
     """
 
-    def __init__(self, served: Served, online: OnlineFeatures, metrics: Metrics) -> None:
+    def __init__(self, served: Served, online: OnlineFeatures, metrics: Metrics, limits: Limits) -> None:
+        self._limits = limits
         self._served = served
         self._online = online
         self._metrics = metrics
@@ -182,6 +188,7 @@ class FeastContract:
     async def features(self, call: Call) -> Reply:
         """Answers `POST /get-online-features`."""
         request = await call.json(self._features_decoder)
+        self._limits.check_columns(len(request.features))
         plan = await self._plan(request)
         call.access.check_read(plan.groups)
         given = request.entities
@@ -189,16 +196,36 @@ class FeastContract:
         rows = _length(given)
         call.notes["entities"] = rows
         call.notes["features"] = len(plan.references)
-        self._online.check_size(rows * len(plan.references))
+        self._limits.check_values(rows, plan.width)
+        slices = sliced(rows, plan.width)
+        if len(slices) == 1:
+            results = await self._vectors(plan, keys, given)
+        else:
+            pieces = [(Pieces(), Pieces(), Pieces()) for _ in range(len(keys) + len(plan.names))]
+            async with self._online.slicing:
+                for part in slices:
+                    vectors = await self._vectors(plan, columns_of(keys, part), columns_of(given, part))
+                    for (values, statuses, times), vector in zip(pieces, vectors, strict=True):
+                        values.add(vector.values)
+                        statuses.add(vector.statuses)
+                        times.add(vector.event_timestamps)
+            results = [FeastVector(*(each.json() for each in column)) for column in pieces]
+        return Reply(encode(FeastFeaturesAnswer(FeastMetadata([*keys, *plan.names]), results)))
+
+    async def _vectors(
+        self, plan: _Plan, keys: Mapping[str, Sequence[Any]], given: Mapping[str, Sequence[Any]]
+    ) -> list[FeastVector]:
+        """Returns the columns of the answer for some rows: the join keys, then the features."""
         # Together, so that the features of several entities share a round trip.
         answers = await asyncio.gather(*(self._read(resolved, keys, given) for resolved in plan.parts))
         vectors = {}
         for resolved, states in zip(plan.parts, answers, strict=True):
             for label in resolved.resolution.labels:
                 vectors[label] = _vector([row[label] for row in states])
-        echoed = [FeastVector(values, ["PRESENT"] * rows, [_NO_TIME] * rows) for values in keys.values()]
-        results = [*echoed, *(vectors[reference] for reference in plan.references)]
-        return Reply(encode(FeastFeaturesAnswer(FeastMetadata([*keys, *plan.names]), results)))
+        echoed = [
+            FeastVector([*values], ["PRESENT"] * len(values), [_NO_TIME] * len(values)) for values in keys.values()
+        ]
+        return [*echoed, *(vectors[reference] for reference in plan.references)]
 
     async def push(self, call: Call) -> Reply:
         """Answers `POST /push`."""
@@ -233,11 +260,11 @@ class FeastContract:
         return self._served.store.ingest(group, _rows(group, frame)).rows
 
     async def _read(
-        self, resolved: Request, keys: Mapping[str, list[Any]], given: Mapping[str, list[Any]]
+        self, resolved: Request, keys: Mapping[str, Sequence[Any]], given: Mapping[str, Sequence[Any]]
     ) -> list[dict[str, FeatureState]]:
-        ids = entity_ids_of(resolved.entity, {column: keys[column] for column in resolved.entity.join_keys})
+        entities = Entities(resolved.entity, None, {column: keys[column] for column in resolved.entity.join_keys})
         data = {name: given[name] for name in resolved.resolution.request if name in given}
-        return await self._online.read(resolved, ids, data or None, "states")
+        return await self._online.read(resolved, entities.ids(), data or None, "states")
 
     async def _plan(self, request: FeastFeaturesRequest) -> _Plan:
         # To plan costs more than to read, and clients ask for the same features again and again.
@@ -259,6 +286,7 @@ class FeastContract:
             tuple(column.reference for column in columns),
             parts,
             frozenset(group for resolved in parts for group in resolved.groups),
+            sum(resolved.width for resolved in parts),
         )
 
     def _columns(self, request: FeastFeaturesRequest, catalog: Catalog) -> list[_Column]:

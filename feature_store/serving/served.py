@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from feature_store.catalog import Catalog
-from feature_store.definitions.entity import Entity
 from feature_store.definitions.feature_service import FeatureService
-from feature_store.errors import FeatureStoreError, InvalidRequestError, UnknownFeatureError, did_you_mean
+from feature_store.errors import FeatureStoreError, RegistryUnreachableError, UnknownFeatureError, did_you_mean
 from feature_store.resolution import Resolution, resolve_with
+from feature_store.serving.probes import on_own_thread
 from feature_store.store import FeatureStore
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from feature_store.definitions.loading import LoadedDefinitions
     from feature_store.definitions.on_demand import OnDemandFeatures
     from feature_store.online.reading.coalescing import ReadObserver
+
+START_SECONDS = 10.0
+"""How long a server that starts waits for the registry."""
 
 
 class Served:
@@ -36,7 +39,7 @@ class Served:
         reads: Answers requests.
 
     Raises:
-        RegistryError: If the registry does not answer.
+        RegistryError: If the registry refuses, or does not answer and the online store holds no catalog.
     """
 
     def __init__(
@@ -45,7 +48,10 @@ class Served:
         self.store = store
         self.definitions = definitions
         self.reads = store.open_online_reads(lambda catalog, features: self.resolution(features, catalog), observer)
-        self.refresh()
+        self._looked_at = float("-inf")
+        # Writes go by it as well: whatever a request needs of the registry is known here.
+        store.follow(lambda: self.catalog)
+        self._begin()
 
     @property
     def catalog(self) -> Catalog:
@@ -60,6 +66,17 @@ class Served:
         """
         self.reads.followed.refresh()
         self._looked_at = time.monotonic()
+
+    def _begin(self) -> None:
+        """Looks for the first time; a published catalog is enough where the registry does not answer."""
+        try:
+            on_own_thread(self.refresh).result(START_SECONDS)
+        except (TimeoutError, RegistryUnreachableError) as error:
+            if self.reads.followed.due() is None:
+                raise RegistryUnreachableError(
+                    f"{str(error) or f'The registry has not answered within {START_SECONDS:g} s.'} The online store "
+                    "holds no catalog either: to start, the server needs one of the two."
+                ) from None
 
     def age(self) -> float:
         """Returns the seconds since the catalog was last looked at, and the registry answered."""
@@ -127,20 +144,3 @@ class Served:
 
     def _on_demand(self) -> Iterable[OnDemandFeatures]:
         return self.definitions.on_demand.values() if self.definitions else ()
-
-
-def entity_ids_of(entity: Entity, keys: Mapping[str, Sequence[str | int]]) -> list[str]:
-    """Returns the entity ids of columns of join keys.
-
-    Raises:
-        InvalidRequestError: If a join key is missing, unknown, of another type, or the columns differ in length.
-    """
-    if keys.keys() != entity.join_keys.keys():
-        raise InvalidRequestError(
-            f"Entity {entity.name!r} has the join key(s) {', '.join(entity.join_keys)}, "
-            f"got {', '.join(keys) or 'none'}."
-        )
-    lengths = {column: len(values) for column, values in keys.items()}
-    if len(set(lengths.values())) > 1:
-        raise InvalidRequestError(f"Join keys need one value per entity each, got columns of the lengths {lengths}.")
-    return [entity.entity_id(**dict(zip(keys, row, strict=True))) for row in zip(*keys.values(), strict=True)]

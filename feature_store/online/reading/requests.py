@@ -37,6 +37,7 @@ class Request:
         dtypes: Dtype of each label's values.
         floats: Positions of the labels whose values may be infinite, which JSON has no word for.
         prepared: Reads the stored features.
+        width: Values that are read or answered of one entity; an embedding counts as its numbers.
     """
 
     resolution: Resolution
@@ -45,6 +46,7 @@ class Request:
     dtypes: Mapping[str, Dtype]
     floats: tuple[int, ...]
     prepared: PreparedRead
+    width: int
 
 
 def request_of(resolution: Resolution, catalog: Catalog, online: OnlineStore) -> Request:
@@ -65,6 +67,10 @@ def request_of(resolution: Resolution, catalog: Catalog, online: OnlineStore) ->
         {label: dtypes[label] for label in resolution.labels},
         tuple(place for place, label in enumerate(resolution.labels) if dtypes[label].name in _INEXACT),
         online.prepare(resolution.selections, catalog),
+        max(
+            sum(dtypes[label].dimension or 1 for label in resolution.labels),
+            sum(selection.feature.dtype.dimension or 1 for selection in resolution.selections),
+        ),
     )
 
 
