@@ -94,9 +94,10 @@ def test_what_is_well_formed_opens_and_connects_to_nothing(variables, monkeypatc
     FeatureStore.from_env().close()
 
 
-def test_a_stream_checks_its_servers_as_well():
+def test_a_stream_checks_its_servers_as_well(monkeypatch):
+    monkeypatch.setenv("FEATURE_STORE_KAFKA", "broker:port")
     with pytest.raises(SettingsError, match="FEATURE_STORE_KAFKA is not a list of Kafka servers"):
-        StreamSettings.from_env({"FEATURE_STORE_KAFKA": "broker:port"})
+        StreamSettings.from_env()
 
 
 @pytest.mark.parametrize(

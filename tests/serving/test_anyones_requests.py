@@ -13,7 +13,6 @@ import tracemalloc
 
 import pytest
 
-from feature_store.memo import Memo
 from feature_store.serving.served import Served
 from tests.serving.servers import READER, TOKENS, WHEN, WRITER, Server, call_on, fill, open_shop
 
@@ -87,31 +86,17 @@ def test_floods_of_distinct_feature_lists_fill_no_memory(environment):
     with open_shop(environment) as store:
         served = Served(store, None)
         names = ["amount_3d", "orders_3d", "last_amount"]
-        served.resolve(names)
+        served.reads.request(names)
         tracemalloc.start()
         try:
             for number in range(200):
-                served.resolve(names * 600 + ["amount_3d"] * number)
+                served.reads.request(names * 600 + ["amount_3d"] * number)
             used, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-            served.close()
         # The keys alone of 200 such lists are 3 MB.
         assert used < 1_500_000
-        assert served.resolve(names).resolution.labels == tuple(names)
-
-
-def test_a_memo_keeps_to_its_weight_and_to_what_was_asked_for_last():
-    memo = Memo(10)
-    for key in "abcde":
-        memo.put(key, key, 2)
-    assert memo.get("a") == "a"
-    memo.put("f", "f", 3)
-    assert [key for key in "abcdef" if memo.get(key)] == ["a", "d", "e", "f"]
-    memo.put("huge", "huge", 6)
-    assert memo.get("huge") is None
-    memo.put("a", "other", 1)
-    assert (memo.get("a"), len(memo)) == ("other", 4)
+        assert served.reads.request(names).resolution.labels == tuple(names)
 
 
 @pytest.fixture
