@@ -6,7 +6,6 @@ import pytest
 
 from feature_store.errors import SettingsError
 from feature_store.setting_urls import masked
-from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 from feature_store.streaming.settings import StreamSettings
 from tests.cli.conftest import run_command
@@ -95,9 +94,10 @@ def test_what_is_well_formed_opens_and_connects_to_nothing(variables, monkeypatc
     FeatureStore.from_env().close()
 
 
-def test_a_stream_checks_its_servers_as_well():
+def test_a_stream_checks_its_servers_as_well(monkeypatch):
+    monkeypatch.setenv("FEATURE_STORE_KAFKA", "broker:port")
     with pytest.raises(SettingsError, match="FEATURE_STORE_KAFKA is not a list of Kafka servers"):
-        StreamSettings.of(Settings.from_env({"FEATURE_STORE_KAFKA": "broker:port"}))
+        StreamSettings.from_env()
 
 
 @pytest.mark.parametrize(
