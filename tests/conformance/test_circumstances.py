@@ -30,6 +30,7 @@ def assert_found(group: FeatureGroup, promise: str, seed: int = 0) -> None:
     assert " instead of " in found.detail
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("name", IN_ONE_PROCESS)
 def test_a_broken_promise_is_found_and_shows_both_results(name):
     group, promise = BROKEN[name]
