@@ -4,7 +4,6 @@ from typing import Any
 
 import dagster as dg
 
-from feature_assets.metadata import owners
 from feature_store.definitions.group import FeatureGroup
 from resources.feature_store import FeatureStoreResource
 
@@ -21,7 +20,7 @@ def snapshot_asset(group: FeatureGroup) -> dg.AssetsDefinition:
         name=f"{group.name}_snapshots",
         description=f"The latest row per {group.entity.name} at regular days, from which long look-backs start.",
         group_name=SNAPSHOTS,
-        owners=owners(group.owner),
+        owners=[group.owner],
         kinds={"polars", "parquet"},
         deps=[group.name],
         automation_condition=dg.AutomationCondition.eager(),

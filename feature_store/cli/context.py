@@ -25,37 +25,24 @@ def definitions_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def settings_of(definitions: str | None = None) -> Settings:
-    """Returns the settings of a command.
-
-    The working directory is importable from then on, as with `python -m`.
-
-    Args:
-        definitions: What `--definitions` says; None where it is not given.
-    """
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    return Settings.from_env().overridden({"definitions": definitions})
-
-
-def open_store(definitions: str | None = None) -> FeatureStore:
-    """Returns the store of a command. Close it, or use it in a `with`.
-
-    Args:
-        definitions: What `--definitions` says; None where it is not given.
-    """
+def open_store() -> FeatureStore:
+    """Returns the store that the settings name. Close it, or use it in a `with`."""
     from feature_store.store import FeatureStore
 
-    return FeatureStore.open(settings_of(definitions))
+    return FeatureStore.from_env()
 
 
 def load(definitions: str | None) -> LoadedDefinitions:
     """Returns the definitions of a module, of the one that the settings name by default.
+
+    The working directory is importable, as with `python -m`.
 
     Raises:
         SettingsError: If no module is named, or it cannot be imported.
     """
     from feature_store.definitions.loading import load_definitions
 
-    return load_definitions(settings_of(definitions).definitions)
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return load_definitions(definitions or Settings.from_env().definitions)

@@ -1,11 +1,8 @@
-"""Pandera, imported without what its import does to Spark, and validating whatever its own variables say.
+"""Pandera, imported without what its import does to Spark.
 
 Where pyspark is installed, pandera imports the whole of `pyspark.pandas` (two seconds and a warning), and sets
 `SPARK_LOCAL_IP` to the loopback address, at which the executors of a cluster would not find their driver. Everything
 that the project uses of pandera comes from here.
-
-The variables `PANDERA_*`, and `pandera.config.set_config`, are for other pipelines of the machine or the process. They
-change nothing in what the stores accept: rows are validated within `full_validation`.
 """
 
 from __future__ import annotations
@@ -16,19 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _MODULES = ("pyspark", "pyspark.pandas")
-_SET_BY_THE_IMPORT = ("SPARK_LOCAL_IP", "PYARROW_IGNORE_TIMEZONE")
-_DEPTH = "PANDERA_VALIDATION_DEPTH"
-_DEPTHS = ("SCHEMA_ONLY", "DATA_ONLY", "SCHEMA_AND_DATA")
+_VARIABLES = ("SPARK_LOCAL_IP", "PYARROW_IGNORE_TIMEZONE")
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def _without_spark() -> Iterator[None]:
     hidden = [name for name in _MODULES if name not in sys.modules]
-    before = {name: os.environ.get(name) for name in (*_SET_BY_THE_IMPORT, _DEPTH)}
+    before = {name: os.environ.get(name) for name in _VARIABLES}
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: an import of it fails
-    if before[_DEPTH] not in _DEPTHS:
-        # With a depth that it does not know, pandera cannot be imported at all.
-        os.environ.pop(_DEPTH, None)
     try:
         yield
     finally:
@@ -39,29 +31,9 @@ def _undisturbed() -> Iterator[None]:
                 os.environ.pop(name, None)
 
 
-with _undisturbed():
+with _without_spark():
     import pandera.polars as pandera
-    from pandera.backends.polars.register import register_polars_backends
-    from pandera.config import ValidationDepth, config_context, get_config_global
     from pandera.errors import SchemaErrors
     from pandera.polars import DataFrameModel
 
-__all__ = ["DataFrameModel", "SchemaErrors", "full_validation", "pandera"]
-
-
-@contextmanager
-def full_validation() -> Iterator[None]:
-    """Within it, pandera checks columns and values, with its own engine for Polars, in this thread or task."""
-    if get_config_global().use_narwhals_backend:
-        # Which engine checks frames is one choice for the whole process, and the other one need not be installed.
-        # `set_config` would register the engines of pandas and Spark anew, too, and warn.
-        get_config_global().use_narwhals_backend = False
-        register_polars_backends.cache_clear()
-        register_polars_backends(use_narwhals_backend=False)
-    with config_context(
-        validation_enabled=True,
-        validation_depth=ValidationDepth.SCHEMA_AND_DATA,
-        cache_dataframe=False,
-        keep_cached_dataframe=False,
-    ):
-        yield
+__all__ = ["DataFrameModel", "SchemaErrors", "pandera"]

@@ -7,18 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal[
-    "nulls",
-    "infinite",
-    "stuck",
-    "scale",
-    "mean",
-    "distribution",
-    "category",
-    "embedding",
-    "rows",
-    "schema",
-    "freshness",
-    "online",
+    "nulls", "stuck", "scale", "mean", "distribution", "category", "embedding", "rows", "schema", "freshness", "online"
 ]
 Level = Literal["warn", "alert"]
 

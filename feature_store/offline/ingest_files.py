@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from feature_store.catalog import Group
-from feature_store.day_windows import day_window
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.definitions.source import day_window
+from feature_store.offline.files import Write, holding, replace_file
 from feature_store.offline.footers import is_readable
 from feature_store.offline.layout import (
     PartitionFile,
@@ -40,14 +41,12 @@ from feature_store.offline.row_changes import (
 from feature_store.offline.row_index import RowIndex
 from feature_store.offline.rows import checked_rows, refuse_unfit_rows
 from feature_store.offline.superseded import SUPERSEDED_AT, ending, keep_superseded
-from feature_store.storage.location import storage_of
-from feature_store.storage.protocol import Write
 
 if TYPE_CHECKING:
     from feature_store.storage.location import Location
 
 PREFIX = "ingest-"
-ROWS_PER_FILE = 1024
+ROWS_PER_FILE = 256
 """A file takes more rows until it has so many."""
 
 _OPEN_FILES = 64
@@ -99,8 +98,7 @@ class IngestFiles:
         window = day_window(day)
         identity = identity_of(group)
         refuse_unfit_rows(group, window, rows)
-        folder = date_folder(self._root, group.name, day)
-        with storage_of(folder).holding(folder):
+        with holding(date_folder(self._root, group.name, day)):
             files = sorted(file for file in list_files(self._root, group.name, window) if is_readable(file.path))
             holders = self._index.files_with(group, files, rows.select(identity))
             held = read_rows(group, holders)
@@ -135,7 +133,7 @@ class IngestFiles:
             newest = {INGESTED_AT: stored[INGESTED_AT].max().isoformat()}  # type: ignore[union-attr]  # never empty
             return write_rows(stored, {**metadata, **newest})
 
-        storage_of(path).replace(path, prepare)
+        replace_file(path, prepare)
         written = file_at(path)
         self._index.know(written, stored.select(identity_of(group)))
         while len(self._open) >= _OPEN_FILES:
@@ -179,8 +177,7 @@ def fold_ingested(root: Location, group: Group, day: date) -> tuple[int, int, in
         Number of files that were folded, and of rows before and after; None where there is nothing to fold.
     """
     window = day_window(day)
-    folder = date_folder(root, group.name, day)
-    with storage_of(folder).holding(folder):
+    with holding(date_folder(root, group.name, day)):
         while True:
             files = sorted(file for file in list_files(root, group.name, window) if is_ingested(file))
             if len(files) < 2:  # noqa: PLR2004
@@ -194,7 +191,7 @@ def fold_ingested(root: Location, group: Group, day: date) -> tuple[int, int, in
             if stored.height:
                 metadata[INGESTED_AT] = stored[INGESTED_AT].max().isoformat()  # type: ignore[union-attr]
             write = write_rows(stored, metadata)
-            storage_of(path).replace(path, partial(_always, write))
+            replace_file(path, partial(_always, write))
             if are_unchanged(files):
                 break
             # In S3 a row may have been taken back meanwhile: it must not come back with the new file.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
@@ -14,9 +16,13 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """The metrics of one server."""
+    """The metrics of one server.
 
-    def __init__(self) -> None:
+    Args:
+        catalog_age: Returns how many seconds ago the catalog was last read from the registry.
+    """
+
+    def __init__(self, catalog_age: Callable[[], float]) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -49,11 +55,12 @@ class Metrics:
         self.read_errors = Counter(
             "feature_server_read_errors", "Reads of the online store that failed.", registry=self._registry
         )
-        self.catalog_age = Gauge(
+        age = Gauge(
             "feature_server_catalog_age_seconds",
-            "Seconds since the catalog was last looked at.",
+            "Seconds since the catalog was read from the registry.",
             registry=self._registry,
         )
+        age.set_function(catalog_age)
         # To look up a labelled child costs as much as to count: each is looked up once.
         self._counters: dict[tuple[str, int], Counter] = {}
         self._timers: dict[str, Histogram] = {}
@@ -66,13 +73,6 @@ class Metrics:
             self._timers.setdefault(route, self._seconds.labels(route))
         counter.inc()
         self._timers[route].observe(seconds)
-
-    def observe_read(self, requests: int, seconds: float, *, failed: bool) -> None:
-        """Counts one read of the online store."""
-        self.batch.observe(requests)
-        self.read_seconds.observe(seconds)
-        if failed:
-            self.read_errors.inc()
 
     def exposition(self) -> bytes:
         """Returns all metrics in the text format."""

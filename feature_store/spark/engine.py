@@ -5,7 +5,7 @@ Labels come from this process and the answer returns to it; for labels that do n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -22,8 +22,6 @@ from feature_store.spark.session import spark_session
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
-    from feature_store.storage.location import Location
-
 _LABEL_ROW = "_label_row"
 _BYTES_PER_TASK = 128 * 2**20
 _SPREAD = 6
@@ -36,27 +34,21 @@ class SparkEngine:
     """Finds latest rows by a window over the union of labels and history.
 
     Args:
-        session: Returns the Spark session to work on; by default the one that runs, or a new one.
-        conf: Settings of a new one; see `session.spark_session`.
+        session: Returns the Spark session to work on; by default the one that the settings name.
         rows_per_task: Rows of one entity that a task gets at most; entities with more are cut by time.
     """
 
     name = "spark"
 
     def __init__(
-        self,
-        session: Callable[[], SparkSession] | None = None,
-        *,
-        conf: str | None = None,
-        rows_per_task: int = ROWS_PER_TASK,
+        self, session: Callable[[], SparkSession] | None = None, *, rows_per_task: int = ROWS_PER_TASK
     ) -> None:
         self._session = session
-        self._conf = conf
         self._rows_per_task = rows_per_task
 
-    def open_session(self, places: Iterable[Location]) -> SparkSession:
+    def open_session(self, *, s3: bool) -> SparkSession:
         """Returns the Spark session to work on; see `session.spark_session`."""
-        return self._session() if self._session else spark_session(places, conf=self._conf)
+        return self._session() if self._session else spark_session(s3=s3)
 
     def latest(self, labels: EntityLabels, history: GroupHistory, progress: Progress | None = None) -> SelectedRows:
         """Returns the latest row of each label's entity; see `PointInTimeEngine.latest`.
@@ -65,7 +57,7 @@ class SparkEngine:
             SettingsError: If pyspark is not installed.
             FeatureStoreError: If Spark would pass over a file.
         """
-        session = self.open_session([file.path for file in history.files])
+        session = self.open_session(s3=history_is_on_s3(history))
         numbered = labels.keys.with_columns(labels.as_of.alias(AS_OF)).with_row_index(_LABEL_ROW)
         numbered = numbered.with_columns(pl.col(_LABEL_ROW).cast(pl.Int64))
         frame = session.createDataFrame(numbered.to_arrow(compat_level=pl.CompatLevel.oldest()))
@@ -125,3 +117,8 @@ def shuffle_tasks(session: SparkSession, history: GroupHistory) -> int:
     needed = -(-stored * _SPREAD // _BYTES_PER_TASK)
     floor = session.sparkContext.getConf().get("spark.sql.shuffle.partitions")
     return min(_MOST_TASKS, max(needed, int(floor) if floor else session.sparkContext.defaultParallelism, 1))
+
+
+def history_is_on_s3(history: GroupHistory) -> bool:
+    """Tells whether the files of a history are objects of S3."""
+    return str(history.files[0].path).startswith("s3:")

@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from feature_store.conformance import check_conformance
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.schema import FeatureSchema, feature
@@ -23,6 +22,7 @@ from feature_store.monitoring.request_log import RequestLog
 from feature_store.partitions import Partitioning
 from feature_store.store import FeatureStore
 from feature_store.streaming.rows import RowCodec
+from feature_store.transform.conformance import check_conformance
 from tests.orders import Orders
 
 if TYPE_CHECKING:

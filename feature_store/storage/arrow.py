@@ -1,0 +1,37 @@
+"""Parquet files wherever they lie, as Arrow reads them: footers without the rest of a file, and rows."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+
+from feature_store.storage.s3_path import S3Path, S3Stat
+
+if TYPE_CHECKING:
+    from feature_store.storage.location import Location
+
+FOOTER_BYTES = 32 * 2**10
+"""What is read of an object to see its footer: enough for most, so that one request will do."""
+
+_TRAILER_BYTES = 8
+
+
+def object_footer(path: S3Path) -> tuple[pq.FileMetaData, S3Stat]:
+    """Returns the footer of an object as it is now, and what object that is: one request, unless it is a long footer.
+
+    Raises:
+        FileNotFoundError: If there is none, or it was replaced between two requests.
+        pyarrow.ArrowInvalid: If it is no Parquet file.
+    """
+    end, stat = path.read_end(FOOTER_BYTES)
+    length = int.from_bytes(end[-_TRAILER_BYTES:-4], "little") + _TRAILER_BYTES
+    if len(end) < length <= stat.st_size:
+        end = path.read_range(stat.st_size - length, stat.st_size, stat.e_tag)
+    return pq.read_metadata(io.BytesIO(end)), stat
+
+
+def parquet_file(path: Location) -> pq.ParquetFile:
+    """Opens a Parquet file with Arrow; the columns that are read of an object are asked for in few requests."""
+    return pq.ParquetFile(path) if not isinstance(path, S3Path) else pq.ParquetFile(path.open("rb"), pre_buffer=True)
