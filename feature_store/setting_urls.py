@@ -53,7 +53,12 @@ def malformed(setting: str, url: str, what: str, reason: str, remedy: str) -> Se
         reason: What is wrong with it.
         remedy: What to write.
     """
-    return SettingsError(f"{setting} is not {what}, got {masked(url)!r}: {reason}. {remedy}")
+    # Where a URL is malformed, what looks like the name of an option, or like a path, may be a part of a password.
+    place, question, _ = masked(url).partition("?")
+    scheme, separator, rest = place.partition("://")
+    place = f"{scheme}{separator}/***" if rest.startswith("/") else place
+    shown = f"{place}?***" if question else place
+    return SettingsError(f"{setting} is not {what}, got {shown!r}: {reason}. {remedy}")
 
 
 def check_port(text: str | None) -> None:

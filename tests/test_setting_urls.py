@@ -57,7 +57,7 @@ def test_a_malformed_url_is_found_at_opening(setting, value, reason, monkeypatch
     message = str(caught.value)
     assert message.startswith(setting)
     assert reason in message
-    assert masked(value) in message
+    assert masked(value).partition("?")[0].partition(":///")[0] in message
     assert "rite " in message
     assert SECRET not in message
 

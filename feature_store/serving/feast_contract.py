@@ -188,7 +188,7 @@ class FeastContract:
     async def features(self, call: Call) -> Reply:
         """Answers `POST /get-online-features`."""
         request = await call.json(self._features_decoder)
-        self._limits.check_columns(len(request.features))
+        self._limits.check_features(request.features)
         plan = await self._plan(request)
         call.access.check_read(plan.groups)
         given = request.entities

@@ -5,6 +5,7 @@ What is counted is counted before anything is built of it, so that a request whi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from http import HTTPStatus
 from typing import Any
@@ -13,6 +14,9 @@ from feature_store.serving.problems import HttpError
 
 _KIB, _MIB = 2**10, 2**20
 _WHITESPACE = b" \t\r\n"
+LONGEST_REFERENCE = 200
+"""Characters of a feature's reference; a view, a version and a name come to 138."""
+
 _ENVELOPE = 16
 """Names in a body that are fields of the request itself, and no columns."""
 
@@ -93,14 +97,21 @@ class Limits:
         if body.count(b":") > most and (names := body.translate(None, _WHITESPACE).count(b'":')) > most:
             raise too_large(f"The body holds {names:,} names, one may hold {self.columns:,} columns")
 
-    def check_columns(self, columns: int) -> None:
-        """Rejects requests of too many features.
+    def check_features(self, features: Sequence[str]) -> None:
+        """Rejects requests of too many features, and names that are longer than any: to look for them takes its time.
 
         Raises:
-            HttpError: 413, if there are more than the limit.
+            HttpError: 413, if there are more than the limit; 422, if a name is too long.
         """
-        if columns > self.columns:
-            raise too_large(f"The request asks for {columns:,} features, one may ask for {self.columns:,}")
+        if len(features) > self.columns:
+            raise too_large(f"The request asks for {len(features):,} features, one may ask for {self.columns:,}")
+        longest = max(features, key=len, default="")
+        if len(longest) > LONGEST_REFERENCE:
+            raise HttpError(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                f"A feature is asked for by a name of {len(longest):,} characters, {longest[:40]!r}...: none has more "
+                f"than {LONGEST_REFERENCE}, write name, name:v2 or view:name.",
+            )
 
     def check_values(self, entities: int, width: int) -> None:
         """Rejects requests of too many values.

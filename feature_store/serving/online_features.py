@@ -128,7 +128,7 @@ class OnlineFeatures:
             return await self._served.reads.arequest(self._served.features_of(service))
         if isinstance(features, UnsetType) or not isinstance(service, UnsetType):
             raise InvalidRequestError("Say what to read: either 'features' or 'feature_service'.")
-        self._limits.check_columns(len(features))
+        self._limits.check_features(features)
         return await self._served.reads.arequest(features)
 
 
