@@ -105,11 +105,11 @@ class Limits:
         """
         if len(features) > self.columns:
             raise too_large(f"The request asks for {len(features):,} features, one may ask for {self.columns:,}")
-        longest = max(features, key=len, default="")
-        if len(longest) > LONGEST_REFERENCE:
+        longest = max(map(len, features), default=0)
+        if longest > LONGEST_REFERENCE:
             raise HttpError(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"A feature is asked for by a name of {len(longest):,} characters, {longest[:40]!r}...: none has more "
+                f"A feature is asked for by a name of {longest:,} characters: none has more "
                 f"than {LONGEST_REFERENCE}, write name, name:v2 or view:name.",
             )
 
