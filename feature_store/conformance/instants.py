@@ -33,6 +33,8 @@ _EVENT = "#event"
 _CUT = "#cut"
 _ROW = "#row"
 _BEYOND = "#beyond"
+_ROUND = "#round"
+_TO = "#to"
 
 _Side = Literal["before", "after"]
 
@@ -120,7 +122,7 @@ class _Cuts:
                 beyond = pl.col(_CUT) + distance
                 farther = pl.col(_BEYOND) > beyond
             for chosen in self._rounds(candidates.filter(farther), limit=1):
-                moved = self._moved(chosen.select(_EVENT, _BEYOND, to=beyond))
+                moved = self._moved(chosen.select(_EVENT, _BEYOND, beyond.alias(_TO)))
                 try:
                     rows = self.probe.rows_of(moved)
                 except Exception:  # noqa: BLE001, S112 - such events need not be possible, and the function may say so
@@ -190,21 +192,21 @@ class _Cuts:
     def _rounds(self, rows: pl.DataFrame, limit: int | None = None) -> Iterator[pl.DataFrame]:
         """Yields rows, best first, such that each time there is one of each entity."""
         allowed = limit or (_ROUNDS if self._keys else _ROUNDS_WITHOUT_ENTITIES)
-        numbered = rows.with_columns(pl.int_range(pl.len()).over(_ENTITY).alias("round"))
+        numbered = rows.with_columns(pl.int_range(pl.len()).over(_ENTITY).alias(_ROUND))
         for number in range(allowed):
-            chosen = numbered.filter(pl.col("round") == number)
+            chosen = numbered.filter(pl.col(_ROUND) == number)
             if chosen.is_empty():
                 return
             yield chosen
 
     def _moved(self, moves: pl.DataFrame) -> pl.DataFrame:
         """Moves events in time, with all of their columns that hold times."""
-        by = pl.col("to") - pl.col(_BEYOND)
+        by = pl.col(_TO) - pl.col(_BEYOND)
         instants = [name for name, dtype in self.events.schema.items() if isinstance(dtype, pl.Datetime)]
         days = [name for name, dtype in self.events.schema.items() if dtype == pl.Date]
         joined = self._numbered(self.events).join(moves, on=_EVENT, how="left", maintain_order="left")
         # A date keeps its distance from the date of the event.
-        dates = (pl.col("to").dt.date() - pl.col(_BEYOND).dt.date()).fill_null(timedelta(0))
+        dates = (pl.col(_TO).dt.date() - pl.col(_BEYOND).dt.date()).fill_null(timedelta(0))
         return joined.with_columns(
             *((pl.col(name) + by.fill_null(timedelta(0))).cast(self.events.schema[name]) for name in instants),
             *((pl.col(name) + dates).cast(pl.Date) for name in days),
