@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from feature_store.changes.admission import AdmittedRows
 from feature_store.changes.settling import Settler
 from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.errors import OnlineStoreError
+from feature_store.errors import OnlineStoreError, OvertakenError
 from feature_store.frames import entity_id_expression, key_frame
 from feature_store.offline.layout import PartitionFile, file_at
 from feature_store.offline.row_changes import PartitionRows, RowChanges, joined_changes
@@ -176,6 +177,21 @@ class WritePath:
         is_cold = state is not None and state.last is None and self._is_cold()
         if not days and not is_cold:
             return AcceptedRows((), WriteReport(), 0)
+        try:
+            return self._marked(days, write, is_cold=is_cold)
+        except OvertakenError:
+            # Partitions that were written before it are brought online now, and the mark goes.
+            with suppress(OnlineStoreError):
+                self.settler.left_behind()
+            raise
+
+    def _marked(
+        self,
+        days: Sequence[date],
+        write: Callable[[Callable[[datetime], datetime]], Sequence[RowChanges]],
+        *,
+        is_cold: bool,
+    ) -> AcceptedRows:
         began = self._clock.now()
         with unfinished(self._offline.root, self._record.name, days, began):
             changes = tuple(write(_OneClaim(self._claim)))
