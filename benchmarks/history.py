@@ -25,9 +25,9 @@ from feature_store.definitions.dtypes import FLOAT
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT, FeatureRef
 from feature_store.frames import TIMESTAMP_TYPE
-from feature_store.offline.rows import row_schema
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
+from feature_store.rows.polars_schema import row_schema
 
 START = datetime(2023, 1, 1, tzinfo=UTC)
 NO_TTL_SECONDS = 100 * 365 * 86_400

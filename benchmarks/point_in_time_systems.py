@@ -25,7 +25,7 @@ import polars as pl
 from benchmarks.history import LABEL_ID, LABEL_TIME, Shape, catalog, history
 from feature_store.catalog import Group
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.offline.point_in_time.engines import engine_named
+from feature_store.engines import engine_named
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.snapshots import FOLDER, write_snapshots
 from feature_store.offline.store import OfflineStore

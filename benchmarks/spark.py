@@ -29,7 +29,7 @@ from feature_store.spark.engine import latest_rows, shuffle_tasks
 from feature_store.spark.frames import columns_of, read_history
 from feature_store.spark.hot_entities import ROWS_PER_TASK
 from feature_store.spark.latest_rows import AS_OF
-from feature_store.spark.session import CONF, spark_session
+from feature_store.spark.session import spark_session
 from feature_store.spark.training_sets import join_files
 
 console = Console(width=110)
@@ -67,12 +67,12 @@ def main(
     again = [sys.executable, "-m", "benchmarks.spark", *sys.argv[1:], "--one-machine"]
     done = subprocess.run(again, capture_output=True, text=True, check=True)
     taken = {"one machine (sweep), Parquet into Parquet": json.loads(done.stdout.splitlines()[-1])["wall"]}
-    os.environ[CONF] = (
+    conf = (
         f"spark.master=local[{cores}] spark.driver.memory={memory} spark.ui.enabled=false "
         "spark.ui.showConsoleProgress=false spark.driver.bindAddress=127.0.0.1 spark.driver.host=127.0.0.1 "
         f"spark.local.dir={data / 'spark'}"
     )
-    session, taken["start of Spark"] = _timed(spark_session)
+    session, taken["start of Spark"] = _timed(lambda: spark_session(conf=conf))
     session.sparkContext.setLogLevel("ERROR")
     times = pl.scan_parquet(label_file).select(
         oldest=pl.col(LABEL_TIME).min().to_physical(), newest=pl.col(LABEL_TIME).max().to_physical()

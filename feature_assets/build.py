@@ -18,11 +18,12 @@ from feature_assets.check_results import (
     materialization_events,
 )
 from feature_assets.held_back import BLOCKING
-from feature_assets.metadata import column_schema, duration, partition_metadata
+from feature_assets.metadata import column_schema, owners, partition_metadata, tags
 from feature_assets.partitions import group_partitions, lookback_mapping, source_partitions
 from feature_assets.spark_passes import materialized_passes
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.source import Source
+from feature_store.durations import duration_text
 from feature_store.errors import InvalidRowsError
 from feature_store.monitoring.checks import DESCRIPTIONS, SCHEMA
 from feature_store.monitoring.findings import CheckResult
@@ -70,9 +71,9 @@ def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
         name=group.name,
         description=group.description,
         group_name=FEATURES,
-        owners=[group.owner],
+        owners=owners(group.owner),
         kinds={"polars", "parquet", "redis"},
-        tags={**group.tags, "entity": group.entity.name},
+        tags={**tags(group.tags), "entity": group.entity.name},
         partitions_def=partitions_def,
         deps=[dg.AssetDep(group.source.name, partition_mapping=lookback_mapping(group))],
         check_specs=check_specs,
@@ -85,7 +86,7 @@ def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
             "dagster/column_schema": column_schema(group),
             "entity": group.entity.name,
             "join_keys": ", ".join(group.entity.join_keys),
-            "lookback": duration(group.lookback),
+            "lookback": duration_text(group.lookback, most_units=4),
             "online_layout": group.online_layout,
         },
     )

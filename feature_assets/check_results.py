@@ -16,11 +16,8 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from feature_assets.metadata import rounded
-from feature_store.monitoring.findings import CheckResult, Picture
-from feature_store.monitoring.histogram import markdown_image
-
-_PICTURED = "\n\n"
-"""Stands between a summary, which is one paragraph, and its picture."""
+from feature_store.monitoring.descriptions import description, image
+from feature_store.monitoring.findings import CheckResult
 
 
 def check_outputs(specs: Sequence[dg.AssetCheckSpec], selected: set[dg.AssetCheckKey]) -> Iterator[dg.Output[None]]:
@@ -90,19 +87,6 @@ def severity(result: CheckResult) -> dg.AssetCheckSeverity:
     return dg.AssetCheckSeverity.WARN if result.findings and result.level == "warn" else dg.AssetCheckSeverity.ERROR
 
 
-def description(result: CheckResult) -> str:
-    """Returns what the UI shows of a check first, as Markdown: its summary, and of a failed one the histogram."""
-    if result.passed or result.picture is None:
-        return result.summary
-    legend = f"`{result.picture.feature}`: the bars are this partition, the line is the baseline."
-    return f"{result.summary}{_PICTURED}{legend}\n\n{_image(result.picture)}"
-
-
-def summary_of(description: str | None) -> str:
-    """Returns the summary out of a check's description, for those who cannot see pictures."""
-    return (description or "").partition(_PICTURED)[0]
-
-
 def check_metadata(result: CheckResult) -> dict[str, Any]:
     """Returns what the UI shows of a check: numbers, which it plots, what was found, and a picture."""
     metadata: dict[str, Any] = {name: rounded(value) for name, value in result.numbers.items()}
@@ -112,9 +96,5 @@ def check_metadata(result: CheckResult) -> dict[str, Any]:
         if features:
             metadata["features"] = ", ".join(features)
     if result.picture is not None:
-        metadata["histogram"] = dg.MetadataValue.md(_image(result.picture))
+        metadata["histogram"] = dg.MetadataValue.md(image(result.picture))
     return metadata
-
-
-def _image(picture: Picture) -> str:
-    return markdown_image(picture.svg, f"{picture.feature}: bars are this partition, the line is the baseline")

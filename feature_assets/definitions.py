@@ -15,9 +15,9 @@ from feature_assets import flights
 from feature_assets.build import FEATURES, feature_group_asset, source_spec
 from feature_assets.console import brief_console
 from feature_assets.monitor_assets import freshness_checks, monitor_checks, monitor_jobs, online_checks
-from feature_assets.refill import refill_online
+from feature_assets.refill import refill_config, refill_online
 from feature_assets.snapshot_assets import SNAPSHOTS, snapshot_asset
-from feature_assets.stream_assets import DRAIN_JOB, STREAMS, compaction_job, stream_asset
+from feature_assets.stream_assets import DRAIN_JOB, STREAMS, compaction_job, stream_asset, stream_asset_name
 from feature_assets.training_set_assets import training_set_asset
 from feature_assets.up_to_date import up_to_date_checks
 from feature_store.definitions.event_stream import streamed_groups
@@ -27,10 +27,6 @@ from feature_store.definitions.source import Source
 from feature_store.partitions import Partitioning
 from resources.alerts import AlertsResource
 from resources.feature_store import FeatureStoreResource
-from resources.kafka import KafkaResource
-from resources.offline import OfflineStoreResource
-from resources.online import OnlineStoreResource
-from resources.registry import RegistryResource
 from resources.spark import SparkJobsResource
 from sensors.all import all_sensors
 from sensors.daily import daily_schedule
@@ -48,13 +44,10 @@ def default_resources() -> dict[str, Any]:
     s3 = S3Resource()
     return {
         "feature_store": FeatureStoreResource(
-            offline=OfflineStoreResource(s3=s3),
-            online=OnlineStoreResource(),
-            registry=RegistryResource(),
+            s3=s3,
             duckdb=DuckDBResource(database=":memory:"),
         ),
         "alerts": AlertsResource(),
-        "kafka": KafkaResource(),
         "spark": SparkJobsResource(),
         # Endpoint, region and credentials come the usual AWS way. Also for a team's own source assets.
         "s3": s3,
@@ -132,7 +125,7 @@ def _build(domain: ModuleType, resources: Mapping[str, Any], sensor_interval_sec
         fixed_jobs.append(compact_job)
         schedules.append(compaction_schedule(compact_job))
         interval = sensor_interval_seconds or INTERVAL_SECONDS
-        stream_sensors.append(stream_sensor(streamed, drain_job, interval_seconds=interval))
+        stream_sensors.append(stream_sensor(streamed, drain_job, stream_asset_name, interval_seconds=interval))
     sources = _sources(groups)
     return dg.Definitions(
         assets=[
@@ -140,7 +133,7 @@ def _build(domain: ModuleType, resources: Mapping[str, Any], sensor_interval_sec
             *(feature_group_asset(group) for group in groups),
             *(snapshot_asset(group) for group in groups if group.snapshot_every),
             *(stream_asset(group, streams[group.name].topic) for group in streamed),
-            *(training_set_asset(definition, groups) for definition in training_sets),
+            *(training_set_asset(definition, groups, domain) for definition in training_sets),
         ],
         asset_checks=[
             *up_to_date_checks(training_sets),
@@ -157,6 +150,7 @@ def _build(domain: ModuleType, resources: Mapping[str, Any], sensor_interval_sec
                 training_sets=training_sets,
                 feature_jobs=feature_jobs,
                 refill_job=refill_online,
+                refill_config=refill_config,
                 interval_seconds=sensor_interval_seconds,
             ),
         ],

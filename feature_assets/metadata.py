@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -10,9 +11,16 @@ import polars as pl
 
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.durations import duration_text
 from feature_store.transform.materialization import MaterializedPartition
 
 _PREVIEW_ROWS = 5
+
+_ADDRESS = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+"""What Dagster takes for an e-mail address."""
+
+_NO_LABEL = re.compile(r"[^A-Za-z0-9_.-]")
+_LONGEST_LABEL = 63
 
 
 def column_schema(group: FeatureGroup) -> dg.TableSchema:
@@ -41,11 +49,25 @@ def column_schema(group: FeatureGroup) -> dg.TableSchema:
                 nullable=rules[spec.ref.column].nullable,
                 other=[str(check.error or check.name) for check in rules[spec.ref.column].checks],
             ),
-            tags={**spec.tags, "version": f"v{spec.ref.version}", "ttl": duration(spec.ttl)},
+            tags={**spec.tags, "version": f"v{spec.ref.version}", "ttl": duration_text(spec.ttl, most_units=4)},
         )
         for spec in group.features
     ]
     return dg.TableSchema([*keys, times[0], *features, times[1]])
+
+
+def owners(owner: str) -> list[str]:
+    """Returns an owner as Dagster takes it: an e-mail address as it is, all else as a team."""
+    return [owner if _ADDRESS.fullmatch(owner) or owner.startswith("team:") else f"team:{owner}"]
+
+
+def tags(given: Mapping[str, str]) -> dict[str, str]:
+    """Returns tags as Dagster takes them: other characters become `_`, and what is too long is cut."""
+    return {_label(key) or "_": _label(value) for key, value in given.items()}
+
+
+def _label(text: str) -> str:
+    return _NO_LABEL.sub("_", text)[:_LONGEST_LABEL]
 
 
 def partition_metadata(partition: MaterializedPartition) -> dict[str, Any]:
@@ -79,14 +101,6 @@ def preview(rows: pl.LazyFrame) -> dg.MarkdownMetadataValue:
 def rounded(number: float) -> float:
     """Returns a number with as many digits as a person reads; integers stay as they are."""
     return number if isinstance(number, int) else float(f"{number:.5g}")
-
-
-def duration(span: timedelta) -> str:
-    """Returns `7 days`, `36 hours` or `90 seconds`: the greatest unit that needs no fraction."""
-    for unit, length in (("days", timedelta(days=1)), ("hours", timedelta(hours=1)), ("minutes", timedelta(minutes=1))):
-        if not span % length:
-            return f"{span // length} {unit}"
-    return f"{span // timedelta(seconds=1)} seconds"
 
 
 def _cell(value: Any) -> str:

@@ -123,7 +123,13 @@ def consistency_result(report: ConsistencyReport) -> CheckResult:
 
 def served_result(report: ReplayReport) -> CheckResult:
     """Returns the judgement of a replay of the request log."""
-    numbers = {"values": report.values, "wrong": report.wrong, "late": report.late}
+    numbers = {
+        "values": report.values,
+        "wrong": report.wrong,
+        "late": report.late,
+        "undrained": report.undrained,
+        "skipped": report.skipped,
+    }
     if not report.passed:
         first = report.deviations[0]
         text = (
@@ -132,7 +138,10 @@ def served_result(report: ReplayReport) -> CheckResult:
         )
         finding = Finding("online", "alert", text, first.feature)
         return CheckResult(SERVED, passed=False, summary=f"{text}.", numbers=numbers, findings=(finding,))
-    calm = f"{report.values:,} served values are what a training set says; {report.late:,} were overtaken by late data."
+    calm = (
+        f"{report.values:,} served values are what a training set says; {report.late:,} of them were right by what was "
+        "online then, and have been overtaken."
+    )
     return CheckResult(SERVED, passed=True, summary=calm, numbers=numbers)
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 
+from feature_assets.metadata import owners
 from feature_store.definitions.group import FeatureGroup
 from resources.feature_store import FeatureStoreResource
 
@@ -20,7 +21,7 @@ def snapshot_asset(group: FeatureGroup) -> dg.AssetsDefinition:
         name=f"{group.name}_snapshots",
         description=f"The latest row per {group.entity.name} at regular days, from which long look-backs start.",
         group_name=SNAPSHOTS,
-        owners=[group.owner],
+        owners=owners(group.owner),
         kinds={"polars", "parquet"},
         deps=[group.name],
         automation_condition=dg.AutomationCondition.eager(),

@@ -8,7 +8,6 @@ import msgspec
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import FeatureStoreError
 from feature_store.partitions import Window
-from feature_store.settings import Settings
 from feature_store.spark.reports import PassReport, Refusal
 from feature_store.store import FeatureStore
 from feature_store.transform.materialization import MaterializedPass
@@ -38,7 +37,7 @@ def materialized_passes(
     store.publish_catalog()
     windows = list(group.partitioning.windows(span))
     first, last = (group.partitioning.key(window.start) for window in (windows[0], windows[-1]))
-    module = spark.definitions or Settings.from_env().definitions or group.transform.__module__
+    module = spark.definitions or feature_store.settings().definitions or group.transform.__module__
     extras = {"module": module, "group": group.name, "first": first, "last": last}
     settings = {**feature_store.environment(), "FEATURE_STORE_ENGINE": store.engine.name}
     job = spark.launch(context, _JOB, settings, extras)

@@ -5,9 +5,10 @@ from typing import Any
 
 import dagster as dg
 
+from feature_assets.metadata import owners
 from feature_store.definitions.group import FeatureGroup
+from feature_store.streaming.settings import StreamSettings
 from resources.feature_store import FeatureStoreResource
-from resources.kafka import KafkaResource
 
 STREAMS = "streams"
 DRAIN_JOB = "drain_streams"
@@ -35,19 +36,17 @@ def stream_asset(group: FeatureGroup, topic: str) -> dg.AssetsDefinition:
         name=stream_asset_name(group.name),
         description=f"Rows of {group.name} that were streamed from topic {topic}, drained into the offline store.",
         group_name=STREAMS,
-        owners=[group.owner],
+        owners=owners(group.owner),
         kinds={"kafka", "parquet"},
         # Two drains at once would wait for one another.
         pool=stream_asset_name(group.name),
     )
-    def drain(
-        context: dg.AssetExecutionContext, feature_store: FeatureStoreResource, kafka: KafkaResource
-    ) -> dg.MaterializeResult[Any]:
-        settings = kafka.settings()
-        if settings is None:
+    def drain(context: dg.AssetExecutionContext, feature_store: FeatureStoreResource) -> dg.MaterializeResult[Any]:
+        settings = feature_store.settings()
+        if settings.kafka is None:
             raise dg.Failure(_NO_BROKER, allow_retries=False)
         with feature_store.open() as store:
-            report = store.drainer(group, settings).drain()
+            report = store.drainer(group, StreamSettings.of(settings)).drain()
         context.log.info(f"{group.name}: {report.rows:,} rows drained into {report.files} files, {report.lag:,} left")
         return dg.MaterializeResult(
             metadata={

@@ -18,21 +18,21 @@ from rich.table import Table
 
 from feature_assets import flights
 from feature_assets.flights.events import EVENTS
+from feature_store.changes.validation import validate
 from feature_store.clock import FixedClock
+from feature_store.day_windows import day_window
 from feature_store.definitions.event_stream import EventStream, stream_of
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
-from feature_store.definitions.source import day_window
 from feature_store.online.embedded import EmbeddedRedis
 from feature_store.partitions import Window
-from feature_store.settings import embedded_folder, environment
+from feature_store.settings import Settings, embedded_folder
 from feature_store.store import FeatureStore
 from feature_store.streaming.publishing import publish_events
 from feature_store.streaming.settings import StreamSettings
 from feature_store.streaming.topics import ensure_topics, features_topic
 from feature_store.transform.comparison import difference
 from feature_store.transform.compute import apply_transform
-from feature_store.transform.validation import validate
 
 LAST_DAY = date(2013, 1, 21)
 PARTITIONS = 4
@@ -72,9 +72,9 @@ def main() -> None:
 
 def _broker() -> tuple[StreamSettings, str]:
     state = embedded_folder().resolve() / "stream-demo" / "streams"
-    environ = environment()
-    if environ.get("FEATURE_STORE_KAFKA"):
-        return StreamSettings(StreamSettings.from_env(environ).client, state=state), environ["FEATURE_STORE_KAFKA"]
+    settings = Settings.from_env()
+    if settings.kafka:
+        return StreamSettings(StreamSettings.of(settings).client, state=state), settings.kafka
     _Mock.producer = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "mock", "log_level": 0})
     (broker,) = _Mock.producer.list_topics(timeout=10).brokers.values()
     client = {"bootstrap.servers": f"{broker.host}:{broker.port}", "log_level": "0"}
@@ -126,7 +126,7 @@ def _stream(
     differs = differs or difference(expected.join(labels, on=keys, how="semi"), trained, keys)
     left = events.height - slow.height
     speed = f"{left / seconds:,.0f}" if left else f"{RATE} (as sent)"
-    verdict = differs or ("[green]equal[/]" if online.passed else "[red]online differs[/]")
+    verdict = str(differs or "") or ("[green]equal[/]" if online.passed else "[red]online differs[/]")
     table.add_row(group.name, stream.topic, f"{events.height:,}", speed, f"{found.height:,}", verdict)
     return differs is None and online.passed
 

@@ -5,17 +5,20 @@ the set's open version. Nothing here builds or judges a row.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from types import ModuleType
 from typing import Any
 
 import dagster as dg
 
 from feature_assets.check_results import check_outputs, evaluations, latest_materializations
 from feature_assets.held_back import hold_back
-from feature_assets.metadata import preview
+from feature_assets.metadata import owners, preview
 from feature_store.definitions.group import FeatureGroup
+from feature_store.definitions.loading import load_definitions
 from feature_store.definitions.names import FeatureRef
+from feature_store.definitions.on_demand import OnDemandFeatures
 from feature_store.definitions.training_set import EveryEntity, TrainingSet
 from feature_store.monitoring.findings import CheckResult
 from feature_store.partitions import Partitioning
@@ -45,28 +48,40 @@ class NewVersion(dg.Config):
     new_version: bool = False
 
 
-def training_set_asset(definition: TrainingSet, groups: list[FeatureGroup]) -> dg.AssetsDefinition:
-    """Returns the asset of a training set, downstream of the groups whose features it joins, with its check."""
+def training_set_asset(definition: TrainingSet, groups: list[FeatureGroup], module: ModuleType) -> dg.AssetsDefinition:
+    """Returns the asset of a training set, downstream of the groups whose features it joins, with its check.
+
+    Args:
+        definition: The training set.
+        groups: All feature groups.
+        module: Holds the definitions, the on-demand features among them.
+    """
+    names = _stored_names(definition, load_definitions(module).on_demand.values())
+    upstream = _upstream(definition, names, groups)
     if definition.partitioning is None:
-        return _whole_asset(definition, groups)
-    return _partitioned_asset(definition, definition.partitioning, groups)
+        return _whole_asset(definition, upstream, module)
+    deps = [
+        dg.AssetDep(group.name, partition_mapping=_visible_partitions(names, definition.partitioning, group))
+        for group in upstream
+    ]
+    return _partitioned_asset(definition, definition.partitioning, upstream, deps, module)
 
 
-def _whole_asset(definition: TrainingSet, groups: list[FeatureGroup]) -> dg.AssetsDefinition:
+def _whole_asset(definition: TrainingSet, upstream: list[FeatureGroup], module: ModuleType) -> dg.AssetsDefinition:
     check = dg.AssetCheckSpec(NO_LEAK, asset=definition.name, description=_check_description(), blocking=True)
 
     @dg.asset(
         name=definition.name,
         description=definition.description,
         group_name=TRAINING_SETS,
-        owners=[definition.owner],
+        owners=owners(definition.owner),
         kinds=_KINDS,
-        deps=[group.name for group in _upstream(definition, groups)],
+        deps=[group.name for group in upstream],
         check_specs=[check],
     )
     def compute(context: dg.AssetExecutionContext, feature_store: FeatureStoreResource) -> Iterator[Any]:
-        hold_back(context, _upstream(definition, groups))
-        with feature_store.open() as store:
+        hold_back(context, upstream)
+        with feature_store.open(definitions=module) as store:
             written = store.write_training_set(definition, progress=_log_progress(context))
             report = store.verify_training_set(written.name, written.version, rows=SAMPLE_ROWS)
         state = "written" if written.created else "unchanged since it was written"
@@ -87,7 +102,11 @@ def _whole_asset(definition: TrainingSet, groups: list[FeatureGroup]) -> dg.Asse
 
 
 def _partitioned_asset(
-    definition: TrainingSet, partitioning: Partitioning, groups: list[FeatureGroup]
+    definition: TrainingSet,
+    partitioning: Partitioning,
+    upstream: list[FeatureGroup],
+    deps: list[dg.AssetDep],
+    module: ModuleType,
 ) -> dg.AssetsDefinition:
     partitions_def = _partitions(definition, partitioning)
     with warnings.catch_warnings():
@@ -105,12 +124,9 @@ def _partitioned_asset(
         name=definition.name,
         description=definition.description,
         group_name=TRAINING_SETS,
-        owners=[definition.owner],
+        owners=owners(definition.owner),
         kinds=_KINDS,
-        deps=[
-            dg.AssetDep(group.name, partition_mapping=_visible_partitions(definition, partitioning, group))
-            for group in _upstream(definition, groups)
-        ],
+        deps=deps,
         check_specs=[check],
         partitions_def=partitions_def,
         code_version=definition.labels_code_version,
@@ -119,10 +135,10 @@ def _partitioned_asset(
     def compute(
         context: dg.AssetExecutionContext, config: NewVersion, feature_store: FeatureStoreResource
     ) -> Iterator[Any]:
-        hold_back(context, _upstream(definition, groups))
+        hold_back(context, upstream)
         keys = list(context.partition_keys)
         span = partitioning.span(keys[0], keys[-1])
-        with feature_store.open() as store:
+        with feature_store.open(definitions=module) as store:
             written = store.write_training_set(
                 definition, span, new_version=config.new_version, progress=_log_progress(context)
             )
@@ -167,9 +183,23 @@ def _verify(store: FeatureStore, written: WrittenTrainingSet, keys: Sequence[str
     return results
 
 
-def _upstream(definition: TrainingSet, groups: list[FeatureGroup]) -> list[FeatureGroup]:
+def _stored_names(definition: TrainingSet, on_demand: Iterable[OnDemandFeatures]) -> frozenset[str]:
+    """Returns the names of stored features and groups that a set is made of: of features on demand, their inputs."""
+    computed = {
+        name: functions
+        for functions in on_demand
+        for name in (functions.name, *(spec.ref.name for spec in functions.features))
+    }
+    names = set()
+    for text in definition.features:
+        name, _ = FeatureRef.parse(text)
+        inputs = computed[name].inputs.values() if name in computed else [text]
+        names |= {FeatureRef.parse(each)[0] for each in inputs}
+    return frozenset(names)
+
+
+def _upstream(definition: TrainingSet, names: frozenset[str], groups: list[FeatureGroup]) -> list[FeatureGroup]:
     """Returns the groups of the set's features, and those that decide which entities are its labels."""
-    names = {FeatureRef.parse(text)[0] for text in definition.features}
     query = definition.labels
     return [
         group
@@ -190,10 +220,9 @@ def _partitions(definition: TrainingSet, partitioning: Partitioning) -> dg.TimeW
 
 
 def _visible_partitions(
-    definition: TrainingSet, partitioning: Partitioning, group: FeatureGroup
+    names: frozenset[str], partitioning: Partitioning, group: FeatureGroup
 ) -> dg.TimeWindowPartitionMapping:
     """Returns which partitions of a group a partition of the set reads: those that can be visible to its labels."""
-    names = {FeatureRef.parse(text)[0] for text in definition.features}
     specs = [spec for spec in group.features if group.name in names or spec.ref.name in names] or group.features
     longest = max((spec.ttl for spec in specs), default=timedelta(0))
     # Dagster counts in partitions of the set, whatever those of the group are.

@@ -10,6 +10,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LONGEST_NAME = 200
+
 
 class FeatureStoreError(Exception):
     """Base of all errors of the feature store. Catch this to catch them all."""
@@ -29,6 +31,14 @@ class RegistryConflictError(FeatureStoreError):
 
 class RegistryError(FeatureStoreError):
     """The registry did not answer, refused, or holds no tables that this version of the library can use."""
+
+
+class NeverAppliedError(RegistryError):
+    """The registry is new: nothing has been applied yet."""
+
+
+class RegistryUnreachableError(RegistryError):
+    """The registry did not answer, or stayed locked: what was read of it before still holds."""
 
 
 class InvalidRowsError(FeatureStoreError):
@@ -109,7 +119,8 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     known = sorted(set(candidates))
     if not known:
         return "Nothing is registered yet: run `feature-store apply`."
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    # To compare costs the product of both lengths, and what is longer than any name resembles none.
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5) if len(name) <= _LONGEST_NAME else []
     if close:
         return f"Did you mean {', '.join(close)}?"
     shown = ", ".join(known[:12])

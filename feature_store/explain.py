@@ -6,7 +6,7 @@ one entity and one feature, and a test holds it to the same answers. It writes n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -14,14 +14,14 @@ from typing import Any, Literal
 from feature_store.catalog import Catalog, Feature, Group, Selection
 from feature_store.clock import Clock, to_micros, to_utc
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.durations import duration_text
 from feature_store.errors import InvalidRequestError, OnlineStoreError
 from feature_store.monitoring.stored import PROFILE
 from feature_store.offline.digests import CONTENT
 from feature_store.offline.footers import metadata_of
 from feature_store.offline.layout import PartitionFile, file_at
 from feature_store.offline.store import SOURCE_FILE, OfflineStore
-from feature_store.online.reader import FeatureState
-from feature_store.online.store import OnlineStore
+from feature_store.online.reading.prepared import FeatureState
 from feature_store.partitions import Window
 from feature_store.visibility import Visibility, expires_at, seconds_left
 
@@ -141,10 +141,20 @@ def explain(
     *,
     catalog: Catalog,
     offline: OfflineStore,
-    online: OnlineStore,
+    online: Callable[[str, str], FeatureState],
     clock: Clock,
 ) -> Explanation:
-    """Explains one feature of one entity at one instant; see `FeatureStore.explain`."""
+    """Explains one feature of one entity at one instant; see `FeatureStore.explain`.
+
+    Args:
+        entity_id: The entity.
+        feature: One feature.
+        at: The instant; None for now.
+        catalog: What is registered.
+        offline: The offline store.
+        online: Reads an entity's feature, by its reference, as any reader does.
+        clock: Tells the present.
+    """
     selection = _selected(catalog, feature)
     found = selection.feature
     group = catalog.group(found.group)
@@ -156,8 +166,7 @@ def explain(
     winner, losers = _judged(_rows_around(offline, question), question, offline)
     status, value, reason = _answer(winner, question)
     try:
-        [states] = online.read_states([entity_id], [selection], catalog)
-        state = states[selection.label]
+        state = online(entity_id, str(found.ref))
         agrees, why = (None, "It answers for now, the question is about another instant.")
         if instant == now:
             agrees, why = _comparison(state, value, winner)
@@ -273,17 +282,20 @@ def _judged(
 def _outcome(row: Mapping[str, Any], deciding: Mapping[str, Any] | None, question: _Question) -> tuple[Outcome, str]:
     event, instant, ttl = row[EVENT_TIMESTAMP], question.instant, question.ttl
     if event > instant:
-        return "later", f"Its event is {_span(event - instant)} after the instant."
+        return "later", f"Its event is {duration_text(event - instant)} after the instant."
     assert deciding is not None
     if row is deciding:
         if question.is_over(event):
-            return "expired", f"The latest row, but its time to live ended {_span(instant - event - ttl)} before."
-        return "wins", f"The latest row at or before the instant, {_span(instant - event)} old."
+            over_for = duration_text(instant - event - ttl)
+            return "expired", f"The latest row, but its time to live ended {over_for} before."
+        return "wins", f"The latest row at or before the instant, {duration_text(instant - event)} old."
     if event < deciding[EVENT_TIMESTAMP]:
         over = " Its own time to live is over, too." if question.is_over(event) else ""
-        return "older", f"Its event is {_span(deciding[EVENT_TIMESTAMP] - event)} before that of the latest row.{over}"
+        before = duration_text(deciding[EVENT_TIMESTAMP] - event)
+        return "older", f"Its event is {before} before that of the latest row.{over}"
     if row[INGESTED_AT] < deciding[INGESTED_AT]:
-        return "tie", f"Same event time, but ingested {_span(deciding[INGESTED_AT] - row[INGESTED_AT])} earlier."
+        earlier = duration_text(deciding[INGESTED_AT] - row[INGESTED_AT])
+        return "tie", f"Same event time, but ingested {earlier} earlier."
     return "tie", "Same event time, ingested at the same time: the row that was written last counts."
 
 
@@ -294,15 +306,15 @@ def _answer(winner: ExplainedRow | None, question: _Question) -> tuple[Status, A
     age = instant - winner.event_timestamp
     latest = f"The latest row, of {winner.event_timestamp.isoformat()},"
     if winner.outcome == "expired":
-        ended = f"{latest} lived for {_span(ttl)}, until {_span(age - ttl)} before the instant."
+        ended = f"{latest} lived for {duration_text(ttl)}, until {duration_text(age - ttl)} before the instant."
         return "expired", None, f"{ended} An older row never stands in."
     late = ""
     if winner.ingested_at > instant:
-        span = _span(winner.ingested_at - instant)
+        span = duration_text(winner.ingested_at - instant)
         late = f" It was written {span} after the instant: who read online then saw what was known before."
     if winner.value is None:
         return "null", None, f"{latest} says null. An older value never stands in.{late}"
-    return "present", winner.value, f"{latest} is {_span(age)} old and lives for {_span(ttl)}.{late}"
+    return "present", winner.value, f"{latest} is {duration_text(age)} old and lives for {duration_text(ttl)}.{late}"
 
 
 def _comparison(state: FeatureState, expected: Any, winner: ExplainedRow | None) -> tuple[bool, str]:
@@ -323,13 +335,3 @@ def _comparison(state: FeatureState, expected: Any, winner: ExplainedRow | None)
     else:
         reason = "It holds another value in a row of the same event time: the offline row was replaced, not pushed."
     return False, reason
-
-
-def _span(span: timedelta) -> str:
-    """Returns a span of time in its two greatest units: `3 d 4 h`, `2 h 5 min`, `0.25 s`."""
-    seconds = span // timedelta(seconds=1)
-    for length, unit, smaller, small_unit in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if seconds >= length:
-            rest = seconds % length // smaller
-            return f"{seconds // length} {unit}" + (f" {rest} {small_unit}" if rest else "")
-    return f"{span / timedelta(seconds=1):g} s"

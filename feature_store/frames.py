@@ -13,25 +13,12 @@ import polars as pl
 import polars.selectors as cs
 
 from feature_store.clock import to_utc
-from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import ENTITY_ID
 from feature_store.errors import InvalidRequestError
+from feature_store.rows.polars_schema import polars_type
 
 TIMESTAMP_TYPE = pl.Datetime("us", "UTC")
-
-_SCALARS: dict[str, pl.DataType] = {
-    "float": pl.Float64(),
-    "int": pl.Int64(),
-    "string": pl.String(),
-    "bool": pl.Boolean(),
-    "timestamp": TIMESTAMP_TYPE,
-}
-
-
-def polars_type(dtype: Dtype) -> pl.DataType:
-    """Returns the Polars type that holds values of a feature dtype."""
-    return pl.Array(pl.Float32(), dtype.dimension) if dtype.name == "embedding" else _SCALARS[dtype.name]
 
 
 def nan_as_null(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:

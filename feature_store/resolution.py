@@ -5,7 +5,7 @@ It knows names only, and needs no Polars: reading belongs to the stores, computi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -96,6 +96,26 @@ def resolve(catalog: Catalog, requested: Sequence[str], on_demand: Iterable[OnDe
                 inputs[column] = stored.setdefault(selection.label, selection)
             computations.append(Computation(group, inputs, outputs))
     return Resolution(tuple(labels), tuple(stored.values()), tuple(computations), _request(computations))
+
+
+def resolve_with(
+    catalog: Catalog, requested: Sequence[str], on_demand: Callable[[], Iterable[OnDemandFeatures]] | None
+) -> Resolution:
+    """Does what `resolve` does, and asks for the on-demand features only where the catalog lacks something.
+
+    So a client that reads stored features alone never imports its definitions, nor Polars.
+
+    Args:
+        catalog: The stored features.
+        requested: What is asked for.
+        on_demand: Gives the on-demand features that may be asked for; None if there are none.
+    """
+    try:
+        return resolve(catalog, requested)
+    except UnknownFeatureError:
+        if on_demand is None:
+            raise
+    return resolve(catalog, requested, on_demand())
 
 
 def _named(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,7 +28,8 @@ from feature_store.errors import (
     SettingsError,
     UnknownFeatureError,
 )
-from feature_store.resolution import Resolution, resolve
+from feature_store.resolution import Resolution, resolve_with
+from feature_store.setting_urls import check_kafka_servers, check_registry_url
 from feature_store.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
+    from feature_store.changes.settling import SettlingReport
     from feature_store.definitions.event_stream import EventStream
     from feature_store.definitions.group import FeatureGroup
     from feature_store.definitions.loading import LoadedDefinitions
@@ -43,7 +47,7 @@ if TYPE_CHECKING:
     from feature_store.definitions.training_set import TrainingSet
     from feature_store.explain import Explanation
     from feature_store.monitoring.checks import PartitionMonitor
-    from feature_store.monitoring.consistency import ConsistencyReport, RepairReport
+    from feature_store.monitoring.consistency import ConsistencyReport
     from feature_store.monitoring.findings import CheckResult
     from feature_store.monitoring.online_monitor import OnlineMonitorReport
     from feature_store.monitoring.replay import ReplayReport
@@ -52,15 +56,17 @@ if TYPE_CHECKING:
     from feature_store.offline.snapshots import WrittenSnapshot
     from feature_store.offline.store import OfflineStore
     from feature_store.offline.stream_files import CompactionReport, StreamFiles
-    from feature_store.online.reader import FeatureState
+    from feature_store.online.reading.coalescing import ReadObserver
+    from feature_store.online.reading.prepared import FeatureState
+    from feature_store.online.reading.reads import OnlineReads
     from feature_store.online.store import OnlineStore
     from feature_store.online.writer import WriteReport
-    from feature_store.online_reads import OnlineReads
     from feature_store.partitions import Window
-    from feature_store.refill import OnlineSample
+    from feature_store.reconcile.online_sample import OnlineSample
     from feature_store.registry.records import ApplyReport
     from feature_store.registry.registry import Registry
     from feature_store.spark.training_sets import JoinedFiles
+    from feature_store.storage.s3_connection import S3Connection
     from feature_store.streaming.drainer import Drainer
     from feature_store.streaming.metrics import StreamMetrics
     from feature_store.streaming.settings import StreamSettings
@@ -77,6 +83,19 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """How a store reaches what settings only name, where a program knows better than the environment.
+
+    Attributes:
+        s3: Returns how a bucket is reached; None for the usual AWS way.
+        duckdb: Opens the DuckDB connections that a SQL engine works on; None for connections in memory.
+    """
+
+    s3: Callable[[str], S3Connection] | None = None
+    duckdb: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]] | None = None
+
+
 class FeatureStore:
     """A feature store: registers groups, writes their rows, reads them as of any time.
 
@@ -91,6 +110,12 @@ class FeatureStore:
         definitions: The Python module, or its name, that holds on-demand features and feature services; imported when
             one of them is first asked for.
         request_log: Keeps a sample of what is served, see `monitoring.request_log`; None for no log.
+
+    Attributes:
+        settings: The settings that it was opened by; None where its parts were given one by one.
+
+    Raises:
+        SettingsError: If a URL is malformed. Nothing connects before the first use.
     """
 
     def __init__(
@@ -104,6 +129,7 @@ class FeatureStore:
         definitions: str | ModuleType | None = None,
         request_log: RequestLog | None = None,
     ) -> None:
+        _check_places(offline, online, registry)
         self.clock = clock or SystemClock()
         self.request_log = request_log
         self._offline = offline
@@ -111,24 +137,55 @@ class FeatureStore:
         self._registry = registry
         self._engine = engine
         self._definitions = definitions
+        self.settings: Settings | None = None
+        self._connections = Connections()
         self._catalog: Catalog | None = None
         self._catalog_read_at = float("-inf")
         self._is_published = False
+        self._followed: Callable[[], Catalog] | None = None
 
     @classmethod
-    def from_env(cls) -> FeatureStore:
-        """Returns the store that the settings name (`FEATURE_STORE_*`, or `.env`); see `Settings`."""
-        settings = Settings.from_env()
+    def open(
+        cls,
+        settings: Settings,
+        *,
+        definitions: ModuleType | None = None,
+        connections: Connections | None = None,
+    ) -> FeatureStore:
+        """Returns the store that settings name: the one place where settings become parts.
+
+        The library, the command line, the feature server, jobs on Spark and Dagster all open their stores here.
+
+        Args:
+            settings: What the environment says, see `Settings.from_env`, or what overrides it.
+            definitions: The module of the definitions, where it is at hand: takes the place of the one that the
+                settings name.
+            connections: How S3 and DuckDB are reached, where the environment does not say it.
+
+        Raises:
+            SettingsError: If a setting is malformed. Parts are opened at their first use, and say then what is wrong
+                with theirs.
+        """
         clock = parse_clock(settings.clock)
-        return cls(
+        if settings.kafka is not None:
+            check_kafka_servers(settings.kafka)
+        store = cls(
             offline=settings.offline,
             online=settings.online,
             registry=settings.registry,
             clock=clock,
             engine=settings.engine,
-            definitions=settings.definitions,
+            definitions=definitions or settings.definitions,
             request_log=_request_log(settings, clock),
         )
+        store.settings = settings
+        store._connections = connections or Connections()
+        return store
+
+    @classmethod
+    def from_env(cls) -> FeatureStore:
+        """Returns the store that the environment names (`FEATURE_STORE_*`, or `.env`); see `open`."""
+        return cls.open(Settings.from_env())
 
     def __enter__(self) -> Self:
         return self
@@ -141,6 +198,8 @@ class FeatureStore:
 
         What waits for the request log is written.
         """
+        if "online_reads" in self.__dict__:
+            self.__dict__.pop("online_reads").close()
         if self.request_log is not None:
             self.request_log.close()
         for part in ("online", "registry"):
@@ -160,7 +219,12 @@ class FeatureStore:
 
         if self._offline is None:
             raise SettingsError("This feature store was opened without an offline store: pass offline=....")
-        return OfflineStore(self._offline) if isinstance(self._offline, (str, Path)) else self._offline
+        if isinstance(self._offline, (str, Path)):
+            from feature_store.storage.location import open_location
+
+            setting = "FEATURE_STORE_OFFLINE"
+            return OfflineStore(open_location(self._offline, setting=setting, connect=self._connections.s3))
+        return self._offline
 
     @cached_property
     def online(self) -> OnlineStore:
@@ -174,13 +238,26 @@ class FeatureStore:
     @cached_property
     def online_reads(self) -> OnlineReads:
         """Which catalog online reads go by, and what has been worked out of their requests."""
-        from feature_store.online_reads import OnlineReads
+        return self.open_online_reads(self._resolved)
+
+    def open_online_reads(
+        self, resolve: Callable[[Catalog, Sequence[str]], Resolution], observer: ReadObserver | None = None
+    ) -> OnlineReads:
+        """Returns the read path of this store, for a transport that has definitions or metrics of its own.
+
+        Args:
+            resolve: Resolves references against a catalog.
+            observer: Is told of every read that an event loop makes; None for nobody.
+        """
+        from feature_store.online.reading.reads import OnlineReads
 
         return OnlineReads(
             online=lambda: self.online,
-            registered=self.catalog if self._registry is not None else None,
-            resolve=self._resolved,
+            registered=self._registered_catalog if self._registry is not None else None,
+            resolve=resolve,
+            compute=_computed,
             log=self.request_log,
+            observer=observer,
         )
 
     @cached_property
@@ -195,9 +272,15 @@ class FeatureStore:
     @cached_property
     def engine(self) -> PointInTimeEngine:
         """The engine of point-in-time reads."""
-        from feature_store.offline.point_in_time.engines import engine_named
+        from feature_store.engines import engine_named
 
-        return engine_named(self._engine) if isinstance(self._engine, str) else self._engine
+        if not isinstance(self._engine, str):
+            return self._engine
+        return engine_named(self._engine, connect=self._connections.duckdb, spark_conf=self._spark_conf)
+
+    @property
+    def _spark_conf(self) -> str | None:
+        return (self.settings or Settings.from_env()).spark_conf
 
     @cached_property
     def definitions(self) -> LoadedDefinitions:
@@ -212,14 +295,24 @@ class FeatureStore:
 
     def catalog(self) -> Catalog:
         """Returns what is registered, read again from the registry every few seconds."""
+        if self._followed is not None:
+            return self._followed()
         now = time.monotonic()
         if self._catalog is None or now - self._catalog_read_at > CATALOG_SECONDS:
             self._catalog = self.registry.catalog()
             self._catalog_read_at = now
         return self._catalog
 
+    def follow(self, catalog: Callable[[], Catalog]) -> None:
+        """Goes by a catalog that another keeps up to date: from now on reads and writes never wait for the registry.
+
+        Args:
+            catalog: Returns it at once.
+        """
+        self._followed = catalog
+
     def refresh(self) -> Catalog:
-        """Reads the catalog again at once."""
+        """Reads the catalog again at once, where it is read here and not followed."""
         self._catalog = None
         return self.catalog()
 
@@ -234,13 +327,10 @@ class FeatureStore:
 
     def _resolved(self, catalog: Catalog, features: Sequence[str] | FeatureService) -> Resolution:
         names = features.features if isinstance(features, FeatureService) else features
-        try:
-            return resolve(catalog, names)
-        except UnknownFeatureError:
-            if not self._definitions:
-                raise
-        # Only now: a client that reads stored features alone never imports its definitions, nor Polars.
-        return resolve(catalog, names, self.definitions.on_demand.values())
+        return resolve_with(catalog, names, self._on_demand if self._definitions else None)
+
+    def _registered_catalog(self) -> Catalog:
+        return self.registry.catalog()
 
     def apply(self, groups: Sequence[FeatureGroup]) -> ApplyReport:
         """Registers feature groups: all of them, or none.
@@ -269,7 +359,7 @@ class FeatureStore:
         """
         if before is None:
             return
-        from feature_store.changes.refilling import shows_more
+        from feature_store.reconcile.refill import shows_more
 
         after = self.refresh()
         for name in groups:
@@ -277,7 +367,7 @@ class FeatureStore:
             if former is not None and group is not None and shows_more(former, group):
                 from feature_store.offline.unfinished import leave_unfinished
 
-                leave_unfinished(self.offline.root, name)
+                leave_unfinished(self.offline.root, name, self.clock.now())
 
     def retire(self, ref: FeatureRef) -> None:
         """Retires a version of a feature: it leaves the catalog, for good. Retiring it again changes nothing.
@@ -302,12 +392,12 @@ class FeatureStore:
             self.online.publish(catalog)
             published = catalog
         self._is_published = True
-        self.online_reads.forget_catalog()
+        self.online_reads.followed.forget()
 
     def _changed(self) -> None:
         self._catalog = None
         self._is_published = False
-        self.online_reads.forget_catalog()
+        self.online_reads.followed.forget()
         if self._online is None:
             from feature_store.online.embedded import EmbeddedRedis
 
@@ -319,7 +409,9 @@ class FeatureStore:
     def _publish_if_needed(self) -> None:
         """Publishes the catalog if this process has not, or the online store has lost it since."""
         try:
-            if not self._is_published or not self.online.has_catalog():
+            # What is followed may be older than what is published: it only takes the place of none.
+            is_published = self._is_published or self._followed is not None
+            if not is_published or not self.online.has_catalog():
                 self.publish_catalog()
         except OnlineStoreError as error:
             # What is registered stays so. Readers with a registry ask it; the others wait for the next apply or write.
@@ -393,22 +485,15 @@ class FeatureStore:
         Yields:
             One report per pass of up to 92 partitions.
         """
-        if self.engine.name == "spark":
-            from feature_store.spark.materialization import materialize
-        else:
-            from feature_store.transform.materialization import materialize
+        from feature_store.transform.materialization import Materialization, materialize
 
+        if self.engine.name == "spark":
+            from feature_store.spark.materialization import materialize as materialize_on_spark
+
+            materialize = partial(materialize_on_spark, spark_conf=self._spark_conf)
         record = self.registered(group)
         self._publish_if_needed()
-        return materialize(
-            group,
-            span,
-            record=record,
-            offline=self.offline,
-            online=self.online,
-            clock=self.clock,
-            run_id=run_id,
-        )
+        return materialize(Materialization(group, record, self.offline, self.online, self.clock, run_id), span)
 
     def streamer(
         self,
@@ -511,10 +596,10 @@ class FeatureStore:
             entity_ids=entity_ids,
         )
 
-    def repair_online(self, group: str) -> RepairReport:
+    def repair_online(self, group: str) -> SettlingReport:
         """Makes the online store answer what the offline store says now, removals included.
 
-        It is safe beside running writers; see `monitoring.consistency`.
+        It is safe beside running writers; see `reconcile.repair`.
 
         Args:
             group: Name of the feature group.
@@ -523,7 +608,7 @@ class FeatureStore:
             UnknownFeatureError: If the group is not registered.
             OnlineStoreError: If the online store does not answer; to repair again completes the work.
         """
-        from feature_store.monitoring.consistency import repair_online
+        from feature_store.reconcile.repair import repair_online
 
         record = self.catalog().group(group)
         return repair_online(record, offline=self.offline, online=self.online, clock=self.clock)
@@ -567,6 +652,7 @@ class FeatureStore:
 
         Raises:
             SettingsError: If this store keeps no request log and no folder is given.
+            OnlineStoreError: If answers differ, and the online store does not answer: it knows what was on its way.
         """
         from feature_store.clock import to_utc
         from feature_store.monitoring.replay import replay_requests
@@ -582,7 +668,9 @@ class FeatureStore:
             folder,
             catalog=self.catalog(),
             offline=self.offline,
+            online=self.online,
             engine=self.engine,
+            clock=self.clock,
             groups=groups,
             since=None if since is None else to_utc(since),
         )
@@ -686,14 +774,17 @@ class FeatureStore:
         return self.online_reads.frame(entity_ids, features, request_data)
 
     def get_online_statuses(
-        self, entity_ids: Sequence[str], features: Sequence[str] | FeatureService
+        self,
+        entity_ids: Sequence[str],
+        features: Sequence[str] | FeatureService,
+        *,
+        request_data: Mapping[str, Sequence[Any]] | None = None,
     ) -> list[dict[str, FeatureState]]:
         """Returns the values with the reason for each: present, null, missing or expired, and the row's times.
 
-        Raises:
-            InvalidRequestError: If an on-demand feature is asked for: it is computed, not stored.
+        On-demand features are `present`, or `null`, and have no times: they are computed, and stand in no row.
         """
-        return self.online_reads.states(entity_ids, features)
+        return self.online_reads.states(entity_ids, features, request_data)
 
     async def aget_online_features(
         self,
@@ -726,10 +817,14 @@ class FeatureStore:
         return await self.online_reads.aframe(entity_ids, features, request_data)
 
     async def aget_online_statuses(
-        self, entity_ids: Sequence[str], features: Sequence[str] | FeatureService
+        self,
+        entity_ids: Sequence[str],
+        features: Sequence[str] | FeatureService,
+        *,
+        request_data: Mapping[str, Sequence[Any]] | None = None,
     ) -> list[dict[str, FeatureState]]:
         """Does what `get_online_statuses` does, without blocking the event loop."""
-        return await self.online_reads.astates(entity_ids, features)
+        return await self.online_reads.astates(entity_ids, features, request_data)
 
     def get_offline_features(
         self,
@@ -763,7 +858,6 @@ class FeatureStore:
         import polars as pl
 
         from feature_store.frames import key_frame, timestamp_series
-        from feature_store.offline.point_in_time.join import point_in_time_join
         from feature_store.transform.on_demand import answer_offline
 
         catalog = self.catalog()
@@ -774,17 +868,7 @@ class FeatureStore:
                 f"{len(entity_ids)} entity ids but {len(as_of_timestamps)} as-of timestamps: give one per entity id."
             )
         labels = key_frame(entity, entity_ids).with_columns(timestamp_series(AS_OF_TIMESTAMP, as_of_timestamps))
-        joined = point_in_time_join(
-            self.offline,
-            catalog,
-            labels,
-            AS_OF_TIMESTAMP,
-            resolution.selections,
-            self.engine,
-            strict=strict,
-            now=self.clock.now(),
-            progress=progress,
-        )
+        joined = self._joined(labels, AS_OF_TIMESTAMP, catalog, resolution, strict=strict, progress=progress)
         answers = answer_offline(resolution, joined, request_data or {})
         return joined.select(pl.Series(ENTITY_ID, entity_ids, dtype=pl.String), AS_OF_TIMESTAMP, *answers)
 
@@ -818,27 +902,41 @@ class FeatureStore:
             UnknownFeatureError: If a feature is not registered.
         """
         from feature_store.frames import to_polars
-        from feature_store.offline.point_in_time.join import point_in_time_join
 
         catalog = self.catalog()
         resolution = self.resolve(features)
         frame = to_polars(labels)
-        joined = point_in_time_join(
-            self.offline,
-            catalog,
-            frame,
-            as_of,
-            resolution.selections,
-            self.engine,
-            strict=strict,
-            now=self.clock.now(),
-            progress=progress,
-        )
+        joined = self._joined(frame, as_of, catalog, resolution, strict=strict, progress=progress)
         if not resolution.computations:
             return joined
         from feature_store.transform.on_demand import compute_offline
 
         return compute_offline(resolution, frame, joined)
+
+    def _joined(
+        self,
+        labels: pl.DataFrame,
+        as_of: str,
+        catalog: Catalog,
+        resolution: Resolution,
+        *,
+        strict: bool,
+        progress: Progress | None,
+    ) -> pl.DataFrame:
+        from feature_store.offline.point_in_time.join import point_in_time_join
+
+        now = self.clock.now()
+        return point_in_time_join(
+            self.offline,
+            catalog,
+            labels,
+            as_of,
+            resolution.selections,
+            self.engine,
+            strict=strict,
+            now=now,
+            progress=progress,
+        )
 
     def join_files(
         self,
@@ -881,6 +979,7 @@ class FeatureStore:
             output,
             strict=strict,
             now=self.clock.now(),
+            spark_conf=self._spark_conf,
         )
 
     def write_training_set(
@@ -1018,7 +1117,7 @@ class FeatureStore:
             at,
             catalog=self.catalog(),
             offline=self.offline,
-            online=self.online,
+            online=self.online_reads.state,
             clock=self.clock,
         )
 
@@ -1035,14 +1134,14 @@ class FeatureStore:
             UnknownFeatureError: If the group is not registered.
             OnlineStoreError: If the online store does not answer; pushing again completes what was cut off.
         """
-        from feature_store.refill import push_online
+        from feature_store.reconcile.refill import push_online
 
         self._publish_if_needed()
         record = self.catalog().group(group) if isinstance(group, str) else self.registered(group)
         return push_online(record, offline=self.offline, online=self.online, clock=self.clock)
 
     def sample_online(self, group: FeatureGroup | str, *, turn: int = 0) -> OnlineSample:
-        """Looks up some entities online that must be visible now by the offline store; see `refill.sample_online`.
+        """Looks up some entities online that must be visible now by the offline store; see `reconcile.online_sample`.
 
         Args:
             group: A registered feature group, or its name.
@@ -1052,7 +1151,7 @@ class FeatureStore:
             UnknownFeatureError: If the group is not registered.
             OnlineStoreError: If the online store does not answer.
         """
-        from feature_store.refill import sample_online
+        from feature_store.reconcile.online_sample import sample_online
 
         record = self.catalog().group(group) if isinstance(group, str) else self.registered(group)
         return sample_online(
@@ -1060,8 +1159,33 @@ class FeatureStore:
         )
 
 
+def _check_places(
+    offline: OfflineStore | str | Path | None, online: OnlineStore | str | None, registry: Registry | str | None
+) -> None:
+    """Checks what names a place, so that a malformed setting is found at opening and not at the first use."""
+    if isinstance(offline, str):
+        from feature_store.storage.location import check_location
+
+        check_location(offline, setting="FEATURE_STORE_OFFLINE")
+    if isinstance(online, str):
+        from feature_store.online.locations import Location
+
+        Location.parse(online)
+    if isinstance(registry, str):
+        check_registry_url(registry)
+
+
 def _one_each(request_data: Mapping[str, Any] | None) -> dict[str, list[Any]] | None:
     return None if request_data is None else {name: [value] for name, value in request_data.items()}
+
+
+def _computed(
+    resolution: Resolution, rows: Sequence[Mapping[str, Any]], request_data: Mapping[str, Sequence[Any]] | None
+) -> list[dict[str, Any]]:
+    # Polars is imported only where something is computed.
+    from feature_store.transform.on_demand import compute_online
+
+    return compute_online(resolution, rows, request_data)
 
 
 def _request_log(settings: Settings, clock: Clock) -> RequestLog | None:

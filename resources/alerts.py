@@ -7,6 +7,7 @@ from feature_store.alerts.notifier import Alerts
 from feature_store.alerts.settings import AlertSettings
 from feature_store.clock import SystemClock
 from feature_store.registry.registry import Registry
+from feature_store.settings import Settings
 
 
 class AlertsResource(dg.ConfigurableResource[Alerts]):
@@ -17,6 +18,6 @@ class AlertsResource(dg.ConfigurableResource[Alerts]):
 
     def open(self, registry: Registry) -> Alerts:
         """Returns alerts whose incidents are kept in a registry."""
-        settings = AlertSettings.from_env()
+        settings = AlertSettings.of(Settings.from_env())
         # People live by the wall clock, also where the store replays another time.
         return Alerts(registry, channels_of(settings), SystemClock(), base_url=settings.ui_url)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import dagster as dg
 
@@ -20,6 +20,7 @@ def all_sensors(
     training_sets: Sequence[TrainingSet],
     feature_jobs: FeatureJobs,
     refill_job: dg.JobDefinition,
+    refill_config: Callable[[Sequence[str]], dg.RunConfig],
     interval_seconds: int | None = None,
 ) -> list[dg.SensorDefinition]:
     """Returns the sensors, all of them running by default.
@@ -30,6 +31,7 @@ def all_sensors(
         training_sets: All training sets.
         feature_jobs: The job that computes each feature group, by the group's name.
         refill_job: Fills the online store again.
+        refill_config: Returns the configuration of a run of it, given the groups to fill.
         interval_seconds: Takes the place of every sensor's own interval, for a test or a demonstration.
     """
 
@@ -44,7 +46,7 @@ def all_sensors(
                 groups, feature_jobs, interval_seconds=every(definition_change.INTERVAL_SECONDS)
             ),
             cold_store.cold_store_sensor(
-                groups, refill_job, feature_jobs, interval_seconds=every(cold_store.INTERVAL_SECONDS)
+                groups, refill_job, refill_config, feature_jobs, interval_seconds=every(cold_store.INTERVAL_SECONDS)
             ),
         ]
     if training_sets:

@@ -6,17 +6,16 @@ replaced is noticed at the first look, a loss of single keys after some turns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import dagster as dg
 
-from feature_assets.refill import REFILL_JOB, refill_config
 from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.clock import SystemClock
 from feature_store.definitions.group import FeatureGroup
-from feature_store.errors import OnlineStoreError, UnknownFeatureError
-from feature_store.refill import OnlineSample
+from feature_store.errors import NeverAppliedError, OnlineStoreError, UnknownFeatureError
+from feature_store.reconcile.online_sample import OnlineSample
 from feature_store.store import FeatureStore
 from resources.alerts import AlertsResource
 from resources.feature_store import FeatureStoreResource
@@ -30,6 +29,7 @@ SLOT_MINUTES = 10
 def cold_store_sensor(
     groups: Sequence[FeatureGroup],
     refill_job: dg.JobDefinition,
+    refill_config: Callable[[Sequence[str]], dg.RunConfig],
     feature_jobs: FeatureJobs,
     *,
     interval_seconds: int = INTERVAL_SECONDS,
@@ -50,11 +50,14 @@ def cold_store_sensor(
         context: dg.SensorEvaluationContext, feature_store: FeatureStoreResource, alerts: AlertsResource
     ) -> dg.SensorResult | dg.SkipReason:
         turn = int(context.cursor or 0)
-        busy = busy_assets(context.instance, {*(job.name for job in feature_jobs.values()), REFILL_JOB})
+        busy = busy_assets(context.instance, {*(job.name for job in feature_jobs.values()), refill_job.name})
         # While a group is being written its files are ahead of its keys.
         looked_at = [] if busy is None else [group for group in groups if group.name not in busy]
         with feature_store.open() as store:
-            samples, answers = _samples(store, looked_at, turn)
+            try:
+                samples, answers = _samples(store, looked_at, turn)
+            except NeverAppliedError as error:
+                return dg.SkipReason(f"Nothing can be online yet. {error}")
             alerts.open(store.registry).report([_answer(answers), *(map(_loss, samples, looked_at))])
         cold = [sample for sample in samples if sample.lost or sample.unfinished]
         if not cold:

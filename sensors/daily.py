@@ -7,14 +7,15 @@ not there yet, and for nothing whose events have not landed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from feature_store.coverage import has_landed
+from feature_store.day_windows import day_window
 from feature_store.definitions.group import FeatureGroup
 from feature_store.partitions import Partitioning
+from feature_store.reconcile.partitions import has_landed
 from sensors.requests import REASON_TAG, busy_assets
 
 MINUTES_AFTER_MIDNIGHT = 15
@@ -33,8 +34,7 @@ def daily_schedule(job: UnresolvedAssetJobDefinition, groups: Sequence[FeatureGr
     )
     def ask(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         tick = context.scheduled_execution_time.astimezone(UTC)
-        midnight = datetime(tick.year, tick.month, tick.day, tzinfo=UTC)
-        window = Partitioning.DAILY.window(Partitioning.DAILY.key(midnight - timedelta(days=1)))
+        window = day_window(tick.date() - timedelta(days=1))
         key = Partitioning.DAILY.key(window.start)
         due = [group for group in groups if group.start <= window.start and (not group.end or window.end <= group.end)]
         busy = busy_assets(context.instance, {job.name})

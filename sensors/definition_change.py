@@ -16,19 +16,16 @@ from typing import Any
 import dagster as dg
 
 from feature_store.alerts.findings import WHOLE, Finding
-from feature_store.coverage import Coverage, changed_values, coverage, has_landed, spans
 from feature_store.definitions.group import FeatureGroup
-from feature_store.errors import FeatureStoreError
 from feature_store.offline.store import OfflineStore
-from feature_store.partitions import Window
-from feature_store.transform.materialization import PARTITIONS_PER_PASS
+from feature_store.reconcile.coverage import Coverage, coverage
+from feature_store.reconcile.definition_change import changed_values
+from feature_store.reconcile.partitions import lacking_features
 from resources.alerts import AlertsResource
 from resources.feature_store import FeatureStoreResource
 from sensors.requests import FeatureJobs, busy_assets, digest, jobs_of, range_request
 
 INTERVAL_SECONDS = 60
-NEWEST_PARTITIONS = PARTITIONS_PER_PASS
-"""Partitions that are backfilled first, in a run of their own: what is served online and trained on next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +45,12 @@ def backfill_requests(group: FeatureGroup, found: Coverage, job_name: str) -> It
         found: What lies in the offline store.
         job_name: The job that computes the group.
     """
-    lacking = [window for window in found.lacking if has_landed(group, window)]
     columns = sorted(spec.ref.column for spec in group.features)
     cause = f"columns-{digest([columns, group.code_version])}"
     reason = "definition: files that exist lack a feature"
-    newest, rest = lacking[-NEWEST_PARTITIONS:], lacking[:-NEWEST_PARTITIONS]
+    newest, rest = lacking_features(group, found)
     for priority, part in ((1, newest), (0, rest)):
-        for span in reversed(list(spans(part))):
+        for span in part:
             yield range_request(group, span, job_name=job_name, cause=cause, reason=reason, priority=priority)
 
 
@@ -110,24 +106,10 @@ def _signature(group: FeatureGroup) -> str:
 
 def _judged(group: FeatureGroup, offline: OfflineStore, job_name: str) -> _Verdict:
     found = coverage(group, offline)
-    former = [window for window in found.other_code if has_landed(group, window)]
-    difference = None if not former else _difference(group, offline, former[-1])
+    difference = changed_values(group, offline, found)
     if difference is not None:
-        stored = f"{len(found.other_code)} of {len(found.present)} stored partitions come from the function as it was."
-        return _Verdict((), f"{difference} {stored}", is_settled=False)
-    requests = tuple(backfill_requests(group, found, job_name))
-    return _Verdict(requests, None, is_settled=not found.lacking)
-
-
-def _difference(group: FeatureGroup, offline: OfflineStore, window: Window) -> str | None:
-    partition = group.partitioning.key(window.start)
-    try:
-        text = changed_values(group, offline, window)
-    except FeatureStoreError as error:
-        return f"The function cannot be compared on partition {partition}: {error}"
-    except Exception as error:  # noqa: BLE001 - the function is the user's and may raise anything
-        return f"On partition {partition} the function raises {type(error).__name__}: {error}."
-    return None if text is None else f"On partition {partition}: {text}"
+        return _Verdict((), difference, is_settled=False)
+    return _Verdict(tuple(backfill_requests(group, found, job_name)), None, is_settled=not found.lacking)
 
 
 def _finding(group: FeatureGroup, difference: str | None) -> Finding:

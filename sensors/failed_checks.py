@@ -14,10 +14,10 @@ from typing import Any
 import dagster as dg
 from dagster import AssetCheckEvaluation, DagsterEventType, DagsterInstance, DagsterRunStatus
 
-from feature_assets.check_results import summary_of
 from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.training_set import TrainingSet
+from feature_store.monitoring.descriptions import summary_of
 from resources.alerts import AlertsResource
 from resources.feature_store import FeatureStoreResource
 

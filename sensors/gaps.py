@@ -10,16 +10,14 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 from dagster import DagsterInstance
 
-from feature_store.coverage import Coverage, coverage, has_landed, spans
 from feature_store.definitions.group import FeatureGroup
-from feature_store.partitions import Window
+from feature_store.reconcile.coverage import Coverage, coverage
+from feature_store.reconcile.partitions import gaps, source_days
 from resources.feature_store import FeatureStoreResource
 from sensors.requests import FeatureJobs, busy_assets, digest, jobs_of, range_request
 
 INTERVAL_SECONDS = 300
 MOST_RUNS_A_TICK = 20
-BRIDGED_PARTITIONS = 7
-"""Gaps with so few partitions between them are one run: starting another costs more than computing those again."""
 
 
 def gap_requests(
@@ -36,21 +34,12 @@ def gap_requests(
         found: What lies in the offline store.
         job_name: The job that computes the group.
     """
-    landed = list(_landed_parts(group, found.missing))
-    bridging = int(BRIDGED_PARTITIONS * group.partitioning.length.total_seconds())
     latest = instance.get_latest_materialization_event(dg.AssetKey(group.name))
-    for span in reversed(list(spans(landed, bridging=bridging))):
-        days = Window(max(span.start - group.lookback, group.source.start), span.end).dates()
-        events = [group.source.fingerprint(day) for day in days]
+    for span in gaps(group, found):
+        events = [group.source.fingerprint(day) for day in source_days(group, span).dates()]
         cause = digest([events, group.code_version, latest.timestamp if latest else None])
         reason = "gap: partitions between others were missing"
         yield range_request(group, span, job_name=job_name, cause=f"gap-{cause}", reason=reason)
-
-
-def _landed_parts(group: FeatureGroup, missing: Sequence[Window]) -> Iterator[Window]:
-    for gap in missing:
-        windows = group.partitioning.windows(gap)
-        yield from spans(window for window in windows if has_landed(group, window))
 
 
 def gap_sensor(

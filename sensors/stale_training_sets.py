@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from feature_assets.up_to_date import evaluation_of, listing, staleness
 from feature_store.definitions.training_set import TrainingSet
+from feature_store.reconcile.stale_training_sets import UP_TO_DATE, Staleness, listing, staleness
 from resources.feature_store import FeatureStoreResource
 from sensors.requests import digest
 
@@ -39,17 +39,17 @@ def stale_training_set_sensor(
         with feature_store.open() as store:
             for definition in training_sets:
                 before = known.get(definition.name, {})
-                files = listing(store, definition.name)
+                files = listing(store.offline, definition.name)
                 if files is None:
                     continue
                 if before.get("files") == files:
                     told[definition.name] = before
                     continue
-                found = staleness(store, definition.name)
+                found = staleness(store.offline, definition.name)
                 state = digest([found.version, found.files])
                 # What was up to date when it was first seen needs no mark.
                 if before.get("state", "" if found.files else state) != state:
-                    events.append(evaluation_of(definition.name, found))
+                    events.append(_evaluation(definition.name, found))
                 told[definition.name] = {"files": files, "state": state}
         cursor = json.dumps(told)
         if not events:
@@ -58,3 +58,15 @@ def stale_training_set_sensor(
         return dg.SensorResult(asset_events=events, cursor=cursor)
 
     return sense
+
+
+def _evaluation(name: str, found: Staleness) -> dg.AssetCheckEvaluation:
+    """Returns the check's outcome as an event that needs no run."""
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(name),
+        check_name=UP_TO_DATE,
+        passed=not found.files,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=found.summary,
+        metadata={name: dg.IntMetadataValue(number) for name, number in found.numbers.items()},
+    )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from feature_assets.stream_assets import stream_asset_name
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import StreamError
-from resources.kafka import KafkaResource
+from feature_store.streaming.settings import StreamSettings
+from resources.feature_store import FeatureStoreResource
 from sensors.requests import REASON_TAG, busy_assets
 
 INTERVAL_SECONDS = 30
@@ -20,9 +20,20 @@ NIGHTLY = "45 3 * * *"
 
 
 def stream_sensor(
-    groups: Sequence[FeatureGroup], job: UnresolvedAssetJobDefinition, *, interval_seconds: int = INTERVAL_SECONDS
+    groups: Sequence[FeatureGroup],
+    job: UnresolvedAssetJobDefinition,
+    asset_name: Callable[[str], str],
+    *,
+    interval_seconds: int = INTERVAL_SECONDS,
 ) -> dg.SensorDefinition:
-    """Returns the sensor over all groups that have a stream."""
+    """Returns the sensor over all groups that have a stream.
+
+    Args:
+        groups: The groups.
+        job: Drains them.
+        asset_name: Returns the name of the asset that drains a group, given the group's.
+        interval_seconds: Time between two looks.
+    """
 
     @dg.sensor(
         name="stream_sensor",
@@ -31,15 +42,17 @@ def stream_sensor(
         minimum_interval_seconds=interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
-    def sense(context: dg.SensorEvaluationContext, kafka: KafkaResource) -> dg.SensorResult | dg.SkipReason:
-        settings = kafka.settings()
-        if settings is None:
+    def sense(
+        context: dg.SensorEvaluationContext, feature_store: FeatureStoreResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        settings = feature_store.settings()
+        if settings.kafka is None:
             return dg.SkipReason("No Kafka broker is named (FEATURE_STORE_KAFKA): there are no streams to drain.")
         from feature_store.streaming.topics import ends_of, features_topic
 
         seen: dict[str, int] = json.loads(context.cursor or "{}")
         try:
-            ends = ends_of(settings.client, [features_topic(group.name) for group in groups])
+            ends = ends_of(StreamSettings.of(settings).client, [features_topic(group.name) for group in groups])
         except StreamError as error:
             return dg.SkipReason(str(error))
         busy = busy_assets(context.instance, {job.name})
@@ -49,13 +62,13 @@ def stream_sensor(
             group.name: end
             for group in groups
             if (end := ends.get(features_topic(group.name), 0)) > seen.get(group.name, 0)
-            and stream_asset_name(group.name) not in busy
+            and asset_name(group.name) not in busy
         }
         if not grown:
             return dg.SkipReason("Nothing has been streamed since.")
         request = dg.RunRequest(
             run_key=json.dumps(grown, sort_keys=True),
-            asset_selection=[dg.AssetKey(stream_asset_name(name)) for name in grown],
+            asset_selection=[dg.AssetKey(asset_name(name)) for name in grown],
             tags={REASON_TAG: "stream: rows have come"},
         )
         return dg.SensorResult(run_requests=[request], cursor=json.dumps(seen | grown, sort_keys=True))

@@ -9,10 +9,10 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
+from feature_store.day_windows import day_window
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.group import FeatureGroup, feature_group
 from feature_store.definitions.schema import FeatureSchema, feature
-from feature_store.definitions.source import day_window
 from feature_store.errors import MissingSourceError
 from feature_store.partitions import Partitioning, Window
 

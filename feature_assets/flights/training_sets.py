@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
@@ -10,6 +10,7 @@ from feature_assets.flights.groups.airports import departure_profile, origin_wea
 from feature_assets.flights.groups.planes import plane_profile, plane_punctuality
 from feature_assets.flights.groups.routes import route_punctuality
 from feature_assets.flights.sources import FLIGHT_ARRIVALS
+from feature_store.day_windows import day_window
 from feature_store.definitions.source import ParquetSource
 from feature_store.definitions.splits import by_time
 from feature_store.definitions.training_set import TrainingSet
@@ -41,7 +42,7 @@ def flight_delay_labels(arrivals: ParquetSource = FLIGHT_ARRIVALS) -> pl.LazyFra
         raise MissingSourceError(
             f"Source {arrivals.name!r} has not landed: there is no file below {arrivals.root}. Land its days first."
         )
-    end = datetime.combine(last_day, time(), UTC) + timedelta(days=1)
+    end = day_window(last_day).end
     return (
         arrivals.scan(Window(arrivals.start, end))
         .select(

@@ -9,6 +9,7 @@ from typing import Any
 
 from feature_store.alerts.findings import WHOLE
 from feature_store.alerts.incidents import OPENED, RECOVERED, REMINDER
+from feature_store.durations import duration_text
 from feature_store.registry.records import IncidentRecord
 
 NUMBERS_SHOWN = 10
@@ -179,9 +180,7 @@ def _of_all(finding: Mapping[str, Any]) -> str:
 
 
 def _lasted(record: IncidentRecord, now: datetime) -> str:
-    seconds = ((record.resolved_at or now) - record.opened_at).total_seconds()
-    hours = seconds / 3600
-    return f", for {hours:.0f} h" if hours >= 1 else f", for {seconds / 60:.0f} min"
+    return f", for {duration_text((record.resolved_at or now) - record.opened_at, most_units=1)}"
 
 
 def _url(base_url: str | None, path: str) -> str | None:

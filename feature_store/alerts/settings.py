@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parseaddr
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from feature_store.errors import SettingsError
-from feature_store.settings import environment
+from feature_store.settings import Settings
 
 _WEBHOOK = "FEATURE_STORE_ALERT_WEBHOOK"
 _SLACK = "FEATURE_STORE_ALERT_SLACK"
@@ -59,35 +58,29 @@ class AlertSettings:
     ui_url: str | None = None
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> AlertSettings:
-        """Reads `FEATURE_STORE_ALERT_*`, `FEATURE_STORE_SMTP` and `FEATURE_STORE_UI_URL`.
-
-        Args:
-            environ: Read instead of the environment and the `.env` file, if given.
+    def of(cls, settings: Settings) -> AlertSettings:
+        """Returns the channels that settings name.
 
         Raises:
             SettingsError: If one is malformed. The message names the setting, never its value.
         """
-        if environ is None:
-            environ = environment()
-        recipients = tuple(filter(None, (address.strip() for address in environ.get(_EMAIL, "").split(","))))
+        recipients = tuple(filter(None, (address.strip() for address in (settings.alert_email or "").split(","))))
         for address in recipients:
             if "@" not in parseaddr(address)[1] or not address.isprintable():
                 raise SettingsError(f"{_EMAIL} names {address!r}, which is no e-mail address.")
-        smtp = environ.get(_SMTP) or None
+        smtp = settings.smtp
         if recipients and smtp is None:
             raise SettingsError(f"{_EMAIL} is set but {_SMTP} is not, so nothing can send the mail. {_SMTP_EXAMPLE}")
         return cls(
-            webhook=_http_url(environ, _WEBHOOK),
-            slack=_http_url(environ, _SLACK),
+            webhook=_http_url(settings.alert_webhook, _WEBHOOK),
+            slack=_http_url(settings.alert_slack, _SLACK),
             recipients=recipients,
             mail_server=None if smtp is None else _mail_server(smtp),
-            ui_url=_http_url(environ, _UI),
+            ui_url=_http_url(settings.ui_url, _UI),
         )
 
 
-def _http_url(environ: Mapping[str, str], name: str) -> str | None:
-    text = environ.get(name) or None
+def _http_url(text: str | None, name: str) -> str | None:
     if text is None:
         return None
     try:

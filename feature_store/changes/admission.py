@@ -1,6 +1,6 @@
 """Which rows are accepted, decided once, before anything is written.
 
-The columns, dtypes, keys and rules of the schema are `transform.validation`'s; here is what both stores need besides.
+The columns, dtypes, keys and rules of the schema are `changes.validation`'s; here is what both stores need besides.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from feature_store.changes.validation import validate
 from feature_store.clock import EARLIEST, LATEST
 from feature_store.definitions.dtypes import TIMESTAMP
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
 from feature_store.errors import InvalidRequestError, InvalidRowsError
 from feature_store.frames import TIMESTAMP_TYPE, entity_id_expression
-from feature_store.transform.validation import validate
 
 if TYPE_CHECKING:
     from feature_store.online.store import OnlineStore
@@ -34,7 +34,7 @@ class AdmittedRows:
     """Rows that both stores accept, made by `admit` alone.
 
     Attributes:
-        frame: In the form that `transform.validation.validate` returns.
+        frame: In the form that `changes.validation.validate` returns.
     """
 
     frame: pl.DataFrame

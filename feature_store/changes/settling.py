@@ -5,6 +5,7 @@ Nothing is computed here. Rows that are on their way to the offline store, from 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -15,10 +16,11 @@ import polars as pl
 
 from feature_store.catalog import Group
 from feature_store.clock import Clock
+from feature_store.day_windows import day_window
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.definitions.source import day_window
+from feature_store.errors import OnlineStoreError
 from feature_store.frames import TIMESTAMP_TYPE, entity_id_expression
-from feature_store.offline.latest import latest_rows, without_retracted
+from feature_store.offline.latest import latest_rows, rows_that_count
 from feature_store.offline.store import OfflineStore
 from feature_store.offline.unfinished import left_behind
 from feature_store.online.pending import RECENT
@@ -32,24 +34,28 @@ if TYPE_CHECKING:
     from feature_store.online.ingestion_clock import IngestionState
     from feature_store.online.store import OnlineStore
 
+_LOG = logging.getLogger(__name__)
+
 ENTITIES_PER_READ = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class SettledEntities:
+class SettlingReport:
     """What settling did.
 
     Attributes:
+        group: The group.
         entities: Entities that were looked at.
         removed: Rows removed from the online store: the offline store has none, or an older one.
-        on_their_way: Rows left alone because the offline store will have them: streams bring them online first.
+        in_flight: Rows left alone because they are on their way to the offline store: a stream is not drained.
         moved_on: Rows left alone because somebody wrote them meanwhile.
         written: What became of the offline store's rows that were written.
     """
 
+    group: str
     entities: int
     removed: int
-    on_their_way: int
+    in_flight: int
     moved_on: int
     written: WriteReport
 
@@ -70,7 +76,7 @@ class Settler:
         self._online = online
         self._clock = clock
 
-    def all_entities(self) -> SettledEntities:
+    def all_entities(self) -> SettlingReport:
         """Settles all entities of either store. All keys of the servers are looked through, without blocking them.
 
         Raises:
@@ -83,7 +89,7 @@ class Settler:
         state = self._online.ingestion.state(self._group.name)
         return self._settle(now, rows, self._chained(known, remover.entity_ids()), remover, state)
 
-    def entities(self, entity_ids: Sequence[str], *, drained: datetime | None = None) -> SettledEntities:
+    def entities(self, entity_ids: Sequence[str], *, drained: datetime | None = None) -> SettlingReport:
         """Settles some entities, also for readers whose clocks stand a little behind.
 
         Args:
@@ -118,7 +124,15 @@ class Settler:
                 self.entities(self._entities_of(unfinished.days))
             else:
                 self.all_entities()
+            self.note_delivery(unfinished.began, everything=not unfinished.days)
             unfinished.done()
+
+    def note_delivery(self, began: datetime, *, everything: bool = False) -> None:
+        """Says that what a write has changed is online now; see `online.deliveries`."""
+        try:
+            self._online.deliveries.add(self._group.name, began, self._clock.now(), everything=everything)
+        except OnlineStoreError as error:
+            _LOG.warning("It is not noted how long a write of %s took: %s", self._group.name, error)
 
     def near_rows(self, now: datetime, entity_ids: Sequence[str] | None = None) -> pl.DataFrame:
         """Returns the rows of entities that the offline store says are seen around an instant.
@@ -139,15 +153,17 @@ class Settler:
         retracted = self.retracted()
         settled = latest_rows(self._offline, self._group, recent, entity_ids, without=retracted)
         # No end: the clock of the machine that wrote a row may stand before this one.
-        young = self._offline.scan(self._group, Window(recent, last)).filter(pl.col(EVENT_TIMESTAMP) > recent)
-        young = young.with_columns(entity_id_expression(self._group.entity))
-        if entity_ids is not None:
-            young = young.filter(pl.col(ENTITY_ID).is_in(list(entity_ids)))
-        if retracted is not None:
-            young = without_retracted(young, retracted)
-        newest = young.sort(EVENT_TIMESTAMP, INGESTED_AT, maintain_order=True)
-        newest = newest.unique([ENTITY_ID, EVENT_TIMESTAMP], keep="last", maintain_order=True)
-        return pl.concat([settled, newest.collect().select(settled.columns)])
+        entity_id = entity_id_expression(self._group.entity)
+
+        def young(rows: pl.LazyFrame) -> pl.LazyFrame:
+            later = rows.filter(pl.col(EVENT_TIMESTAMP) > recent).with_columns(entity_id)
+            ordered = rows_that_count(later, entity_ids, retracted).sort(
+                EVENT_TIMESTAMP, INGESTED_AT, maintain_order=True
+            )
+            return ordered.unique([ENTITY_ID, EVENT_TIMESTAMP], keep="last", maintain_order=True)
+
+        newest = self._offline.collect(self._group, young, Window(recent, last))
+        return pl.concat([settled, newest.select(settled.columns)])
 
     def without_withdrawn(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Returns rows without those that the offline store has held, and holds no more: others withdrew them."""
@@ -159,7 +175,7 @@ class Settler:
         former = self._offline.superseded(self._group, window).select(identity)
         if former.is_empty():
             return rows
-        held = self._offline.scan(self._group, window).select(identity).collect()
+        held = self._offline.collect(self._group, lambda rows: rows.select(identity), window)
         gone = former.join(held, on=identity, how="anti")
         return rows.join(gone, on=identity, how="anti", maintain_order="left")
 
@@ -185,7 +201,7 @@ class Settler:
         remover: Remover,
         state: IngestionState,
         only: frozenset[str] | None = None,
-    ) -> SettledEntities:
+    ) -> SettlingReport:
         # Those of the offline store are written below; those of streams may be in no other place yet.
         self._online.pending.forget(
             self._group,
@@ -195,7 +211,7 @@ class Settler:
         right: dict[str, list[tuple[datetime, datetime]]] = {}
         for entity_id, event, ingested in known:
             right.setdefault(entity_id, []).append((event, ingested))
-        looked = removed = on_their_way = moved = 0
+        looked = removed = in_flight = moved = 0
         while batch := list(islice(entity_ids, ENTITIES_PER_READ)):
             looked += len(batch)
             # Looked at before they are judged: what is written in between is another row, and stays.
@@ -204,9 +220,9 @@ class Settler:
             done = remover.remove(wrong)
             removed += done
             moved += len(wrong) - done
-            on_their_way += waiting
+            in_flight += waiting
         report = self._online.write(self._group, rows.drop(ENTITY_ID))
-        return SettledEntities(looked, removed, on_their_way, moved, report)
+        return SettlingReport(self._group.name, looked, removed, in_flight, moved, report)
 
     def _wrong(
         self,
@@ -243,7 +259,8 @@ class Settler:
         entity_id = entity_id_expression(self._group.entity)
         for day in days:
             window = day_window(day)  # type: ignore[arg-type]
-            found.append(self._offline.scan(self._group, window).select(entity_id.unique()).collect().to_series())
+            held = self._offline.collect(self._group, lambda rows: rows.select(entity_id.unique()), window)
+            found.append(held.to_series())
             found.append(self._offline.superseded(self._group, window).select(entity_id.unique()).to_series())
         return pl.concat(found).unique().to_list()
 

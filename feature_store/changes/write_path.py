@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -26,14 +27,15 @@ from feature_store.changes.admission import AdmittedRows
 from feature_store.changes.settling import Settler
 from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.errors import OnlineStoreError
-from feature_store.frames import entity_id_expression, polars_type
+from feature_store.errors import OnlineStoreError, OvertakenError
+from feature_store.frames import entity_id_expression, key_frame
 from feature_store.offline.layout import PartitionFile, file_at
 from feature_store.offline.row_changes import PartitionRows, RowChanges, joined_changes
 from feature_store.offline.store import OfflineStore, PartitionWrite
 from feature_store.offline.unfinished import unfinished
 from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
+from feature_store.rows.polars_schema import polars_type
 
 if TYPE_CHECKING:
     from datetime import date
@@ -115,15 +117,19 @@ class WritePath:
         """Returns the metadata of the files that hold just these rows: nothing of those needs to be written."""
         return self._offline.metadata_if_same(self._record, partitions, metadata)
 
-    def refuse_overtaken(self, windows: Sequence[Window], began: datetime) -> None:
-        """Refuses to go on where a run has written one of some partitions that read its source later.
+    def open_partitions(self, windows: Sequence[Window], began: datetime) -> None:
+        """Makes partitions ready to be compared; before anything of the run is done.
 
-        It is asked before anything is done. `replace_partitions` asks again when nobody else can write the partition.
+        What streams have taken back of them goes now: rows that are given again after that are new. Where a run has
+        written one of them that read its source later, this one ends; `replace_partitions` asks again when nobody
+        else can write the partition.
 
         Raises:
             OvertakenError: If there is one.
         """
         self._offline.refuse_overtaken(self._record, windows, began)
+        days = {window.start.date() for window in windows}
+        self._take_back(lambda retracted: retracted.filter(pl.col(EVENT_TIMESTAMP).dt.date().is_in(list(days))))
 
     def file_of(self, window: Window) -> PartitionFile:
         """Returns the file that the batch of a partition has written."""
@@ -153,6 +159,8 @@ class WritePath:
     def add_rows(self, rows: AdmittedRows, metadata: Mapping[str, str]) -> AcceptedRows:
         """Adds rows to those that are there; see `replace_partitions` for the errors."""
         days = rows.frame[EVENT_TIMESTAMP].dt.date().unique().sort().to_list()
+        given = rows.frame.select(entity_id_expression(self._record.entity), EVENT_TIMESTAMP)
+        self._take_back(lambda retracted: retracted.join(given, on=given.columns, how="semi"))
         return self._accept(
             days,
             lambda claim: [
@@ -169,15 +177,48 @@ class WritePath:
         is_cold = state is not None and state.last is None and self._is_cold()
         if not days and not is_cold:
             return AcceptedRows((), WriteReport(), 0)
-        with unfinished(self._offline.root, self._record.name, days):
+        try:
+            return self._marked(days, write, is_cold=is_cold)
+        except OvertakenError:
+            # Partitions that were written before it are brought online now, and the mark goes.
+            with suppress(OnlineStoreError):
+                self.settler.left_behind()
+            raise
+
+    def _marked(
+        self,
+        days: Sequence[date],
+        write: Callable[[Callable[[datetime], datetime]], Sequence[RowChanges]],
+        *,
+        is_cold: bool,
+    ) -> AcceptedRows:
+        began = self._clock.now()
+        with unfinished(self._offline.root, self._record.name, days, began):
             changes = tuple(write(_OneClaim(self._claim)))
             if is_cold:
                 # A new online store, or one that has lost its keys: it gets all that is visible, not the changes alone.
                 self._claim(self._clock.now())
                 settled = self.settler.all_entities()
-                return AcceptedRows(changes, settled.written, settled.removed)
-            online, withdrawn = self.deliver(joined_changes(self._record, changes))
+                online, withdrawn = settled.written, settled.removed
+            else:
+                online, withdrawn = self.deliver(joined_changes(self._record, changes))
+            self.settler.note_delivery(began)
         return AcceptedRows(changes, online, withdrawn)
+
+    def _take_back(self, concerned: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
+        """Takes rows out of the offline store that streams have taken back, before the retractions are drained.
+
+        Args:
+            concerned: Chooses among retractions: `entity_id`, `event_timestamp`, and `ingested_at`, until when.
+        """
+        state = self._state()
+        if state is None or not state.streamed:
+            return
+        retracted = self.settler.retracted()
+        if retracted is None or (gone := concerned(retracted)).is_empty():
+            return
+        keys = key_frame(self._record.entity, gone[ENTITY_ID].to_list())
+        self._offline.withdraw_rows(self._record, keys.hstack([gone[EVENT_TIMESTAMP], gone[INGESTED_AT]]))
 
     def _is_cold(self) -> bool:
         """Tells whether the online store knows nothing of rows that are in the offline store."""

@@ -18,6 +18,7 @@ from feature_store.cli.streaming import stream
 from feature_store.cli.training_sets import training_set
 from feature_store.cli.writing import materialize
 from feature_store.errors import FeatureStoreError
+from feature_store.settings import Settings, listing
 
 
 class _ErrorBoundary(click.Group):
@@ -27,20 +28,27 @@ class _ErrorBoundary(click.Group):
         try:
             return super().invoke(ctx)
         except FeatureStoreError as error:
-            if ctx.params["debug"]:
+            if ctx.params["debug"] or _is_debugged():
                 raise
             raise click.ClickException(str(error)) from error
+
+
+def _is_debugged() -> bool:
+    try:
+        return Settings.from_env().debug
+    except FeatureStoreError:
+        # Which may be what is told.
+        return False
 
 
 @click.group(
     cls=_ErrorBoundary,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Settings come from FEATURE_STORE_* variables or a .env file in the working directory; `feature-store "
-    "doctor` shows them. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.",
+    epilog="\b\n" + listing() + "\n\n"
+    "These settings come from the environment or a .env file in the working directory; `feature-store doctor` shows "
+    "them. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.",
 )
-@click.option(
-    "--debug", is_flag=True, envvar="FEATURE_STORE_DEBUG", help="Show the traceback of errors (FEATURE_STORE_DEBUG=1)."
-)
+@click.option("--debug", is_flag=True, help="Show the traceback of errors (FEATURE_STORE_DEBUG=1).")
 def cli(*, debug: bool) -> None:
     """Register, compute, read and check the features of a feature store."""
     del debug  # read by the error boundary

@@ -26,7 +26,7 @@ def apply(definitions: str | None) -> None:
     would break readers is refused, with the remedy.
     """
     groups = load(definitions).groups
-    with open_store() as store:
+    with open_store(definitions) as store:
         report = store.apply(list(groups.values()))
     outcomes = (
         ("created", report.created),
@@ -182,7 +182,7 @@ def _show_stored(group: Group, store: FeatureStore) -> None:
         newest = max(files, key=lambda file: file.modified_ns)
         written = metadata_of(newest)
         facts += [
-            ("rows", store.offline.scan(group).select(pl.len()).collect().item()),
+            ("rows", store.offline.collect(group, lambda rows: rows.select(pl.len())).item()),
             ("last written file", str(newest.path)),
             *((f"its {key.replace('_', ' ')}", written[key]) for key in sorted(written)),
         ]

@@ -25,24 +25,37 @@ def definitions_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def open_store() -> FeatureStore:
-    """Returns the store that the settings name. Close it, or use it in a `with`."""
+def settings_of(definitions: str | None = None) -> Settings:
+    """Returns the settings of a command.
+
+    The working directory is importable from then on, as with `python -m`.
+
+    Args:
+        definitions: What `--definitions` says; None where it is not given.
+    """
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return Settings.from_env().overridden({"definitions": definitions})
+
+
+def open_store(definitions: str | None = None) -> FeatureStore:
+    """Returns the store of a command. Close it, or use it in a `with`.
+
+    Args:
+        definitions: What `--definitions` says; None where it is not given.
+    """
     from feature_store.store import FeatureStore
 
-    return FeatureStore.from_env()
+    return FeatureStore.open(settings_of(definitions))
 
 
 def load(definitions: str | None) -> LoadedDefinitions:
     """Returns the definitions of a module, of the one that the settings name by default.
-
-    The working directory is importable, as with `python -m`.
 
     Raises:
         SettingsError: If no module is named, or it cannot be imported.
     """
     from feature_store.definitions.loading import load_definitions
 
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    return load_definitions(definitions or Settings.from_env().definitions)
+    return load_definitions(settings_of(definitions).definitions)

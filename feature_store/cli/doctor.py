@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-import tempfile
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from feature_store.cli.context import load
+from feature_store.cli.context import load, open_store, settings_of
 from feature_store.cli.output import examples, print_properties, print_table, size
 from feature_store.clock import SystemClock, parse_clock
-from feature_store.errors import FeatureStoreError, OnlineStoreError, SettingsError, UnknownFeatureError
-from feature_store.settings import Settings, contradictions
+from feature_store.errors import (
+    FeatureStoreError,
+    OnlineStoreError,
+    RegistryError,
+    SettingsError,
+    UnknownFeatureError,
+)
+from feature_store.settings import Setting, Settings, contradictions, environment
+from feature_store.settings import settings as all_settings
 
 if TYPE_CHECKING:
     from redis import Redis
 
-# Up to the last @, and with no scheme too: a malformed URL must not show what would be a password in a good one.
-_CREDENTIALS = re.compile(r"^(?P<scheme>[a-z0-9+]+://)?.*@", re.IGNORECASE)
-_PASSWORD_OPTION = re.compile(r"(?<=password=)[^&]*", re.IGNORECASE)
 _SKEW_SECONDS = 1.0
 _NEARLY_FULL = 0.9
 _LITTLE_SPACE = 2**30
@@ -33,12 +34,15 @@ _LITTLE_SPACE = 2**30
 def doctor() -> None:
     """Find out what is wrong, and the remedy.
 
-    Checks settings, clock, definitions, registry, both stores and the room that is left. Starts the embedded server if
-    it is the one in use.
+    Checks settings, clock, definitions, registry, both stores and the room that is left; and whether partitions,
+    online values and training sets are what the definitions ask for. Starts the embedded server if it is the one in
+    use.
     Exit code 1 if there is a problem.
     """
-    settings = Settings.from_env()
-    print_properties("setting", [(f"FEATURE_STORE_{name.upper()}", shown) for name, shown in _shown(settings)])
+    settings = settings_of()
+    environ = environment()
+    listed = [(each.title, _shown(each, settings, environ)) for each in all_settings()]
+    print_properties("setting", listed)
     examinations: tuple[tuple[str, Callable[[Settings], str]], ...] = (
         ("settings", _settings),
         ("clock", _clock),
@@ -46,6 +50,7 @@ def doctor() -> None:
         ("registry", _registry),
         ("offline store", _offline),
         ("online store", _online),
+        ("features", _features),
     )
     outcomes = [(name, *_examined(examine, settings)) for name, examine in examinations]
     print_table(["part", "result", "detail"], outcomes)
@@ -61,20 +66,12 @@ def _examined(examine: Callable[[Settings], str], settings: Settings) -> tuple[s
         return "problem", str(error)
 
 
-def _shown(settings: Settings) -> list[tuple[str, object]]:
-    return [
-        ("offline", settings.offline),
-        ("online", _masked(settings.online or "unset: the embedded server")),
-        ("registry", settings.registry if settings.registry.startswith("sqlite:") else _masked(settings.registry)),
-        ("definitions", settings.definitions or "unset"),
-        ("clock", settings.clock or "unset: the wall clock"),
-        ("engine", settings.engine),
-        ("kafka", settings.kafka or "unset"),
-    ]
-
-
-def _masked(url: str) -> str:
-    return _PASSWORD_OPTION.sub("***", _CREDENTIALS.sub(lambda found: f"{found['scheme'] or ''}***@", url))
+def _shown(setting: Setting, settings: Settings, environ: Mapping[str, str]) -> str:
+    """Returns what goes by a setting: its value, or what it means that it is unset."""
+    value = getattr(settings, setting.name)
+    # Where the embedded parts lie is worth knowing.
+    is_place = setting.name in {"offline", "registry", "stream_state"}
+    return setting.display(value if is_place else setting.read(environ))
 
 
 def _settings(settings: Settings) -> str:
@@ -131,31 +128,16 @@ def _declared_groups() -> set[str]:
 
 def _offline(settings: Settings) -> str:
     from feature_store.offline.store import OfflineStore
-    from feature_store.storage.s3_path import S3Path
+    from feature_store.storage.location import storage_of
 
     root = OfflineStore(settings.offline).root
-    if isinstance(root, S3Path):
-        probe = root / f".doctor-{uuid.uuid4().hex}"
-        probe.put(b"writable")
-        probe.unlink()
-        return f"{root}, writable"
-    # What is written first makes the folder: a store that was never written to is as well as its parent.
-    folder = next(parent for parent in (root, *root.parents) if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"writable")
-    except OSError as error:
+    room = storage_of(root).room(root)
+    if room.free_bytes is not None and room.free_bytes < _LITTLE_SPACE:
         raise SettingsError(
-            f"The folder {folder} cannot be written: {error.strerror}. Give this user the right to, or let "
-            "FEATURE_STORE_OFFLINE name another folder."
-        ) from None
-    free = shutil.disk_usage(folder).free
-    if free < _LITTLE_SPACE:
-        raise SettingsError(
-            f"Only {size(free)} are free where {folder} lies: nothing more can be written when they are used up. Make "
-            "room, or let FEATURE_STORE_OFFLINE name another place."
+            f"Only {size(room.free_bytes)} are free where {room.folder} lies: nothing more can be written when they "
+            "are used up. Make room, or let FEATURE_STORE_OFFLINE name another place."
         )
-    return f"{root}, writable" if folder == root else f"{root}, to be made at the first write"
+    return f"{root}, writable" if room.folder == root else f"{root}, to be made at the first write"
 
 
 def _online(settings: Settings) -> str:
@@ -172,6 +154,33 @@ def _online(settings: Settings) -> str:
         return "answers; memory, persistence and eviction of a cluster, or behind Sentinel, are in each server's INFO"
     with Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as connection:
         return _judged(connection, embedded=settings.online is None)
+
+
+def _features(settings: Settings) -> str:
+    if settings.definitions is None:
+        return "not looked at: FEATURE_STORE_DEFINITIONS names no module"
+    from feature_store.reconcile.differences import (
+        differences_of_partitions,
+        differences_of_training_sets,
+        differences_online,
+    )
+
+    try:
+        loaded = load(None)
+    except Exception:  # noqa: BLE001  told by the examination of the definitions
+        return "not looked at: the definitions cannot be loaded"
+    groups, training_sets = loaded.groups.values(), loaded.training_sets.values()
+    with open_store() as store:
+        found = [
+            *differences_of_partitions(groups, store.offline),
+            *differences_of_training_sets(training_sets, store.offline),
+        ]
+        # What is wrong with the registry and the online store is told by the examinations of those.
+        with suppress(OnlineStoreError, RegistryError):
+            found += differences_online(groups, store.catalog(), store.offline, store.online, store.clock)
+    if found:
+        raise FeatureStoreError(" ".join(map(str, found)))
+    return "partitions, online values and training sets are what the definitions ask for"
 
 
 def _judged(connection: Redis, *, embedded: bool) -> str:

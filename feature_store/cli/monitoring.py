@@ -29,7 +29,7 @@ def run(group: str | None, *, entities: int, definitions: str | None) -> None:
     chosen = list(loaded.groups.values()) if group is None else [loaded.group(group)]
     rows: list[tuple[object, ...]] = []
     failed = []
-    with open_store() as store:
+    with open_store(definitions) as store:
         for each in chosen:
             report = store.run_monitor(each, entities=entities)
             columns = [feature.ref for feature in store.registered(each).features]
@@ -122,7 +122,8 @@ def replay(groups: tuple[str, ...], *, since: datetime | None, folder: str | Non
         [
             ("values", report.values),
             ("wrong", report.wrong),
-            ("overtaken by late data", report.late),
+            ("right by what was online then", report.late),
+            ("in streams that are not drained", report.undrained),
             ("of features registered no more", report.skipped),
             ("first", report.first),
             ("last", report.last),

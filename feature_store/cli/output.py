@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from feature_store.durations import duration_text
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
 _ELEMENTS_SHOWN = 4
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _KIB = 1024.0
 
 
@@ -98,7 +99,7 @@ def shown(value: object, *, full: bool = False) -> str:
     elif isinstance(value, datetime):
         text = value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     elif isinstance(value, timedelta):
-        text = duration(value)
+        text = duration_text(value)
     elif value is None or isinstance(value, bool):
         text = {None: "null", True: "true", False: "false"}[value]
     elif isinstance(value, dict):
@@ -110,21 +111,6 @@ def shown(value: object, *, full: bool = False) -> str:
     else:
         text = str(value)
     return text
-
-
-def duration(span: timedelta) -> str:
-    """Returns a span in its two greatest units: `3d 4h`, `2h 5min`, `45s`."""
-    seconds = int(abs(span).total_seconds())
-    sign = "-" if span < timedelta(0) else ""
-    for length, unit, smaller, small_unit in (
-        (_DAY, "d", _HOUR, "h"),
-        (_HOUR, "h", _MINUTE, "min"),
-        (_MINUTE, "min", 1, "s"),
-    ):
-        if seconds >= length:
-            rest = seconds % length // smaller
-            return f"{sign}{seconds // length}{unit}" + (f" {rest}{small_unit}" if rest else "")
-    return f"{sign}{seconds}s"
 
 
 def size(octets: float) -> str:

@@ -28,16 +28,14 @@ def get(entity_id: str, features: tuple[str, ...], *, as_json: bool) -> None:
     version), name:v2, or the name of a group for all of its features. Entity ids of several keys are joined by |.
     """
     with open_store() as store:
-        catalog = store.catalog()
-        selections = catalog.select(features)
-        catalog.entity_of(selections).keys_of(entity_id)
+        request = store.online_reads.request(features)
         store.online.ping()  # connects, so that the timing is the read's alone
         started = time.perf_counter()
-        [states] = store.online.read_states([entity_id], selections, catalog)
+        [states] = store.get_online_statuses([entity_id], features)
         milliseconds = (time.perf_counter() - started) * 1000
         now = store.clock.now()
     records = []
-    for selection in selections:
+    for selection in request.resolution.selections:
         state = states[selection.label]
         event = state.event_timestamp
         ttl = selection.feature.online_ttl_seconds

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from feature_store.cli.context import settings_of
 from feature_store.cli.output import examples, hint, print_properties
-from feature_store.settings import Settings
 
 if TYPE_CHECKING:
     from feature_store.online.embedded import EmbeddedStatus
@@ -20,7 +20,7 @@ def redis() -> None:
     One Redis-compatible server per working directory. It is used where FEATURE_STORE_ONLINE is not set, and starts by
     itself when it is needed.
     """
-    if Settings.from_env().online is not None:
+    if settings_of().online is not None:
         hint("FEATURE_STORE_ONLINE names another server: the embedded one is not in use.")
 
 

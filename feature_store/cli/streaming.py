@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from feature_store.cli.context import definitions_option, load, open_store
+from feature_store.cli.context import definitions_option, load, open_store, settings_of
 from feature_store.cli.output import examples, hint, print_table, progress_bar
 from feature_store.errors import SettingsError, UnknownFeatureError, did_you_mean
 
@@ -69,7 +69,7 @@ def run(
     metrics = StreamMetrics(chosen.name)
     if metrics_port is not None:
         metrics.serve(metrics_port)
-    with open_store() as store:
+    with open_store(definitions) as store:
         streamer = store.streamer(chosen, source, settings, metrics)
 
         def stop(*_: Any) -> None:
@@ -94,7 +94,7 @@ def drain(group: str | None, *, all_groups: bool, every: float | None, definitio
     settings = _settings()
     loaded = load(definitions)
     chosen = _streamed(loaded) if group is None else [loaded.group(group)]
-    with open_store() as store:
+    with open_store(definitions) as store:
         while True:
             reports = [(each.name, store.drainer(each, settings).drain()) for each in chosen]
             cells = [
@@ -120,7 +120,7 @@ def compact(group: str | None, *, all_groups: bool, grace: float, definitions: s
         raise click.UsageError("Name one group, or pass --all.")
     loaded = load(definitions)
     chosen = _streamed(loaded) if group is None else [loaded.group(group)]
-    with open_store() as store:
+    with open_store(definitions) as store:
         reports = [(each.name, store.stream_files(each).compact(grace_seconds=grace)) for each in chosen]
     cells = [(name, r.folded, r.files, r.rows, r.superseded, r.removed) for name, r in reports]
     print_table(["group", "folded", "into", "rows", "superseded rows", "old files removed"], cells)
@@ -156,7 +156,7 @@ def publish(
 ) -> None:
     """Replay the landed events of a source through its topic, in order of time."""
     settings = _settings()
-    from feature_store.definitions.source import day_window
+    from feature_store.day_windows import day_window
     from feature_store.partitions import Window
     from feature_store.streaming.publishing import publish_events
     from feature_store.streaming.topics import ensure_topics
@@ -187,7 +187,7 @@ def _settings() -> StreamSettings:
         raise SettingsError(f"Streams need the package {error.name!r}: pip install 'feature-store[stream]'.") from None
     from feature_store.streaming.settings import StreamSettings
 
-    return StreamSettings.from_env()
+    return StreamSettings.of(settings_of())
 
 
 def _streamed(loaded: LoadedDefinitions) -> list[FeatureGroup]:

@@ -48,7 +48,7 @@ def build(name: str, *, first: str | None, last: str | None, new_version: bool, 
     those that its open version lacks, by default all whose labels are complete.
     """
     definition = load(definitions).training_set(name)
-    with open_store() as store:
+    with open_store(definitions) as store:
         span = _span(definition, store.clock.now(), first, last)
         with _progress() as progress:
             written = store.write_training_set(definition, span, new_version=new_version, progress=progress)

@@ -50,7 +50,7 @@ def materialize(
         raise click.UsageError("--partition is one partition: it does not go with --from and --to.")
     loaded = load(definitions)
     chosen = list(loaded.groups.values()) if group is None else [loaded.group(group)]
-    with open_store() as store:
+    with open_store(definitions) as store:
         now = store.clock.now()
         # All ranges are judged before the first is worked on.
         spans = [(each, chosen_span(each, now, partition or first, partition or last)) for each in chosen]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from feature_store.clock import to_utc
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.fingerprint import code_version, libraries_of
-from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT, RESERVED_GROUPS, check_name
+from feature_store.definitions.names import RESERVED_GROUPS, check_name
 from feature_store.definitions.rules import rules_version
 from feature_store.definitions.schema import DEFAULT_TTL, FeatureSchema, FeatureSpec
 from feature_store.definitions.source import Source
@@ -99,11 +99,6 @@ class FeatureGroup:
     def features(self) -> tuple[FeatureSpec, ...]:
         """The features in the schema's order."""
         return self.schema.specs(self.default_ttl)
-
-    @property
-    def columns(self) -> list[str]:
-        """Columns of a feature row, in the order of the offline store's files."""
-        return [*self.entity.join_keys, EVENT_TIMESTAMP, *(spec.ref.column for spec in self.features), INGESTED_AT]
 
     def snapshot_days(self, materialized: Sequence[Window]) -> list[date]:
         """Returns the UTC days at whose start a snapshot is due, given the partitions that are materialized.

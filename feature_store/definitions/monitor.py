@@ -15,14 +15,16 @@ class Monitor:
         psi_warn: Population stability index against the baseline from which a change of distribution is a warning.
         psi_alert: From which it is an alert.
         z: Forecast errors by which a partition's mean or spread must be off to count as a change.
-        null_points: Points, as a share, by which the null rate must have risen as well.
+        null_points: Points, as a share, by which the share of nulls and infinities must have risen as well.
+        infinite: Whether infinities are expected. If not, they are a finding where the baseline has none, or fewer.
         drift: Whether the values are compared at all. False for what may change at will.
     """
 
     psi_warn: float = 0.1
     psi_alert: float = 0.2
     z: float = 6.0
-    null_points: float = 0.05
+    null_points: float = 0.04
+    infinite: bool = False
     drift: bool = True
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,13 +20,13 @@ import polars as pl
 from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, TIMESTAMP, Dtype, embedding
 from feature_store.definitions.monitor import Monitor
 from feature_store.definitions.names import FeatureRef
-from feature_store.definitions.schema_library import DataFrameModel, pandera
+from feature_store.definitions.schema_library import DataFrameModel, full_validation, pandera
 from feature_store.errors import DefinitionError
 
 DEFAULT_TTL = timedelta(days=1)
 
 Timestamp = Annotated[pl.Datetime, "us", "UTC"]
-"""Annotation of a timestamp feature: UTC, microseconds."""
+"""What a timestamp feature is annotated with in the end: UTC, microseconds. In a schema, `datetime` means it."""
 
 _PYTHON_TYPES: dict[Any, Dtype] = {float: FLOAT, int: INT, str: STRING, bool: BOOL}
 _METADATA_KEY = "feature_store"
@@ -116,17 +117,26 @@ def feature(
 class FeatureSchema(DataFrameModel):
     """Base class of schemas: one attribute per feature, declared with `feature(...)`.
 
-    Attribute types are `float`, `int`, `str`, `bool`, `Timestamp` and `Embedding`.
+    Attribute types are `float`, `int`, `str`, `bool`, `datetime` (an instant: UTC, microseconds) and `Embedding`. Each
+    may be written `... | None`, which says no more than it does without: values may be null unless `nullable=False`.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        for name in inspect.get_annotations(cls):
+        own = inspect.get_annotations(cls)
+        for name in own:
             if hasattr(FeatureSchema, name):
                 raise DefinitionError(
                     f"{cls.__name__}.{name}: {name!r} is a method of every schema and cannot name a feature, "
                     f"call it {name}_value, say."
                 )
+        cls.__annotations__ = own | _plain_annotations(cls)
         super().__init_subclass__(**kwargs)  # type: ignore[no-untyped-call]  # pandera's has no types
+
+    @classmethod
+    def validate(cls, check_obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """Checks columns and values against the schema, as `pandera` does where none of its checks is switched off."""
+        with full_validation():
+            return super().validate(check_obj, *args, **kwargs)
 
     @classmethod
     def specs(cls, default_ttl: timedelta = DEFAULT_TTL) -> tuple[FeatureSpec, ...]:
@@ -136,6 +146,38 @@ class FeatureSchema(DataFrameModel):
             DefinitionError: If there is none, or one is malformed.
         """
         return _specs(cls, default_ttl)
+
+
+def _plain_annotations(cls: type[FeatureSchema]) -> dict[str, Any]:
+    """Returns the annotations of a class that can be written in several ways, each in the one that counts."""
+    try:
+        written = inspect.get_annotations(cls, eval_str=True)
+    except (NameError, TypeError):
+        return {}  # one that is not known yet, and is judged when the features are asked for
+    plain = {}
+    for name, annotation in written.items():
+        kind = _without_none(annotation)
+        if kind is not annotation and not getattr(vars(cls).get(name), "nullable", True):
+            raise DefinitionError(
+                f"{cls.__name__}.{name} is annotated with None and declared nullable=False: leave one of them out."
+            )
+        plain[name] = Timestamp if _is_timestamp(kind) else kind
+    return plain
+
+
+def _without_none(annotation: Any) -> Any:
+    if typing.get_origin(annotation) in {typing.Union, types.UnionType}:
+        kinds = [kind for kind in typing.get_args(annotation) if kind is not types.NoneType]
+        if len(kinds) == 1:
+            return kinds[0]
+    return annotation
+
+
+def _is_timestamp(annotation: Any) -> bool:
+    """Tells whether an annotation means an instant in UTC and microseconds; one without a zone is taken as UTC."""
+    if annotation in (datetime, pl.Datetime, Timestamp):
+        return not isinstance(annotation, pl.Datetime) or annotation in (pl.Datetime("us"), pl.Datetime("us", "UTC"))
+    return False
 
 
 @functools.lru_cache(maxsize=4096)
@@ -175,6 +217,8 @@ def _dtype_of(where: str, annotation: Any, dimension: int | None) -> Dtype:
         raise DefinitionError(f"{where} has a dimension but is no Embedding.")
     if annotation in _PYTHON_TYPES:
         return _PYTHON_TYPES[annotation]
-    if annotation is datetime or annotation == Timestamp:
+    if annotation == Timestamp:
         return TIMESTAMP
-    raise DefinitionError(f"{where} is annotated {annotation!r}: use float, int, str, bool, Timestamp or Embedding.")
+    raise DefinitionError(
+        f"{where} is annotated {annotation!r}: use float, int, str, bool, datetime (UTC, microseconds) or Embedding."
+    )

@@ -1,8 +1,11 @@
-"""Pandera, imported without what its import does to Spark.
+"""Pandera, imported without what its import does to Spark, and validating whatever its own variables say.
 
 Where pyspark is installed, pandera imports the whole of `pyspark.pandas` (two seconds and a warning), and sets
 `SPARK_LOCAL_IP` to the loopback address, at which the executors of a cluster would not find their driver. Everything
 that the project uses of pandera comes from here.
+
+The variables `PANDERA_*`, and `pandera.config.set_config`, are for other pipelines of the machine or the process. They
+change nothing in what the stores accept: rows are validated within `full_validation`.
 """
 
 from __future__ import annotations
@@ -13,14 +16,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _MODULES = ("pyspark", "pyspark.pandas")
-_VARIABLES = ("SPARK_LOCAL_IP", "PYARROW_IGNORE_TIMEZONE")
+_SET_BY_THE_IMPORT = ("SPARK_LOCAL_IP", "PYARROW_IGNORE_TIMEZONE")
+_DEPTH = "PANDERA_VALIDATION_DEPTH"
+_DEPTHS = ("SCHEMA_ONLY", "DATA_ONLY", "SCHEMA_AND_DATA")
 
 
 @contextmanager
-def _without_spark() -> Iterator[None]:
+def _undisturbed() -> Iterator[None]:
     hidden = [name for name in _MODULES if name not in sys.modules]
-    before = {name: os.environ.get(name) for name in _VARIABLES}
+    before = {name: os.environ.get(name) for name in (*_SET_BY_THE_IMPORT, _DEPTH)}
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: an import of it fails
+    if before[_DEPTH] not in _DEPTHS:
+        # With a depth that it does not know, pandera cannot be imported at all.
+        os.environ.pop(_DEPTH, None)
     try:
         yield
     finally:
@@ -31,9 +39,29 @@ def _without_spark() -> Iterator[None]:
                 os.environ.pop(name, None)
 
 
-with _without_spark():
+with _undisturbed():
     import pandera.polars as pandera
+    from pandera.backends.polars.register import register_polars_backends
+    from pandera.config import ValidationDepth, config_context, get_config_global
     from pandera.errors import SchemaErrors
     from pandera.polars import DataFrameModel
 
-__all__ = ["DataFrameModel", "SchemaErrors", "pandera"]
+__all__ = ["DataFrameModel", "SchemaErrors", "full_validation", "pandera"]
+
+
+@contextmanager
+def full_validation() -> Iterator[None]:
+    """Within it, pandera checks columns and values, with its own engine for Polars, in this thread or task."""
+    if get_config_global().use_narwhals_backend:
+        # Which engine checks frames is one choice for the whole process, and the other one need not be installed.
+        # `set_config` would register the engines of pandas and Spark anew, too, and warn.
+        get_config_global().use_narwhals_backend = False
+        register_polars_backends.cache_clear()
+        register_polars_backends(use_narwhals_backend=False)
+    with config_context(
+        validation_enabled=True,
+        validation_depth=ValidationDepth.SCHEMA_AND_DATA,
+        cache_dataframe=False,
+        keep_cached_dataframe=False,
+    ):
+        yield

@@ -6,23 +6,20 @@ Only the small interface that the transform needs, and sources that lie in date 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from feature_store.definitions.names import EVENT_TIMESTAMP, check_name
 from feature_store.errors import MissingSourceError
 from feature_store.partitions import Window
-from feature_store.storage.location import Location, open_location
-from feature_store.storage.s3_path import S3Path, S3Stat
+from feature_store.storage.location import Location, open_location, storage_of
+from feature_store.storage.protocol import FileStat
 
 if TYPE_CHECKING:
     import polars as pl
-
-_Stat: TypeAlias = os.stat_result | S3Stat
 
 
 class Source(Protocol):
@@ -148,13 +145,13 @@ class ParquetSource:
 
         return scan_files(paths)
 
-    def _landed(self, first: date | None, last: date | None) -> dict[date, list[tuple[Location, _Stat]]]:
+    def _landed(self, first: date | None, last: date | None) -> dict[date, list[tuple[Location, FileStat]]]:
         """Returns the files of some UTC days, by day and name."""
         place = open_location(self.root, setting=f"root of source {self.name!r}")
-        found: dict[date, list[tuple[Location, _Stat]]] = {}
-        for path, stat in _listed(place, first, last, self._suffix):
-            if not path.name.startswith("."):
-                found.setdefault(date.fromisoformat(path.parent.name.removeprefix("date=")), []).append((path, stat))
+        files = (file for file in storage_of(place).dated_files(place, first, last) if file.path.suffix == self._suffix)
+        found: dict[date, list[tuple[Location, FileStat]]] = {}
+        for file in sorted(files, key=lambda file: (file.day, file.path.name)):
+            found.setdefault(file.day, []).append((file.path, file.stat))
         return found
 
 
@@ -186,27 +183,6 @@ class CsvSource(ParquetSource):
         )
 
 
-def _listed(place: Location, first: date | None, last: date | None, suffix: str) -> Iterator[tuple[Location, _Stat]]:
-    """Yields the files in date folders, of all days or from one to another, by day and name."""
-    if isinstance(place, S3Path):
-        after = f"date={first or ''}"
-        for path, stat in place.objects(after=after, until=f"date={last or ''}~"):
-            if path.suffix == suffix and path.parent.parent == place:
-                yield path, stat
-        return
-    folders = [place / f"date={first}"] if first == last and first is not None else sorted(place.glob("date=*"))
-    for folder in folders:
-        if (first is None or folder.name >= f"date={first}") and (last is None or folder.name <= f"date={last}"):
-            for file in sorted(folder.glob(f"*{suffix}")):
-                yield file, file.stat()
-
-
-def _digest(files: Iterable[tuple[Location, _Stat]]) -> str:
-    described = [(path.name, stat.st_size, getattr(stat, "e_tag", stat.st_mtime_ns)) for path, stat in files]
+def _digest(files: Iterable[tuple[Location, FileStat]]) -> str:
+    described = [(path.name, stat.size, stat.e_tag or stat.modified_ns) for path, stat in files]
     return hashlib.sha256(repr(described).encode()).hexdigest()[:16]
-
-
-def day_window(day: date) -> Window:
-    """Returns the window of one UTC day."""
-    start = datetime.combine(day, time(), UTC)
-    return Window(start, start + timedelta(days=1))

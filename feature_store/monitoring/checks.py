@@ -6,18 +6,22 @@ What is compared with what is decided in `watchers`; reading profiles and baseli
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from math import exp, log, log1p, sqrt
 
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.schema import FeatureSpec
+from feature_store.monitoring.baseline import value_counts
+from feature_store.monitoring.chance import FALSE_ALARMS
 from feature_store.monitoring.expectation import Series
 from feature_store.monitoring.findings import CheckResult, Finding, Picture
 from feature_store.monitoring.histogram import histogram
-from feature_store.monitoring.profile import PartitionProfile
+from feature_store.monitoring.missing_watcher import MissingWatcher
+from feature_store.monitoring.profile import FeatureProfile, PartitionProfile
 from feature_store.monitoring.reference import FIRST_SEASONS, Baseline, first_weeks
-from feature_store.monitoring.watchers import LEAST_VALUES, SCALE_FACTOR, NullWatcher, Seen, Watcher, watcher
+from feature_store.monitoring.watchers import watcher
+from feature_store.monitoring.watching import LEAST_VALUES, SCALE_FACTOR, Seen, Watcher
 from feature_store.partitions import Window
 
 SCHEMA = "schema"
@@ -27,7 +31,8 @@ DRIFT = "drift"
 
 DESCRIPTIONS: Mapping[str, str] = {
     SCHEMA: "Every row has the declared columns, dtypes, keys and ranges. Rows that break it are never written.",
-    NULL_RATE: "No feature has more nulls than its schema allows, or a spike of them against baseline and forecast.",
+    NULL_RATE: "No feature has more nulls and infinities than its schema allows, a spike of them against baseline and "
+    "forecast, or infinities that its baseline does not have.",
     ROW_COUNT: "The partition has the rows that its group declares, and about as many as those before foretell.",
     DRIFT: "No feature is stuck, or has another scale, mean or distribution than the partitions before foretell.",
 }
@@ -36,6 +41,11 @@ ROWS_Z = 6.0
 """Forecast errors by which a number of rows must be off to be a finding."""
 
 _MOST_PLOTTED = 1000.0
+
+_MOST_TOLD = 5
+"""Features of which a summary tells why a training set is not their baseline."""
+
+_WITH_INFINITIES = frozenset({"float", "embedding"})
 
 MOST_REMEMBERED = 56
 """Partitions before a run that are read back, so that its first partition has a forecast."""
@@ -50,20 +60,31 @@ class PartitionMonitor:
             own first weeks.
         first: Profiles of the group's first partitions after its first look-back, for those; as many as exist of the
             first `FIRST_SEASONS` seasons.
+        rejected: Why the newest training set is not the baseline of a feature column; the drift check tells it.
     """
 
     def __init__(
-        self, group: FeatureGroup, baselines: Mapping[str, Baseline], first: Sequence[PartitionProfile] = ()
+        self,
+        group: FeatureGroup,
+        baselines: Mapping[str, Baseline],
+        first: Sequence[PartitionProfile] = (),
+        *,
+        rejected: Mapping[str, str] | None = None,
     ) -> None:
         self._group = group
         self._season = season_of(group)
         self._trained = baselines
+        self._rejected = rejected or {}
         self._first = list(first)
         # Until the look-back is full, rows lack a part of their past: such partitions are like no other.
         self._warm = group.start + group.lookback
         self._next: datetime | None = None
         self._rows = Series(self._season)
-        self._features: dict[str, _Feature] = {}
+        level = FALSE_ALARMS / max(len(group.features), 1)
+        self._features = {spec.ref.column: _Feature(spec, self._season, level) for spec in group.features}
+        for column, baseline in baselines.items():
+            if column in self._features:
+                self._features[column].establish(baseline, ())
         self._waiting: deque[PartitionProfile] = deque(maxlen=MOST_REMEMBERED)
 
     def learn(self, history: Sequence[tuple[Window, PartitionProfile]]) -> None:
@@ -111,37 +132,40 @@ class PartitionMonitor:
         self._next = window.end
 
     def _establish(self, profile: PartitionProfile) -> None:
-        """Gives every feature a baseline as soon as there is one, and shows it the partitions that came before."""
-        if len(self._features) == len(self._group.features):
-            return
-        own = first_weeks(self._first, self._season)
-        for spec in self._group.features:
-            column = spec.ref.column
-            baseline = self._trained.get(column) or own.get(column)
-            if column not in self._features and baseline is not None:
-                feature = self._features[column] = _Feature(spec, baseline, self._season)
-                for past in self._waiting:
-                    feature.see(past)
+        """Gives features a baseline of their own as soon as there is one: first weeks, else the newest, with values."""
+        for partitions in (self._first, list(self._waiting)):
+            missing = {
+                column: feature.thresholds
+                for column, feature in self._features.items()
+                if feature.baseline is None and (column not in self._trained)
+            }
+            for column, baseline in first_weeks(partitions, self._season, missing).items():
+                self._features[column].establish(baseline, self._waiting)
         self._waiting.append(profile)
 
     def _see(self, spec: FeatureSpec, profile: PartitionProfile) -> tuple[Finding | None, Seen]:
-        feature = self._features.get(spec.ref.column)
-        return (None, Seen()) if feature is None else feature.see(profile)
+        return self._features[spec.ref.column].see(profile)
 
     def _null_rate(self, profile: PartitionProfile, seen: Mapping[str, tuple[Finding | None, Seen]]) -> CheckResult:
-        rates = {column: feature.null_rate for column, feature in profile.features.items()}
+        rates = {column: feature.missing_rate for column, feature in profile.features.items()}
         findings = []
         for spec in self._group.features:
             column = spec.ref.column
             if column not in rates:  # a partition from before the feature was added
                 continue
             if rates[column] > spec.max_null_rate:
-                text = f"{column}: {rates[column]:.1%} are null, {spec.max_null_rate:.1%} allowed"
+                what = "null or infinite" if profile.features[column].infinite else "null"
+                text = f"{column}: {rates[column]:.1%} are {what}, {spec.max_null_rate:.1%} allowed"
                 findings.append(Finding("nulls", "alert", text, column))
             elif (spike := seen.get(column, (None, None))[0]) is not None:
                 findings.append(spike)
-        numbers = {f"null_rate/{column}": rate for column, rate in rates.items()}
-        calm = f"Greatest null rate {max(rates.values(), default=0.0):.1%}."
+        numbers = {f"null_rate/{column}": feature.null_rate for column, feature in profile.features.items()}
+        numbers |= {
+            f"infinite_rate/{spec.ref.column}": profile.features[spec.ref.column].infinite_rate
+            for spec in self._group.features
+            if spec.dtype.name in _WITH_INFINITIES and spec.ref.column in profile.features
+        }
+        calm = f"Greatest share of nulls and infinities {max(rates.values(), default=0.0):.1%}."
         return _result(NULL_RATE, findings, calm, numbers)
 
     def _row_count(self, profile: PartitionProfile, *, warm: bool, cut: bool) -> CheckResult:
@@ -181,11 +205,24 @@ class PartitionMonitor:
             calm = "Not judged: the group ends with this partition."
         elif not profile.rows:
             calm = "Not judged: no rows."
-        elif not self._features:
+        elif all(feature.baseline is None for feature in self._features.values()):
             calm = "Not judged: there is no baseline yet."
         else:
             calm = "No feature has changed beyond what the partitions before foretell."
-        return _result(DRIFT, findings, calm, numbers, self._picture(findings, seen))
+        return _result(DRIFT, findings, calm, numbers, self._picture(findings, seen), self._unused())
+
+    def _unused(self) -> str:
+        """Tells of training sets that are newer than the baseline, and why they are not."""
+        told = [
+            f"{column} is compared with {self._source(column)}, since {reason}"
+            for column, reason in self._rejected.items()
+        ]
+        more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
+        return f" {'; '.join(told[:_MOST_TOLD])}{more}." if told else ""
+
+    def _source(self, column: str) -> str:
+        feature = self._features.get(column)
+        return "nothing yet" if feature is None or feature.baseline is None else feature.baseline.source
 
     def _picture(self, findings: Sequence[Finding], seen: Mapping[str, tuple[Finding | None, Seen]]) -> Picture | None:
         """Returns the histogram of the first finding's feature, else of the one that is farthest from its baseline."""
@@ -195,7 +232,9 @@ class PartitionMonitor:
             chosen = max(drawn, key=lambda column: drawn[column].numbers["psi"], default=None)
         if chosen is None:
             return None
-        return Picture(chosen, histogram(drawn[chosen].current, self._features[chosen].bins))
+        baseline = self._features[chosen].baseline
+        assert baseline is not None
+        return Picture(chosen, histogram(drawn[chosen].current, value_counts(baseline.profile)))
 
 
 def season_of(group: FeatureGroup) -> int:
@@ -207,31 +246,49 @@ class _Feature:
     """One feature's watchers.
 
     Attributes:
-        bins: The baseline's counts, for pictures.
+        thresholds: The feature's thresholds.
+        baseline: What its values are compared with, None as long as there is none.
     """
 
-    def __init__(self, spec: FeatureSpec, baseline: Baseline, season: int) -> None:
-        column, profile = spec.ref.column, baseline.profile
-        self._column = column
-        counted = profile["categories"].values() if "categories" in profile else ()
-        self.bins: list[float] = list(profile.get("counts") or [*counted, profile.get("other", 0)])
-        self._nulls = NullWatcher(column, spec.monitor, profile, season) if profile["n"] else None
-        self._values: Watcher | None = watcher(column, spec.dtype, spec.monitor, profile, season)
+    def __init__(self, spec: FeatureSpec, season: int, level: float) -> None:
+        self.thresholds = spec.monitor
+        self.baseline: Baseline | None = None
+        self._spec = spec
+        self._season = season
+        self._level = level
+        self._missing = MissingWatcher(spec.ref.column, spec.monitor, season, level)
+        self._values: Watcher | None = None
+
+    def establish(self, baseline: Baseline, past: Iterable[PartitionProfile]) -> None:
+        """Takes a baseline, and learns from the partitions that came before it."""
+        self.baseline = baseline
+        self._missing.establish(baseline.profile)
+        spec = self._spec
+        self._values = watcher(spec.ref.column, spec.dtype, spec.monitor, baseline.profile, self._season, self._level)
+        for profile in past:
+            self._see_values(profile.features.get(spec.ref.column), profile)
 
     def see(self, profile: PartitionProfile) -> tuple[Finding | None, Seen]:
-        own = profile.features.get(self._column)
+        """Judges the next partition: its nulls and infinities, and its values."""
+        own = profile.features.get(self._spec.ref.column)
         if own is None or not own.rows:
             self.skip()
             return None, Seen()
-        spike = self._nulls.see(own, profile.entities) if self._nulls else None
-        seen = self._values.see(own, profile.entities, profile.followers) if self._values else Seen()
-        return spike, seen
+        return self._missing.see(own, profile.entities), self._see_values(own, profile)
 
     def skip(self) -> None:
-        if self._nulls:
-            self._nulls.skip()
+        """Passes over a partition that does not exist."""
+        self._missing.skip()
         if self._values:
             self._values.skip()
+
+    def _see_values(self, own: FeatureProfile | None, profile: PartitionProfile) -> Seen:
+        if self._values is None:
+            return Seen()
+        if own is None or not own.rows:
+            self._values.skip()
+            return Seen()
+        return self._values.see(own, profile.entities, profile.followers)
 
 
 def _result(
@@ -240,9 +297,10 @@ def _result(
     calm: str,
     numbers: Mapping[str, float],
     picture: Picture | None = None,
+    note: str = "",
 ) -> CheckResult:
     summary = f"{'; '.join(finding.text for finding in findings)}." if findings else calm
-    return CheckResult(name, not findings, summary, numbers, tuple(findings), picture)
+    return CheckResult(name, not findings, summary + note, numbers, tuple(findings), picture)
 
 
 def _plottable(value: float) -> float:

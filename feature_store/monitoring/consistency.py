@@ -1,4 +1,4 @@
-"""Whether the online store answers what the offline store says at the same instant, and making it so again."""
+"""Whether the online store answers what the offline store says at the same instant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, Literal
 import polars as pl
 
 from feature_store.catalog import Catalog, Group, Selection
-from feature_store.changes.settling import Settler
 from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, INGESTED_AT
 from feature_store.frames import TIMESTAMP_TYPE, key_frame
@@ -18,10 +17,9 @@ from feature_store.offline.latest import latest_rows, sampled_entities
 from feature_store.offline.point_in_time.engine import PointInTimeEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
-from feature_store.offline.unfinished import is_under_way
-from feature_store.online.reader import FeatureState
+from feature_store.offline.unfinished import under_way
+from feature_store.online.reading.prepared import FeatureState
 from feature_store.online.store import OnlineStore
-from feature_store.online.writer import WriteReport
 
 SAMPLED_ENTITIES = 1000
 
@@ -108,27 +106,6 @@ class ConsistencyReport:
         return not any(feature.wrong for feature in self.features)
 
 
-@dataclass(frozen=True, slots=True)
-class RepairReport:
-    """What a repair did.
-
-    Attributes:
-        group: The group.
-        entities: Entities that were looked at.
-        removed: Rows removed from the online store: the offline store has none, or an older one.
-        in_flight: Rows left alone because they are on their way to the offline store: a stream is not drained.
-        moved_on: Rows left alone because somebody wrote them meanwhile.
-        written: What became of the offline store's rows that were pushed.
-    """
-
-    group: str
-    entities: int
-    removed: int
-    in_flight: int
-    moved_on: int
-    written: WriteReport
-
-
 def check_consistency(
     group: Group,
     *,
@@ -181,30 +158,6 @@ def check_consistency(
     )
 
 
-def repair_online(group: Group, *, offline: OfflineStore, online: OnlineStore, clock: Clock) -> RepairReport:
-    """Makes the online store answer what the offline store says now.
-
-    First, rows are removed that newest wins would protect: those that are newer than the offline store's, or of
-    entities that have none there. Each is removed only if it is still the row that was looked at. Then the offline
-    store's rows are pushed as always. Between the two steps an entity whose row was removed has no value; one that a
-    writer brings meanwhile is judged by newest wins. Rows of streams that are not drained yet are left alone: they
-    reach the online store first. To repair again changes nothing.
-
-    Args:
-        group: The group.
-        offline: Says what is right.
-        online: Is repaired. All keys of the server are looked through, without blocking it.
-        clock: Tells the instant.
-
-    Raises:
-        OnlineStoreError: If the online store does not answer; to repair again completes the work.
-    """
-    settler = Settler(group, offline, online, clock)
-    settler.left_behind()
-    done = settler.all_entities()
-    return RepairReport(group.name, done.entities, done.removed, done.on_their_way, done.moved_on, done.written)
-
-
 class _Comparer:
     """Reads both stores at one instant."""
 
@@ -251,7 +204,7 @@ class _Comparer:
         undrained = {entity_id for entity_id, ingested in self._ingested.items() if state.is_undrained(ingested)}
         # Of these the offline store still holds rows that a stream has taken back.
         undrained |= {each.entity_id for each in self._online.retractions.undrained(self._group.name)} & {*entity_ids}
-        if not is_under_way(self._offline.root, self._group.name):
+        if not under_way(self._offline.root, self._group.name):
             return undrained
         rows = latest_rows(self._offline, self._group, now, entity_ids)
         written = [*rows.select(ENTITY_ID, INGESTED_AT).iter_rows(), *self._ingested.items()]

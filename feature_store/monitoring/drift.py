@@ -1,6 +1,7 @@
-"""Distances between distributions, and how large they are by sampling alone. Plain arrays in, plain numbers out.
+"""Distances between distributions and between means. Plain arrays in, plain numbers out.
 
-Which rows are compared with which, and what is judged of it, does not belong here.
+How large they are by chance is said in `chance`. Which rows are compared with which, and what is judged of it, does
+not belong here.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ DRIFT_Z = 3.0
 _NORMAL_999 = 3.090232306167813
 """The 0.999 quantile of the standard normal distribution."""
 
+ROUNDING = 1e-12
+"""Relative distance below which two numbers are one: sums of many equal floats are off by their last digits."""
+
 _HALF_ROW = 0.5
 """What an empty bin counts as, so that its logarithm exists."""
 
@@ -34,7 +38,7 @@ class Drift:
         feature_id: The registry's number of the feature, as given.
         drifted: Whether `z` exceeds 3.
         z: Distance of the means in standard errors of the sample's mean; 0 for an empty sample.
-        mean: Mean of the sample's values that are not null; None where there is none.
+        mean: Mean of the sample's values that are not null; None where there is none, as of infinities of both signs.
         shift: Distance of the means in standard deviations of the baseline: how much it matters.
     """
 
@@ -53,11 +57,11 @@ def detect_drift(feature_id: int, current_sample: Any, baseline_mean: float, bas
 
     `z = |mean - baseline_mean| / (baseline_std / sqrt(n))`, and z > 3 is drift. The test is right for independent
     values. Rows of a day are not: use the checks of `monitoring.checks`, which know how much the days of a group differ
-    anyway.
+    anyway. Means that differ by rounding alone are equal, so that a constant does not drift from itself.
 
     Args:
         feature_id: The registry's number of the feature; returned with the answer.
-        current_sample: Numbers; None and NaN are left out.
+        current_sample: Numbers; None and NaN are left out. A sample with an infinite value has drifted.
         baseline_mean: Mean of the baseline.
         baseline_std: Standard deviation of the baseline, 0 or more.
 
@@ -73,28 +77,34 @@ def detect_drift(feature_id: int, current_sample: Any, baseline_mean: float, bas
     values = values[~np.isnan(values)]
     if not len(values):
         return Drift(feature_id, drifted=False, z=0.0, mean=None, shift=0.0)
+    if np.isinf(values).any():
+        signs = np.unique(values[np.isinf(values)])
+        return Drift(feature_id, drifted=True, z=inf, mean=float(signs[0]) if len(signs) == 1 else None, shift=inf)
     mean = float(values.mean())
     distance = abs(mean - baseline_mean)
+    if distance <= ROUNDING * max(abs(mean), abs(baseline_mean)):
+        distance = 0.0
     shift = 0.0 if distance == 0 else distance / baseline_std if baseline_std else inf
     z = shift * sqrt(len(values))
     return Drift(feature_id, drifted=z > DRIFT_Z, z=z, mean=mean, shift=shift)
 
 
-def shares(counts: ArrayLike) -> Shares:
-    """Returns counts as shares of their sum along the last axis, an empty bin as half a row."""
-    smoothed = np.asarray(counts, dtype=np.float64)
-    smoothed = np.where(smoothed > 0, smoothed, _HALF_ROW)
-    result: Shares = smoothed / smoothed.sum(axis=-1, keepdims=True)
-    return result
-
-
 def psi(current: ArrayLike, baseline: ArrayLike) -> float:
     """Returns the population stability index of two sets of counts over the same bins.
 
-    `sum((p - q) * ln(p / q))` over the bins' shares `p` and `q`: 0 for equal shares, symmetric, without bound.
+    `sum((p - q) * ln(p / q))` over the bins' shares `p` and `q`: 0 for equal shares, symmetric, without bound. A bin
+    that is empty on one side counts as half a row there; one that is empty on both sides says nothing, and is left out.
     """
-    p, q = shares(current), shares(baseline)
+    here, there = np.asarray(current, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
+    filled = (here > 0) | (there > 0)
+    p, q = _shares(here[filled]), _shares(there[filled])
     return float(((p - q) * np.log(p / q)).sum())
+
+
+def _shares(counts: Shares) -> Shares:
+    smoothed = np.where(counts > 0, counts, _HALF_ROW)
+    result: Shares = smoothed / smoothed.sum()
+    return result
 
 
 def null_term(nulls: float, rows: float, baseline_nulls: float, baseline_rows: float) -> float:
@@ -118,24 +128,3 @@ def chi_square_quantile_999(degrees: int) -> float:
         return -2 * log(0.001)
     spread = 2 / (9 * degrees)
     return float(degrees * (1 - spread + _NORMAL_999 * sqrt(spread)) ** 3)
-
-
-def sampling_psi(bins: int, rows: float, baseline_rows: float) -> float:
-    """Returns the index that two samples of one distribution stay below in 999 of 1,000 cases.
-
-    `chi2(0.999, bins - 1) * (1 / n + 1 / m)`: under equal distributions the index is nearly that multiple of a
-    chi-square variable (Yurdakul and Naranjo 2020).
-    """
-    if rows <= 0 or baseline_rows <= 0:
-        return inf
-    return chi_square_quantile_999(bins - 1) * (1 / rows + 1 / baseline_rows)
-
-
-def two_proportion_z(hits: float, rows: float, baseline_hits: float, baseline_rows: float) -> float:
-    """Returns by how many standard errors, of the pooled share, a share exceeds a baseline's; negative if less."""
-    if rows <= 0 or baseline_rows <= 0:
-        return 0.0
-    pooled = (hits + baseline_hits) / (rows + baseline_rows)
-    error = sqrt(pooled * (1 - pooled) * (1 / rows + 1 / baseline_rows))
-    difference = hits / rows - baseline_hits / baseline_rows
-    return difference / error if error else 0.0

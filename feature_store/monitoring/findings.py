@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal[
-    "nulls", "stuck", "scale", "mean", "distribution", "category", "embedding", "rows", "schema", "freshness", "online"
+    "nulls",
+    "infinite",
+    "stuck",
+    "scale",
+    "mean",
+    "distribution",
+    "category",
+    "embedding",
+    "rows",
+    "schema",
+    "freshness",
+    "online",
 ]
 Level = Literal["warn", "alert"]
 

@@ -10,6 +10,7 @@ import polars as pl
 from feature_store.catalog import Group
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
+from feature_store.durations import duration_text
 from feature_store.monitoring.findings import CheckResult, Finding
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Partitioning, Window
@@ -17,7 +18,6 @@ from feature_store.partitions import Partitioning, Window
 FRESHNESS = "freshness"
 
 _HOUR = timedelta(hours=1)
-_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +79,12 @@ def check_freshness(fresh: Freshness) -> CheckResult:
     )
     partition = "" if fresh.due is None else f"; partition {fresh.due} is {'there' if fresh.is_present else 'missing'}"
     if fresh.is_kept:
-        promise = "" if fresh.promised is None else f", {_span(fresh.promised)} are promised"
+        promise = "" if fresh.promised is None else f", {duration_text(fresh.promised)} are promised"
         return CheckResult(
             FRESHNESS, passed=True, summary=f"At {_shown(fresh.at)} {newest}{promise}{partition}.", numbers=numbers
         )
     assert fresh.promised is not None
-    text = f"at {_shown(fresh.at)} {newest}, older than the {_span(fresh.promised)} promised{partition}"
+    text = f"at {_shown(fresh.at)} {newest}, older than the {duration_text(fresh.promised)} promised{partition}"
     finding = Finding("freshness", "alert", text)
     return CheckResult(FRESHNESS, passed=False, summary=f"{text}.", numbers=numbers, findings=(finding,))
 
@@ -98,16 +98,10 @@ def _newest_event(record: Group, offline: OfflineStore, at: datetime) -> datetim
         window = Window(
             file.window.start, min(file.window.start + max(length, file.window.end - file.window.start), at)
         )
-        newest = offline.scan(record, window).select(pl.col(EVENT_TIMESTAMP).max()).collect().item()
+        newest = offline.collect(record, lambda rows: rows.select(pl.col(EVENT_TIMESTAMP).max()), window).item()
         if newest is not None:
             return newest  # type: ignore[no-any-return]  # a datetime, by the column's type
     return None
-
-
-def _span(length: timedelta) -> str:
-    return (
-        f"{length.days} days" if length % _DAY == timedelta(0) and length >= 3 * _DAY else f"{length / _HOUR:g} hours"
-    )
 
 
 def _shown(moment: datetime) -> str:

@@ -6,7 +6,7 @@ Its numbers go to `feature_monitor`, one row per feature and night. Whether the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import log
@@ -18,21 +18,24 @@ import polars as pl
 from feature_store.catalog import Catalog, Feature, Group, Selection
 from feature_store.clock import Clock
 from feature_store.definitions.monitor import Monitor
-from feature_store.frames import TIMESTAMP_TYPE, key_frame, polars_type
+from feature_store.frames import TIMESTAMP_TYPE, key_frame
+from feature_store.monitoring.baseline import counts_like, value_counts
+from feature_store.monitoring.chance import FALSE_ALARMS, differs, excess_chance
 from feature_store.monitoring.drift import psi
 from feature_store.monitoring.expectation import WINDOW, Series
 from feature_store.monitoring.findings import CheckResult, Finding
 from feature_store.monitoring.profile import FeatureProfile, profile_values
 from feature_store.monitoring.reference import Baseline
-from feature_store.monitoring.watchers import LEAST_VALUES, MEAN_SHIFT, SCALE_FACTOR
+from feature_store.monitoring.watching import LEAST_VALUES, MEAN_SHIFT, SCALE_FACTOR
 from feature_store.offline.latest import sampled_entities
 from feature_store.offline.point_in_time.engine import PointInTimeEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
-from feature_store.online.reader import FeatureState
+from feature_store.online.reading.prepared import FeatureState
 from feature_store.online.store import OnlineStore
 from feature_store.registry.records import MonitorRecord
 from feature_store.registry.registry import Registry
+from feature_store.rows.polars_schema import polars_type
 
 ONLINE_VALUES = "online_values"
 
@@ -126,17 +129,21 @@ def monitor_online(
     )
     newest = [state[selections[0].label].event_timestamp for state in states] if selections else []
     newest_event = max((event for event in newest if event is not None), default=None)
+    # A feature has four tests: it stands still, is infinite, is null, has moved.
+    level = FALSE_ALARMS / max(4 * len(columns), 1)
     records, findings = [], []
     numbers: dict[str, float] = {"entities": len(ids)}
     for column, feature in columns.items():
         record = _record(feature, profiles[column], baselines.get(column), changed.get(column), newest_event, now)
         records.append(record)
-        finding = _judge(column, record, past[column], thresholds.get(column, Monitor()))
+        night = _Night(column, profiles[column], record, past[column], baselines.get(column), level)
+        finding = _judge(night, thresholds.get(column, Monitor()))
         if finding is not None:
             findings.append(finding)
         for name in ("null_rate", "mean", "psi"):
             if (value := getattr(record, name)) is not None:
                 numbers[f"{name}/{column}"] = value
+        numbers[f"infinite_rate/{column}"] = profiles[column].infinite_rate
     registry.record_monitor(records)
     calm = f"{len(ids):,} entities; no feature's online values are off their course, and none stands still."
     summary = f"{'; '.join(finding.text for finding in findings)}." if findings else calm
@@ -197,6 +204,7 @@ def _record(
         "newest_event": newest_event.isoformat() if newest_event else None,
         "updated": updated,
         "changed": differing / updated if updated else None,
+        "infinite_rate": profile.infinite_rate,
     }
     return MonitorRecord(
         feature_id=feature.id,
@@ -212,74 +220,131 @@ def _record(
     )
 
 
-def _psi(profile: FeatureProfile, baseline: Baseline | None) -> float | None:
-    """Returns the index against the baseline, the null bin included."""
-    if baseline is None or not profile.rows:
-        return None
+@dataclass(frozen=True, slots=True)
+class _Night:
+    """One feature in one night, and what it is compared with. Nights before come newest first."""
+
+    column: str
+    profile: FeatureProfile
+    record: MonitorRecord
+    past: Sequence[MonitorRecord]
+    baseline: Baseline | None
+    level: float
+
+    def counts(self) -> tuple[list[float], list[float]] | None:
+        """Returns the counts of the values and of the baseline's in the same bins, None without such bins."""
+        return None if self.baseline is None else _counts(self.profile, self.baseline)
+
+    def usual(self, measure: Callable[[MonitorRecord], float]) -> tuple[float, float]:
+        """Returns in how many rows of all nights before something was so, by its share in each, and their rows."""
+        return sum(measure(each) * each.n for each in self.past), sum(each.n for each in self.past)
+
+
+def _counts(profile: FeatureProfile, baseline: Baseline) -> tuple[list[float], list[float]] | None:
     known = baseline.profile
     if profile.quantiles is not None and known.get("edges"):
-        current = [profile.nulls, *profile.quantiles.counts(known["edges"])]
-        return psi(current, [known["nulls"], *known["counts"]])
-    if profile.categories is not None and known.get("categories"):
-        named = [profile.categories.get(name, 0) for name in known["categories"]]
-        current = [profile.nulls, *named, profile.known - sum(named)]
-        return psi(current, [known["nulls"], *known["categories"].values(), known["other"]])
+        return profile.quantiles.counts(known["edges"]).tolist(), value_counts(known)
+    if profile.categories is not None and profile.buckets is not None and known.get("categories"):
+        return counts_like(known, profile.categories, profile.buckets), value_counts(known)
     return None
 
 
-def _judge(column: str, record: MonitorRecord, past: Sequence[MonitorRecord], thresholds: Monitor) -> Finding | None:
-    if record.n < LEAST_VALUES:
+def _psi(profile: FeatureProfile, baseline: Baseline | None) -> float | None:
+    """Returns the index against the baseline, with a bin for nulls and one for infinities."""
+    if baseline is None or not profile.rows:
+        return None
+    counts = _counts(profile, baseline)
+    if counts is None:
+        return None
+    current, known = counts
+    return psi(
+        [profile.nulls, profile.infinite, *current], [baseline.profile["nulls"], baseline.profile["infinite"], *known]
+    )
+
+
+def _infinite_rate(record: MonitorRecord) -> float:
+    return float(record.details.get("infinite_rate", 0.0))
+
+
+def _missing_rate(record: MonitorRecord) -> float:
+    return (record.null_rate or 0.0) + _infinite_rate(record)
+
+
+def _judge(night: _Night, thresholds: Monitor) -> Finding | None:
+    if night.record.n < LEAST_VALUES:
         return None
     return (
-        _standing(column, record, past)
-        or _nulls(column, record, past, thresholds)
-        or (_moved(column, record, past, thresholds) if thresholds.drift else None)
+        _standing(night)
+        or _infinities(night, thresholds)
+        or _nulls(night, thresholds)
+        or (_moved(night, thresholds) if thresholds.drift else None)
     )
 
 
-def _standing(column: str, record: MonitorRecord, past: Sequence[MonitorRecord]) -> Finding | None:
-    shares = [each.details.get("changed") for each in past if each.details.get("updated", 0) >= LEAST_VALUES]
-    usual = [share for share in shares if share is not None]
-    if record.details["updated"] < LEAST_VALUES or record.details["changed"] or len(usual) < A_WEEK:
+def _standing(night: _Night) -> Finding | None:
+    now = night.record.details
+    nights = [each.details for each in night.past if each.details.get("updated", 0) >= LEAST_VALUES]
+    usual = [each["changed"] for each in nights if each.get("changed") is not None]
+    if now["updated"] < LEAST_VALUES or now["changed"] or len(usual) < A_WEEK or float(np.median(usual)) < CHANGING:
         return None
-    if float(np.median(usual)) < CHANGING:
+    updated = sum(each["updated"] for each in nights)
+    still = updated - sum(each["updated"] * (each.get("changed") or 0.0) for each in nights)
+    if excess_chance(now["updated"], now["updated"], still, updated) > night.level:
         return None
     text = (
-        f"{column}: none of {record.details['updated']:,} entities with a newer row has another value than the night "
+        f"{night.column}: none of {now['updated']:,} entities with a newer row has another value than the night "
         f"before, usually {float(np.median(usual)):.0%} have: the feature has stopped updating"
     )
-    return Finding("online", "alert", text, column)
+    return Finding("online", "alert", text, night.column)
 
 
-def _nulls(column: str, record: MonitorRecord, past: Sequence[MonitorRecord], thresholds: Monitor) -> Finding | None:
-    forecast = _series([each.null_rate for each in past]).forecast()
-    if forecast is None or record.null_rate is None:
+def _infinities(night: _Night, thresholds: Monitor) -> Finding | None:
+    profile, baseline = night.profile, night.baseline
+    if not profile.infinite or thresholds.infinite:
         return None
-    rise = record.null_rate - forecast.value
-    usual = min(max(forecast.value, 1 / record.n), 1 - 1 / record.n)
-    spread = max(forecast.spread, (usual * (1 - usual) / record.n) ** 0.5)
-    if rise < thresholds.null_points or rise <= thresholds.z * spread:
+    known = [night.usual(_infinite_rate)]
+    if baseline is not None:
+        known.append((baseline.profile["infinite"], baseline.profile["n"]))
+    if any(usual and excess_chance(profile.infinite, profile.rows, usual, rows) > night.level for usual, rows in known):
         return None
-    text = f"{column}: {record.null_rate:.1%} of the values online are null, {forecast.value:.1%} expected"
-    return Finding("online", "alert", text, column)
+    text = f"{night.column}: {profile.infinite:,} of {profile.rows:,} values online are infinite"
+    return Finding("online", "alert", text, night.column)
 
 
-def _moved(column: str, record: MonitorRecord, past: Sequence[MonitorRecord], thresholds: Monitor) -> Finding | None:
-    """Compares mean and spread with the nights before, where the baseline says that it matters."""
-    means = _series([each.mean for each in past]).forecast()
-    spreads = _series([log(each.stddev) if each.stddev else None for each in past]).forecast()
+def _nulls(night: _Night, thresholds: Monitor) -> Finding | None:
+    forecast = _series([_missing_rate(each) for each in night.past]).forecast()
+    if forecast is None:
+        return None
+    profile, rate = night.profile, _missing_rate(night.record)
+    rise = rate - forecast.value
+    if rise < thresholds.null_points or rise <= thresholds.z * forecast.spread:
+        return None
+    if excess_chance(profile.missing, profile.rows, *night.usual(_missing_rate)) > night.level:
+        return None
+    what = "null or infinite" if profile.infinite else "null"
+    text = f"{night.column}: {rate:.1%} of the values online are {what}, {forecast.value:.1%} expected"
+    return Finding("online", "alert", text, night.column)
+
+
+def _moved(night: _Night, thresholds: Monitor) -> Finding | None:
+    """Compares mean and spread with the nights before, where the baseline says that it matters and is no chance."""
+    record, counts = night.record, night.counts()
     if record.mean is None or not record.stddev or record.psi is None or record.psi < thresholds.psi_alert:
         return None
+    if counts is None or not differs(*counts, night.level, ordered=night.profile.quantiles is not None):
+        return None
+    means = _series([each.mean for each in night.past]).forecast()
+    spreads = _series([log(each.stddev) if each.stddev else None for each in night.past]).forecast()
     if spreads is not None:
         change = log(record.stddev) - spreads.value
         if abs(change) >= log(SCALE_FACTOR) and abs(change) > thresholds.z * spreads.spread:
-            text = f"{column}: the values online spread {np.exp(change):.3g} times what is expected"
-            return Finding("online", "alert", f"{text} (PSI {record.psi:.2f})", column)
+            text = f"{night.column}: the values online spread {np.exp(change):.3g} times what is expected"
+            return Finding("online", "alert", f"{text} (PSI {record.psi:.2f})", night.column)
     if means is not None and spreads is not None:
         change = abs(record.mean - means.value)
         if change >= MEAN_SHIFT * np.exp(spreads.value) and change > thresholds.z * means.spread:
-            text = f"{column}: mean {record.mean:.4g} online, {means.value:.4g} expected"
-            return Finding("online", "alert", f"{text} (PSI {record.psi:.2f})", column)
+            text = f"{night.column}: mean {record.mean:.4g} online, {means.value:.4g} expected"
+            return Finding("online", "alert", f"{text} (PSI {record.psi:.2f})", night.column)
     return None
 
 

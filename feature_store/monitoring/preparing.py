@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from feature_store.catalog import Group
 from feature_store.definitions.group import FeatureGroup
+from feature_store.definitions.monitor import Monitor
+from feature_store.definitions.names import FeatureRef
 from feature_store.monitoring.checks import MOST_REMEMBERED, PartitionMonitor, season_of
-from feature_store.monitoring.reference import FIRST_SEASONS, Baseline, first_weeks
+from feature_store.monitoring.reference import FIRST_SEASONS, Baseline, first_weeks, shortage
 from feature_store.monitoring.stored import first_profiles, profiles_before
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
+from feature_store.registry.records import TrainingBaseline
 from feature_store.registry.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedBaselines:
+    """What training sets say of a group's features, both by feature column.
+
+    Attributes:
+        baselines: The newest profile that holds enough, see `monitoring.reference`.
+        rejected: Why a newer one is not the baseline: `churn v3 holds 3 values ...`.
+    """
+
+    baselines: Mapping[str, Baseline]
+    rejected: Mapping[str, str]
 
 
 def prepare_monitor(
@@ -29,25 +47,47 @@ def prepare_monitor(
     season = season_of(group)
     own = Window(group.start + group.lookback, start)
     first = [profile for _, profile in first_profiles(offline, record, own, FIRST_SEASONS * season)]
-    monitor = PartitionMonitor(group, trained_baselines(record, registry), first)
+    trained = trained_baselines(record, registry, thresholds_of(group))
+    monitor = PartitionMonitor(group, trained.baselines, first, rejected=trained.rejected)
     monitor.learn(profiles_before(offline, record, Window(start, start), MOST_REMEMBERED + season))
     return monitor
 
 
-def trained_baselines(record: Group, registry: Registry) -> dict[str, Baseline]:
-    """Returns, by feature column, the profile in the newest training set that a group's feature serves."""
-    found = registry.newest_baselines(feature.ref for feature in record.features)
-    return {
+def thresholds_of(group: FeatureGroup) -> dict[str, Monitor]:
+    """Returns the thresholds of a group's features by column."""
+    return {spec.ref.column: spec.monitor for spec in group.features}
+
+
+def trained_baselines(record: Group, registry: Registry, thresholds: Mapping[str, Monitor]) -> TrainedBaselines:
+    """Returns, by feature column, the profile in the newest training set that holds enough of a feature.
+
+    Args:
+        record: The group as it is registered.
+        registry: Holds the profiles.
+        thresholds: Thresholds by feature column.
+    """
+    rejected: dict[str, str] = {}
+
+    def suits(ref: FeatureRef, trained: TrainingBaseline) -> bool:
+        reason = shortage(trained.profile, thresholds.get(ref.column, Monitor()))
+        if reason is not None:
+            rejected.setdefault(ref.column, f"{trained.name} v{trained.version} {reason}")
+        return reason is None
+
+    found = registry.newest_baselines((feature.ref for feature in record.features), suits)
+    known = {
         ref.column: Baseline(f"{baseline.name} v{baseline.version}", baseline.profile)
         for ref, baseline in found.items()
     }
+    return TrainedBaselines(known, rejected)
 
 
 def baselines(
     group: FeatureGroup, now: datetime, *, record: Group, offline: OfflineStore, registry: Registry
 ) -> dict[str, Baseline]:
     """Returns what each feature column is compared with: a training set's profile, else that of the first weeks."""
-    season = season_of(group)
+    season, thresholds = season_of(group), thresholds_of(group)
     own = Window(group.start + group.lookback, now)
     first = [profile for _, profile in first_profiles(offline, record, own, FIRST_SEASONS * season)]
-    return {**first_weeks(first, season), **trained_baselines(record, registry)}
+    trained = trained_baselines(record, registry, thresholds)
+    return {**first_weeks(first, season, thresholds), **trained.baselines}

@@ -5,7 +5,7 @@ A profile is kept in its partition's file, so that later partitions are compared
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,14 +16,22 @@ import polars as pl
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
+from feature_store.hash_sampling import one_in
+from feature_store.monitoring.categories import BUCKETS, bucket_column
 from feature_store.monitoring.quantiles import Quantiles
-from feature_store.partitions import Window
+from feature_store.partitions import Partitioning, Window
 
 MOST_CATEGORIES = 50
 """Categories that a profile counts by name."""
 
 SKETCHED_ROWS = 131_072
 """Quantiles come from at most so many rows of a partition, evenly spread: a share is then off by less than 0.005."""
+
+_TEXTS = frozenset({"string", "bool"})
+"""Dtypes whose values are compared as categories."""
+
+_BUCKET = "_bucket."
+"""Before the name of a column stands here the bucket of its texts."""
 
 _PARTITION = "_partition"
 _FOLLOWERS = "_followers"
@@ -37,6 +45,7 @@ class FeatureProfile:
     Attributes:
         rows: Number of rows.
         nulls: How many of them are null.
+        infinite: How many of them hold an infinite number; in an embedding, one suffices.
         mean: Mean of the finite values of a number, share of true of a boolean.
         stddev: Sample standard deviation of the same values; None below two of them.
         minimum: Least of them.
@@ -44,7 +53,8 @@ class FeatureProfile:
         quantiles: Their distribution; of numbers only.
         categories: The commonest texts, or `true` and `false`, with their counts.
         other: Count of all other texts.
-        centroid: Mean vector of embeddings.
+        buckets: Counts of all texts by their hash, see `monitoring.categories`.
+        centroid: Mean vector of embeddings without infinities.
         norm_mean: Mean length of embeddings.
         norm_stddev: Sample standard deviation of their lengths.
         repeats: Rows that hold what the row of their entity before them in the partition holds.
@@ -52,6 +62,7 @@ class FeatureProfile:
 
     rows: int
     nulls: int
+    infinite: int = 0
     mean: float | None = None
     stddev: float | None = None
     minimum: float | None = None
@@ -59,6 +70,7 @@ class FeatureProfile:
     quantiles: Quantiles | None = None
     categories: Mapping[str, int] | None = None
     other: int = 0
+    buckets: tuple[int, ...] | None = None
     centroid: tuple[float, ...] | None = None
     norm_mean: float | None = None
     norm_stddev: float | None = None
@@ -70,9 +82,24 @@ class FeatureProfile:
         return self.nulls / self.rows if self.rows else 0.0
 
     @property
+    def infinite_rate(self) -> float:
+        """Share of infinities among the rows, 0 to 1; 0 where there are no rows."""
+        return self.infinite / self.rows if self.rows else 0.0
+
+    @property
+    def missing(self) -> int:
+        """Number of rows that are null or infinite."""
+        return self.nulls + self.infinite
+
+    @property
+    def missing_rate(self) -> float:
+        """Share of nulls and infinities among the rows, 0 to 1; 0 where there are no rows."""
+        return self.missing / self.rows if self.rows else 0.0
+
+    @property
     def known(self) -> int:
-        """Number of rows that are not null."""
-        return self.rows - self.nulls
+        """Number of rows that are neither null nor infinite."""
+        return self.rows - self.missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +130,44 @@ def profile_partitions(group: FeatureGroup, rows: pl.DataFrame, windows: Sequenc
         rows: Validated feature rows.
         windows: The partitions, one profile each, in this order.
     """
-    every = "1d" if group.partitioning.length.days else "1h"
-    placed = rows.with_columns(pl.col(EVENT_TIMESTAMP).dt.truncate(every).alias(_PARTITION))
     dtypes = {spec.ref.column: spec.dtype for spec in group.features}
-    table = placed.group_by(_PARTITION).agg(
-        pl.len().alias("rows"),
-        # Distinct hashes of 64 bits: of a million entities one is missed in one count of fifty million.
-        pl.struct(*list(group.entity.join_keys)).hash().n_unique().alias("entities"),
-        pl.col(EVENT_TIMESTAMP).max().alias("last_event"),
-        *(expression for column, dtype in dtypes.items() for expression in _aggregations(column, dtype)),
+    return profile_rows(group.entity.join_keys, dtypes, group.partitioning, rows, windows)
+
+
+def profile_rows(
+    join_keys: Iterable[str],
+    dtypes: Mapping[str, Dtype],
+    partitioning: Partitioning,
+    rows: pl.DataFrame,
+    windows: Sequence[Window],
+) -> list[PartitionProfile]:
+    """Profiles partitions; see `profile_partitions`.
+
+    Args:
+        join_keys: Columns that identify the entity.
+        dtypes: Dtype by feature column.
+        partitioning: Cuts the rows.
+        rows: The rows.
+        windows: The partitions, one profile each, in this order.
+    """
+    keys = list(join_keys)
+    every = "1d" if partitioning.length.days else "1h"
+    placed = rows.with_columns(pl.col(EVENT_TIMESTAMP).dt.truncate(every).alias(_PARTITION))
+    table = (
+        _with_buckets(placed, dtypes)
+        .group_by(_PARTITION)
+        .agg(
+            pl.len().alias("rows"),
+            # Distinct hashes of 64 bits: of a million entities one is missed in one count of fifty million.
+            pl.struct(*keys).hash().n_unique().alias("entities"),
+            pl.col(EVENT_TIMESTAMP).max().alias("last_event"),
+            *(expression for column, dtype in dtypes.items() for expression in _aggregations(column, dtype)),
+        )
     )
     found = {record[_PARTITION]: record for record in _records(table)}
     repeats: dict[datetime, Mapping[str, int]] = {}
     if any(record["rows"] > record["entities"] for record in found.values()):
-        repeats = _repeats(list(group.entity.join_keys), list(dtypes), placed)
+        repeats = _repeats(keys, list(dtypes), placed)
     profiles = []
     for window in windows:
         record = found.get(window.start)
@@ -137,7 +188,8 @@ def profile_values(columns: Mapping[str, Dtype], values: pl.DataFrame) -> dict[s
     """Profiles columns of values that belong to no partition, such as a sample of what is online."""
     aggregations = [expression for column, dtype in columns.items() for expression in _aggregations(column, dtype)]
     table = (
-        values.select(pl.lit(0).alias(_PARTITION), pl.all())
+        _with_buckets(values, columns)
+        .select(pl.lit(0).alias(_PARTITION), pl.all())
         .group_by(_PARTITION)
         .agg(pl.len().alias("rows"), *aggregations)
     )
@@ -156,9 +208,16 @@ def _records(table: pl.DataFrame) -> Iterator[dict[str, Any]]:
         yield {**record, **{name: series[name][number] for name in nested}}
 
 
+def _with_buckets(rows: pl.DataFrame, dtypes: Mapping[str, Dtype]) -> pl.DataFrame:
+    texts = [column for column, dtype in dtypes.items() if dtype.name in _TEXTS]
+    return rows.with_columns(bucket_column(rows[column].cast(pl.String)).alias(_BUCKET + column) for column in texts)
+
+
 def _aggregations(column: str, dtype: Dtype) -> list[pl.Expr]:
     value = pl.col(column)
     aggregations = [value.null_count().alias(f"{column}.nulls")]
+    if dtype.name == "float":
+        aggregations.append(value.is_infinite().sum().alias(f"{column}.infinite"))
     if dtype.name in {"float", "int", "bool"}:
         number = value.cast(pl.Float64)
         finite = number.filter(number.is_finite()) if dtype.name == "float" else number
@@ -172,16 +231,22 @@ def _aggregations(column: str, dtype: Dtype) -> list[pl.Expr]:
         step = pl.len() // SKETCHED_ROWS + 1
         spread = value.filter(pl.int_range(pl.len()) % step == 0).cast(pl.Float64)
         aggregations.append(spread.filter(spread.is_finite()).sort().implode().alias(f"{column}.sorted"))
-    elif dtype.name in {"string", "bool"}:
+    elif dtype.name in _TEXTS:
         counted = value.drop_nulls().cast(pl.String).value_counts(sort=True, name=_COUNT)
+        bucketed = pl.col(_BUCKET + column)
         aggregations += [
             counted.head(MOST_CATEGORIES).implode().alias(f"{column}.categories"),
+            *((bucketed == number).sum().alias(f"{column}.bucket.{number}") for number in range(BUCKETS)),
         ]
     elif dtype.name == "embedding":
-        norm = value.drop_nulls().arr.to_list().list.eval(pl.element().cast(pl.Float64) ** 2).list.sum().sqrt()
+        elements = value.arr.to_list().list
+        finite = elements.eval(pl.element().is_finite()).list.all()
+        vector = value.filter(finite)
+        norm = vector.arr.to_list().list.eval(pl.element().cast(pl.Float64) ** 2).list.sum().sqrt()
         aggregations += [
+            (~finite).sum().alias(f"{column}.infinite"),
             *(
-                value.arr.get(position).cast(pl.Float64).mean().alias(f"{column}.{position}")
+                vector.arr.get(position).cast(pl.Float64).mean().alias(f"{column}.{position}")
                 for position in range(dtype.dimension or 0)
             ),
             norm.mean().alias(f"{column}.norm_mean"),
@@ -191,17 +256,24 @@ def _aggregations(column: str, dtype: Dtype) -> list[pl.Expr]:
 
 
 def _feature_profile(column: str, dtype: Dtype, record: Mapping[str, Any], repeats: int) -> FeatureProfile:
-    rows, nulls = record["rows"], record[f"{column}.nulls"]
+    rows, nulls, infinite = record["rows"], record[f"{column}.nulls"], record.get(f"{column}.infinite", 0)
     if dtype.name in {"float", "int"}:
         sample: pl.Series = record[f"{column}.sorted"]
+        mean, stddev, least, most = (
+            _finite(record[f"{column}.{name}"]) for name in ("mean", "stddev", "minimum", "maximum")
+        )
         return FeatureProfile(
             rows=rows,
             nulls=nulls,
-            **{name: record[f"{column}.{name}"] for name in ("mean", "stddev", "minimum", "maximum")},
+            infinite=infinite,
+            mean=mean,
+            stddev=stddev,
+            minimum=least,
+            maximum=most,
             quantiles=Quantiles.of(sample.to_numpy()),
             repeats=repeats,
         )
-    if dtype.name in {"string", "bool"}:
+    if dtype.name in _TEXTS:
         counted = {entry[column]: entry[_COUNT] for entry in record[f"{column}.categories"]}
         return FeatureProfile(
             rows=rows,
@@ -209,6 +281,7 @@ def _feature_profile(column: str, dtype: Dtype, record: Mapping[str, Any], repea
             mean=record.get(f"{column}.mean"),
             categories=counted,
             other=rows - nulls - sum(counted.values()),
+            buckets=tuple(record[f"{column}.bucket.{number}"] for number in range(BUCKETS)),
             repeats=repeats,
         )
     if dtype.name == "embedding":
@@ -216,12 +289,18 @@ def _feature_profile(column: str, dtype: Dtype, record: Mapping[str, Any], repea
         return FeatureProfile(
             rows=rows,
             nulls=nulls,
+            infinite=infinite,
             centroid=None if None in means or not np.isfinite(means).all() else tuple(means),
             norm_mean=record[f"{column}.norm_mean"],
             norm_stddev=record[f"{column}.norm_stddev"],
             repeats=repeats,
         )
     return FeatureProfile(rows=rows, nulls=nulls, repeats=repeats)
+
+
+def _finite(value: float | None) -> float | None:
+    """Returns a moment; numbers near the greatest have none."""
+    return value if value is not None and np.isfinite(value) else None
 
 
 def _repeats(keys: list[str], columns: list[str], placed: pl.DataFrame) -> dict[datetime, Mapping[str, int]]:
@@ -235,7 +314,7 @@ def _repeats(keys: list[str], columns: list[str], placed: pl.DataFrame) -> dict[
     table = (
         placed.lazy()
         .select(_PARTITION, *keys, EVENT_TIMESTAMP, *columns)
-        .filter(pl.struct(*keys).hash() % step == 0)
+        .filter(one_in(step, keys))
         .sort(_PARTITION, *keys, EVENT_TIMESTAMP)
         .select(
             _PARTITION,

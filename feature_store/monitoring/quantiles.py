@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.monitoring.baseline import DECILES
+from feature_store.monitoring.baseline import reach
 
 Numbers = NDArray[np.float64]
 
@@ -69,20 +69,20 @@ class Quantiles:
 
     def counts(self, edges: Sequence[float]) -> Numbers:
         """Returns how many of the numbers lie in bins: up to each edge, and above the last; fractions interpolated."""
-        shares = self.through_shares(np.asarray(edges, dtype=np.float64))
+        shares = self.through_shares(reach(edges))
         counts: Numbers = np.diff(shares, prepend=0.0, append=1.0) * self.size
         return counts
 
 
-def merged_deciles(sketches: Sequence[Quantiles]) -> tuple[list[float], list[float]]:
-    """Returns the deciles of several sketches' numbers together, without duplicates, and the counts in their bins.
+def merged_quantiles(sketches: Sequence[Quantiles], levels: Numbers) -> tuple[list[float], list[float]]:
+    """Returns quantiles of several sketches' numbers together, without duplicates, and the counts in their bins.
 
     As in a baseline: values up to each edge, and above the last.
     """
     points = np.unique(np.concatenate([np.asarray(sketch.points) for sketch in sketches]))
     total = sum(sketch.size for sketch in sketches)
     through = sum((sketch.through_shares(points) * sketch.size for sketch in sketches), np.zeros(len(points)))
-    levels = np.arange(1, DECILES) / DECILES * total
-    edges = np.unique(points[np.minimum(np.searchsorted(through, levels - 1e-6), len(points) - 1)]).tolist()
+    places = np.searchsorted(through, levels * total - 1e-6)
+    edges = np.unique(points[np.minimum(places, len(points) - 1)]).tolist()
     counts = sum((sketch.counts(edges) for sketch in sketches), np.zeros(len(edges) + 1))
     return edges, counts.tolist()

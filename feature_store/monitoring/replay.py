@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,27 +12,27 @@ import msgspec
 import polars as pl
 
 from feature_store.catalog import Catalog, Feature, Group, Selection
-from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.clock import Clock, to_micros
+from feature_store.definitions.names import ENTITY_ID
 from feature_store.frames import key_frame
 from feature_store.monitoring.request_log import FILE_PREFIX, SUFFIX
+from feature_store.monitoring.visible_versions import OnlineTimes, VisibleVersions
 from feature_store.offline.point_in_time.engine import PointInTimeEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
+from feature_store.online.store import OnlineStore
 from feature_store.online.values import decode_out_of_range, decoder
+from feature_store.visibility import Visibility
 
 MOST_VALUES = 100_000
 """Logged values that are replayed, the newest ones."""
 
-BOUNDARY = timedelta(seconds=2)
-"""An answer is dated after it was read. What was right so shortly before counts as right."""
-
-EXPLAINED = 200
-"""Deviations whose row is looked up, to tell late data from wrong answers; the others count as wrong."""
-
 SHOWN = 5
 
 _SERVED_AT = "served_at"
+_TTL = "ttl_seconds"
 _AS_OF = "_as_of"
+_ROUND = "_round"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ class Deviation:
         served_at: When it was served (UTC).
         served: What was served.
         replayed: What the offline store says of that instant now.
-        kind: `late` if the row that says so came to the store after the answer: nobody could know; else `wrong`.
+        kind: `late` if it was right by what was online then: the row that says otherwise came later, or was on its way;
+            else `wrong`.
     """
 
     entity_id: str
@@ -62,9 +63,11 @@ class ReplayReport:
 
     Attributes:
         values: Values that were compared.
-        skipped: Values of features that are registered no more.
+        skipped: Values of features that are registered no more, or of which the log does not say by which time to live
+            they were read.
         wrong: Values that the store had no reason for.
-        late: Values that were right by what was known, and are different now.
+        late: Values that were right by what was online then, and are different now.
+        undrained: Values that cannot be judged yet: they may stand in rows of a stream that are not drained.
         deviations: The first of both, wrong ones first.
         first: When the first compared value was served, None if there is none.
         last: When the last was.
@@ -74,6 +77,7 @@ class ReplayReport:
     skipped: int
     wrong: int
     late: int
+    undrained: int
     deviations: tuple[Deviation, ...]
     first: datetime | None
     last: datetime | None
@@ -89,31 +93,42 @@ def replay_requests(
     *,
     catalog: Catalog,
     offline: OfflineStore,
+    online: OnlineStore,
     engine: PointInTimeEngine,
+    clock: Clock,
     groups: Iterable[str] | None = None,
     since: datetime | None = None,
     most: int = MOST_VALUES,
 ) -> ReplayReport:
-    """Compares logged answers with the point-in-time rule.
+    """Compares logged answers with the point-in-time rule, by the times to live that held when they were served.
 
     Args:
         folder: The request log's.
         catalog: What is registered.
         offline: Is asked for each instant.
+        online: Tells what was on its way there, if answers differ.
         engine: Applies the rule.
+        clock: Tells whether time passes between a read and the date of its answer.
         groups: Only the features of these groups.
         since: Only what was served from then on.
         most: Values at most, the newest ones.
+
+    Raises:
+        OnlineStoreError: If answers differ, and the online store does not answer.
     """
     served = _logged(Path(folder), groups, since, most)
     known = {str(ref): feature for ref, feature in catalog.features.items()}
-    compared = served.filter(pl.col("feature").is_in(list(known)))
-    deviations = []
+    compared = served.filter(pl.col("feature").is_in(list(known)) & pl.col(_TTL).is_not_null())
+    deviations: list[Deviation] = []
+    undrained = 0
     for (name,), part in compared.group_by("group", maintain_order=True):
         group = catalog.group(str(name))
         wanted = {text: known[text] for text in part["feature"].unique().sort()}
-        found = _deviations(group, wanted, part, catalog, offline, engine)
-        deviations += _explained(found, group, offline)
+        found = _differing(group, wanted, part, offline, engine)
+        if found:
+            judged, waiting = _judged(found, group, wanted, offline, online, clock)
+            deviations += judged
+            undrained += waiting
     deviations.sort(key=lambda deviation: deviation.kind == "late")
     late = sum(deviation.kind == "late" for deviation in deviations)
     return ReplayReport(
@@ -121,6 +136,7 @@ def replay_requests(
         skipped=served.height - compared.height,
         wrong=len(deviations) - late,
         late=late,
+        undrained=undrained,
         deviations=tuple(deviations[:SHOWN]),
         first=compared[_SERVED_AT].min(),  # type: ignore[arg-type]  # datetimes, by the column's type
         last=compared[_SERVED_AT].max(),  # type: ignore[arg-type]
@@ -128,9 +144,10 @@ def replay_requests(
 
 
 def _logged(folder: Path, groups: Iterable[str] | None, since: datetime | None, most: int) -> pl.DataFrame:
-    schema = {
+    schema: dict[str, pl.DataType] = {
         _SERVED_AT: pl.Datetime("us", "UTC"),
         **dict.fromkeys(("group", "feature", ENTITY_ID, "value"), pl.String()),
+        _TTL: pl.Int64(),
     }
     parts = [pl.DataFrame(schema=schema)]
     count = 0
@@ -147,58 +164,76 @@ def _logged(folder: Path, groups: Iterable[str] | None, since: datetime | None, 
         count += part.height
         if count >= most:
             break
-    return pl.concat(parts).sort(_SERVED_AT).tail(most)
+    return pl.concat(parts, how="diagonal").select(list(schema)).sort(_SERVED_AT).tail(most)
 
 
-def _deviations(
-    group: Group,
-    wanted: dict[str, Feature],
-    part: pl.DataFrame,
-    catalog: Catalog,
-    offline: OfflineStore,
-    engine: PointInTimeEngine,
-) -> list[Deviation]:
-    selections = [Selection(text, feature) for text, feature in wanted.items()]
+@dataclass(frozen=True, slots=True)
+class _Differing:
+    """A logged answer that a training set would not give now."""
 
-    def replayed(instants: pl.DataFrame) -> dict[tuple[str, datetime], dict[str, Any]]:
-        labels = key_frame(group.entity, instants[ENTITY_ID].to_list()).with_columns(instants[_AS_OF])
-        joined = point_in_time_join(offline, catalog, labels, _AS_OF, selections, engine)
-        rows = joined.select(list(wanted)).iter_rows(named=True)
-        return dict(zip(instants.select(ENTITY_ID, _SERVED_AT).iter_rows(), rows, strict=True))
+    entity_id: str
+    feature: str
+    served_at: datetime
+    ttl_seconds: int
+    served: Any
+    replayed: Any
 
-    instants = part.select(ENTITY_ID, _SERVED_AT).unique(maintain_order=True)
-    answers = replayed(instants.with_columns(pl.col(_SERVED_AT).alias(_AS_OF)))
+    def judged(self, kind: Literal["wrong", "late"]) -> Deviation:
+        return Deviation(self.entity_id, self.feature, self.served_at, self.served, self.replayed, kind)
+
+
+def _differing(
+    group: Group, wanted: Mapping[str, Feature], part: pl.DataFrame, offline: OfflineStore, engine: PointInTimeEngine
+) -> list[_Differing]:
+    """Returns the answers that training sets would not give, asked with the times to live that the readers went by."""
     differing = []
-    for served_at, entity_id, text, value in part.select(_SERVED_AT, ENTITY_ID, "feature", "value").iter_rows():
-        served, right = _decoded(value, wanted[text]), answers[entity_id, served_at][text]
-        if served != right:
-            differing.append(Deviation(entity_id, text, served_at, served, right, "wrong"))
-    if not differing:
-        return []
-    again = pl.DataFrame(
-        [(each.entity_id, each.served_at) for each in differing], schema=instants.schema, orient="row"
-    ).unique(maintain_order=True)
-    before = replayed(again.with_columns((pl.col(_SERVED_AT) - BOUNDARY).alias(_AS_OF)))
-    return [each for each in differing if before[each.entity_id, each.served_at][each.feature] != each.served]
+    # Of each feature the n-th time to live in the n-th round: as a rule there is one.
+    rounds = part.with_columns(pl.col(_TTL).rank("dense").over("feature").alias(_ROUND))
+    for _, answers in rounds.group_by(_ROUND, maintain_order=True):
+        ttls = dict(answers.select("feature", _TTL).unique().iter_rows())
+        features = [replace(wanted[text], online_ttl_seconds=ttl) for text, ttl in sorted(ttls.items())]
+        selections = [Selection(str(feature.ref), feature) for feature in features]
+        # A group of these alone: nothing that is kept for other times to live, such as a snapshot, is taken for it.
+        catalog = Catalog.of([replace(group, features=tuple(features))])
+        instants = answers.select(ENTITY_ID, _SERVED_AT).unique(maintain_order=True)
+        labels = key_frame(group.entity, instants[ENTITY_ID].to_list()).with_columns(instants[_SERVED_AT].alias(_AS_OF))
+        joined = point_in_time_join(offline, catalog, labels, _AS_OF, selections, engine)
+        rows = joined.select(list(ttls)).iter_rows(named=True)
+        right = dict(zip(instants.iter_rows(), rows, strict=True))
+        columns = answers.select(_SERVED_AT, ENTITY_ID, "feature", _TTL, "value")
+        for served_at, entity_id, text, ttl, value in columns.iter_rows():
+            served, replayed = _decoded(value, wanted[text]), right[entity_id, served_at][text]
+            if served != replayed:
+                differing.append(_Differing(entity_id, text, served_at, ttl, served, replayed))
+    return differing
 
 
-def _explained(deviations: Sequence[Deviation], group: Group, offline: OfflineStore) -> list[Deviation]:
-    """Tells answers that late rows have overtaken from those that were wrong."""
-    histories: dict[str, pl.DataFrame] = {}
-    explained = []
-    for number, each in enumerate(deviations):
-        if number < EXPLAINED:
-            if each.entity_id not in histories:
-                rows = offline.history(group, each.entity_id).select(EVENT_TIMESTAMP, INGESTED_AT)
-                histories[each.entity_id] = rows
-            visible = histories[each.entity_id].filter(pl.col(EVENT_TIMESTAMP) <= each.served_at)
-            if visible.height and visible[INGESTED_AT][0] > each.served_at:
-                explained.append(
-                    Deviation(each.entity_id, each.feature, each.served_at, each.served, each.replayed, "late")
-                )
-                continue
-        explained.append(each)
-    return explained
+def _judged(
+    differing: Sequence[_Differing],
+    group: Group,
+    wanted: Mapping[str, Feature],
+    offline: OfflineStore,
+    online: OnlineStore,
+    clock: Clock,
+) -> tuple[list[Deviation], int]:
+    """Tells answers that were right by what was online from wrong ones; and how many cannot be judged yet."""
+    first, last = (choose(each.served_at for each in differing) for choose in (min, max))
+    # Asked before the rows are read: what is drained in between is in them.
+    times = OnlineTimes.of(group, first, offline, online, clock)
+    window = Visibility.of_seconds(each.ttl_seconds for each in differing).window(first, last)
+    entity_ids = dict.fromkeys(each.entity_id for each in differing)
+    versions = VisibleVersions(group, entity_ids, window, offline, times)
+    judged = []
+    undrained = 0
+    for each in differing:
+        at, (ttl,) = to_micros(each.served_at), Visibility.of_seconds([each.ttl_seconds]).ttls
+        if versions.could_answer(each.entity_id, wanted[each.feature].ref.column, ttl, at, each.served):
+            judged.append(each.judged("late"))
+        elif times.may_be_undrained(at):
+            undrained += 1
+        else:
+            judged.append(each.judged("wrong"))
+    return judged, undrained
 
 
 def _decoded(text: str, feature: Feature) -> Any:

@@ -9,7 +9,7 @@ import polars as pl
 from feature_store.definitions.names import INGESTED_AT
 from feature_store.offline.footers import metadata_of
 from feature_store.offline.layout import PartitionFile
-from feature_store.storage.location import file_digest
+from feature_store.storage.location import storage_of
 
 CONTENT = "content"
 """Key of the digest in a file's metadata."""
@@ -45,7 +45,7 @@ def content_of(file: PartitionFile, *, with_time: bool) -> str:
     metadata = metadata_of(file)
     digest = metadata.get(CONTENT)
     if digest is None:
-        return file_digest(file.path)
+        return storage_of(file.path).digest(file.path)
     return f"{digest}@{metadata.get(INGESTED_AT)}" if with_time else digest
 
 

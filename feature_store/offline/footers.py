@@ -6,12 +6,10 @@ Only the metadata of files is judged here; their rows are read by Polars and Duc
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -22,16 +20,12 @@ from feature_store.clock import to_micros, to_utc
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import CorruptFileError, FeatureStoreError, StorageError
 from feature_store.offline.layout import PartitionFile
-from feature_store.offline.rows import row_schema
-from feature_store.storage.arrow import object_footer
-from feature_store.storage.location import Location
+from feature_store.rows.polars_schema import row_schema
+from feature_store.storage.location import Location, storage_of
 from feature_store.storage.parquet import scan_files
-from feature_store.storage.s3_path import S3Path, S3Stat
 
 _FOOTERS_KEPT = 16_384
 _SCHEMAS_KEPT = 1_024
-_OBJECTS_KEPT = 4_096
-_OBJECT_STORE = "object-store"
 _REQUESTS_AT_ONCE = 32
 _TIMES = (EVENT_TIMESTAMP, INGESTED_AT)
 _EARLIEST = -(2**63)
@@ -45,21 +39,12 @@ def file_metadata(path: Location) -> dict[str, str]:
         polars.exceptions.PolarsError: If it is no Parquet file.
         StorageError: If S3 does not answer.
     """
-    if isinstance(path, S3Path):
-        return dict(_read_object(path)[0].metadata)
-    with path.open("rb") as handle:
-        metadata = pl.read_parquet_metadata(handle)
-    return {key: value for key, value in metadata.items() if not key.startswith("ARROW:")}
+    return _pairs(_read_footer(path))
 
 
 def metadata_of(file: PartitionFile) -> dict[str, str]:
-    """Returns the key-value metadata of a file that was listed; see `file_metadata`.
-
-    Of an object, it is asked for once; `load_footers` asks for those of many at a time.
-    """
-    if isinstance(file.path, S3Path):
-        return dict(_listed_object(file.path, file.e_tag).metadata)
-    return file_metadata(file.path)
+    """Returns the key-value metadata of a file that was listed; see `read_footer`."""
+    return dict(read_footer(file).metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,30 +81,23 @@ class TimeRange:
 
 
 def read_footer(file: PartitionFile) -> Footer:
-    """Returns the footer of a file that was listed; of an object it is asked for once.
+    """Returns the footer of a file that was listed. It is read once; `load_footers` reads those of many at a time.
 
     Raises:
         FileNotFoundError: If it is not there any more.
         polars.exceptions.PolarsError: If it is no Parquet file.
         StorageError: If S3 does not answer.
     """
-    if isinstance(file.path, S3Path):
-        return _listed_object(file.path, file.e_tag)
-    try:
-        return _described(pq.read_metadata(file.path))
-    except pa.ArrowInvalid as error:
-        raise pl.exceptions.ComputeError(_first_line(error)) from error
+    return _cached_footer(file.path, _identity(file))
 
 
 def load_footers(files: Sequence[PartitionFile]) -> None:
-    """Reads the footers of objects that are not known yet, many at a time. Local files are opened when needed.
+    """Reads the footers of objects that are not known yet, many at a time.
 
     Errors are left to those who then read them.
     """
-    remote = [(file.path, file.e_tag) for file in files if isinstance(file.path, S3Path)]
-    if len(remote) > 1:
-        with ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="footers") as pool:
-            list(pool.map(_try_object, remote))
+    if files:
+        storage_of(files[0].path).prefetch(_try_footer, files, at_once=_REQUESTS_AT_ONCE)
 
 
 def pass_start(path: Location) -> datetime | None:
@@ -205,7 +183,7 @@ def naming_corrupt_files(group: Group, files: Sequence[PartitionFile]) -> Iterat
                 for _ in scan_files(file.path).collect_batches():
                     pass
             except (OSError, pl.exceptions.PolarsError) as error:
-                if isinstance(file.path, S3Path) and _OBJECT_STORE in str(error):
+                if storage_of(file.path).is_outage(error):
                     raise StorageError(f"{file.path} could not be read: {_first_line(error)}.") from error
                 raise corrupt_file(group, file, _first_line(error)) from error
         raise
@@ -228,11 +206,8 @@ def _check_times(group: Group, file: PartitionFile, footer: Footer, *, is_snapsh
 
 
 def _identity(file: PartitionFile) -> Hashable:
-    """Returns what tells a file from one that takes its place."""
-    if isinstance(file.path, S3Path):
-        return file.e_tag
-    stat = file.path.stat()
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+    """Returns what tells a file from one that takes its place, None if it is gone."""
+    return storage_of(file.path).identity(file.path, file.e_tag)
 
 
 @lru_cache(maxsize=_FOOTERS_KEPT)
@@ -253,54 +228,36 @@ def _times_of_rows(path: Location, identity: Hashable) -> Mapping[str, TimeRange
 
 def _footer(group: Group, file: PartitionFile) -> Footer:
     try:
-        if isinstance(file.path, S3Path):
-            return _listed_object(file.path, file.e_tag)
-        stat = file.path.stat()
-        return _cached_footer(file.path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        return read_footer(file)
     except FileNotFoundError:
         raise
-    except (OSError, pl.exceptions.PolarsError, pa.ArrowInvalid) as error:
+    except (OSError, pl.exceptions.PolarsError) as error:
         reason = "it is empty" if file.size == 0 else _first_line(error)
         raise corrupt_file(group, file, reason) from error
 
 
 @lru_cache(maxsize=_FOOTERS_KEPT)
-def _cached_footer(path: Path, inode: int, modified_ns: int, size: int) -> Footer:
-    # A replaced file has another inode: what identifies its content is in the arguments, and so in the cache's key.
-    del inode, modified_ns, size
-    metadata = pq.read_metadata(path)
-    schema = _polars_schema(metadata.schema.to_arrow_schema().remove_metadata())
-    # Nobody asks for the pairs of metadata here.
-    return Footer(schema, metadata.num_rows, {}, _times_in(metadata))
+def _cached_footer(path: Location, identity: Hashable) -> Footer:
+    found = _read_footer(path, identity)
+    schema = _polars_schema(found.schema.to_arrow_schema().remove_metadata())
+    return Footer(schema, found.num_rows, _pairs(found), _times_in(found))
 
 
-@lru_cache(maxsize=_OBJECTS_KEPT)
-def _listed_object(path: S3Path, e_tag: str) -> Footer:
-    found, stat = _read_object(path)
-    if stat.e_tag != e_tag:
-        # Not to be remembered under this tag. Readers look twice whether what they read is what was listed.
-        raise FileNotFoundError(f"{path} was replaced after it was listed.")
-    return found
+def _try_footer(file: PartitionFile) -> None:
+    with suppress(OSError, StorageError, pl.exceptions.PolarsError):
+        read_footer(file)
 
 
-def _try_object(known: tuple[S3Path, str]) -> None:
-    with suppress(OSError, StorageError, pa.ArrowInvalid, pl.exceptions.PolarsError):
-        _listed_object(*known)
-
-
-def _read_object(path: S3Path) -> tuple[Footer, S3Stat]:
+def _read_footer(path: Location, identity: Hashable = None) -> pq.FileMetaData:
     try:
-        found, stat = object_footer(path)
+        return storage_of(path).footer(path, identity)
     except pa.ArrowInvalid as error:
         raise pl.exceptions.ComputeError(_first_line(error)) from error
-    return _described(found), stat
 
 
-def _described(found: pq.FileMetaData) -> Footer:
-    pairs = {key.decode(): value.decode() for key, value in (found.metadata or {}).items()}
-    metadata = {key: value for key, value in pairs.items() if not key.startswith("ARROW:")}
-    schema = _polars_schema(found.schema.to_arrow_schema().remove_metadata())
-    return Footer(schema, found.num_rows, metadata, _times_in(found))
+def _pairs(footer: pq.FileMetaData) -> dict[str, str]:
+    pairs = {key.decode(): value.decode() for key, value in (footer.metadata or {}).items()}
+    return {key: value for key, value in pairs.items() if not key.startswith("ARROW:")}
 
 
 def _times_in(footer: pq.FileMetaData) -> Mapping[str, TimeRange]:

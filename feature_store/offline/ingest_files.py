@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from feature_store.catalog import Group
+from feature_store.day_windows import day_window
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.definitions.source import day_window
-from feature_store.offline.files import Write, holding, replace_file
 from feature_store.offline.footers import is_readable
 from feature_store.offline.layout import (
     PartitionFile,
@@ -41,12 +40,14 @@ from feature_store.offline.row_changes import (
 from feature_store.offline.row_index import RowIndex
 from feature_store.offline.rows import checked_rows, refuse_unfit_rows
 from feature_store.offline.superseded import SUPERSEDED_AT, ending, keep_superseded
+from feature_store.storage.location import storage_of
+from feature_store.storage.protocol import Write
 
 if TYPE_CHECKING:
     from feature_store.storage.location import Location
 
 PREFIX = "ingest-"
-ROWS_PER_FILE = 256
+ROWS_PER_FILE = 1024
 """A file takes more rows until it has so many."""
 
 _OPEN_FILES = 64
@@ -98,7 +99,8 @@ class IngestFiles:
         window = day_window(day)
         identity = identity_of(group)
         refuse_unfit_rows(group, window, rows)
-        with holding(date_folder(self._root, group.name, day)):
+        folder = date_folder(self._root, group.name, day)
+        with storage_of(folder).holding(folder):
             files = sorted(file for file in list_files(self._root, group.name, window) if is_readable(file.path))
             holders = self._index.files_with(group, files, rows.select(identity))
             held = read_rows(group, holders)
@@ -133,7 +135,7 @@ class IngestFiles:
             newest = {INGESTED_AT: stored[INGESTED_AT].max().isoformat()}  # type: ignore[union-attr]  # never empty
             return write_rows(stored, {**metadata, **newest})
 
-        replace_file(path, prepare)
+        storage_of(path).replace(path, prepare)
         written = file_at(path)
         self._index.know(written, stored.select(identity_of(group)))
         while len(self._open) >= _OPEN_FILES:
@@ -177,7 +179,8 @@ def fold_ingested(root: Location, group: Group, day: date) -> tuple[int, int, in
         Number of files that were folded, and of rows before and after; None where there is nothing to fold.
     """
     window = day_window(day)
-    with holding(date_folder(root, group.name, day)):
+    folder = date_folder(root, group.name, day)
+    with storage_of(folder).holding(folder):
         while True:
             files = sorted(file for file in list_files(root, group.name, window) if is_ingested(file))
             if len(files) < 2:  # noqa: PLR2004
@@ -191,7 +194,7 @@ def fold_ingested(root: Location, group: Group, day: date) -> tuple[int, int, in
             if stored.height:
                 metadata[INGESTED_AT] = stored[INGESTED_AT].max().isoformat()  # type: ignore[union-attr]
             write = write_rows(stored, metadata)
-            replace_file(path, partial(_always, write))
+            storage_of(path).replace(path, partial(_always, write))
             if are_unchanged(files):
                 break
             # In S3 a row may have been taken back meanwhile: it must not come back with the new file.

@@ -10,6 +10,7 @@ import polars as pl
 from feature_store.catalog import Group
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.frames import entity_id_expression
+from feature_store.hash_sampling import among_sampled, least_hashed
 from feature_store.offline.footers import row_counts
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
@@ -40,18 +41,12 @@ def sampled_entities(
     files = offline.files(group.name, window)
     rows = sum(row_counts(group, files))
     share = min(1.0, most * _ROWS_PER_ENTITY / max(rows, 1))
-    hashed = pl.col(ENTITY_ID).hash(turn)
-    return (
-        offline.scan(group, window)
-        .select(entity_id_expression(group.entity))
-        .filter(hashed <= int(share * (2**64 - 1)))
-        .unique()
-        .bottom_k(most, by=hashed)
-        .collect(engine="streaming")
-        .to_series()
-        .sort()
-        .to_list()
-    )
+
+    def sample(rows: pl.LazyFrame) -> pl.LazyFrame:
+        ids = rows.select(entity_id_expression(group.entity))
+        return least_hashed(ids.filter(among_sampled(share, turn)).unique(), most, turn)
+
+    return offline.collect(group, sample, window, streaming=True).to_series().sort().to_list()
 
 
 def latest_rows(
@@ -75,18 +70,26 @@ def latest_rows(
     Returns:
         The group's columns and `entity_id`, one row per entity that has one within the longest time to live.
     """
-    window = Visibility.of(group.features).window(now)
-    rows = offline.scan(group, window).with_columns(entity_id_expression(group.entity))
+
+    def newest(rows: pl.LazyFrame) -> pl.LazyFrame:
+        counting = rows_that_count(rows.with_columns(entity_id_expression(group.entity)), entity_ids, without)
+        ordered = counting.sort(EVENT_TIMESTAMP, INGESTED_AT, maintain_order=True)
+        return ordered.group_by(ENTITY_ID, maintain_order=True).last()
+
+    return offline.collect(group, newest, Visibility.of(group.features).window(now))
+
+
+def rows_that_count(rows: pl.LazyFrame, entity_ids: Sequence[str] | None, without: pl.DataFrame | None) -> pl.LazyFrame:
+    """Returns the rows of some entities, but those that streams have taken back.
+
+    Args:
+        rows: With `entity_id`.
+        entity_ids: The entities; None for all.
+        without: As `without_retracted`; None for nothing.
+    """
     if entity_ids is not None:
         rows = rows.filter(pl.col(ENTITY_ID).is_in(list(entity_ids)))
-    if without is not None:
-        rows = without_retracted(rows, without)
-    return (
-        rows.sort(EVENT_TIMESTAMP, INGESTED_AT, maintain_order=True)
-        .group_by(ENTITY_ID, maintain_order=True)
-        .last()
-        .collect()
-    )
+    return rows if without is None else without_retracted(rows, without)
 
 
 def without_retracted(rows: pl.LazyFrame, retracted: pl.DataFrame) -> pl.LazyFrame:

@@ -8,20 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from itertools import groupby
-from pathlib import Path
+from datetime import date, timedelta
 
+from feature_store.day_windows import day_window
 from feature_store.definitions.names import check_name
 from feature_store.errors import InvalidRequestError
 from feature_store.partitions import Partitioning, Window
-from feature_store.storage.location import Location
-from feature_store.storage.s3_path import S3Path, S3Stat
+from feature_store.storage.folder_names import date_name, date_of
+from feature_store.storage.location import Location, storage_of
+from feature_store.storage.protocol import DatedFile, FileStat
 
 SUFFIX = ".parquet"
-DATE_PREFIX = "date="
-_SHORT = timedelta(days=62)
-"""Windows of so many days are looked at day by day: a group may have a thousand others."""
 _BATCH = re.compile(r"batch(?:-(?P<hour>[01][0-9]|2[0-3]))?")
 OFFSETS = r"(?P<lane>stream-[A-Za-z0-9._-]+-[0-9]+)-(?P<first>[0-9]{12,})-(?P<last>[0-9]{12,})"
 """Names of writers whose files cover offsets of a lane: of two of a lane, one that lies inside the other is no part of
@@ -67,12 +64,12 @@ class PartitionFile:
     @property
     def window(self) -> Window:
         """The span that holds all rows of the file: its hour if an hour's batch wrote it, else its day."""
-        midnight = datetime.combine(self.date, time(), UTC)
+        day = day_window(self.date)
         match = _BATCH.fullmatch(self.writer)
-        hour = int(match["hour"]) if match and match["hour"] else None
-        if hour is None:
-            return Window(midnight, midnight + timedelta(days=1))
-        return Window(midnight + timedelta(hours=hour), midnight + timedelta(hours=hour + 1))
+        if match is None or match["hour"] is None:
+            return day
+        start = day.start + timedelta(hours=int(match["hour"]))
+        return Window(start, start + timedelta(hours=1))
 
     def belongs_to(self, partitioning: Partitioning) -> bool:
         """Tells whether this is the batch file of one partition of a partitioning."""
@@ -97,7 +94,7 @@ def group_folder(root: Location, group: str) -> Location:
 
 def date_folder(root: Location, group: str, day: date) -> Location:
     """Returns the folder of one UTC day of a group."""
-    return group_folder(root, group) / f"{DATE_PREFIX}{day.isoformat()}"
+    return group_folder(root, group) / date_name(day)
 
 
 def batch_path(root: Location, group: str, partitioning: Partitioning, window: Window) -> Location:
@@ -194,34 +191,18 @@ def list_files(
         covered: Yields the files whose offsets another one covers, instead of the others.
     """
     folder = group_folder(root, group)
-    if isinstance(folder, S3Path):
-        objects = sorted(_list_objects(folder, window))
-        for _, members in groupby(objects, lambda file: file.date):
-            files = {file.name: file for file in members}
-            yield from (files[name] for name in _chosen(files, covered=covered))
-        return
-    for day in _date_folders(folder, window):
-        names = [path.name for path in day.iterdir() if path.suffix == SUFFIX and not path.name.startswith(".")]
-        for name in _chosen(names, covered=covered):
-            file = file_at(day / name)
+    first = last = None
+    if window is not None:
+        first, last = window.start.date(), (window.end - timedelta(microseconds=1)).date()
+    by_day: dict[date, dict[str, DatedFile[Location]]] = {}
+    for found in storage_of(folder).dated_files(folder, first, last):
+        if found.path.suffix == SUFFIX:
+            by_day.setdefault(found.day, {})[found.path.name] = found
+    for day, of_day in by_day.items():
+        for name in _chosen(of_day, covered=covered):
+            file = _file(day, of_day[name].path, of_day[name].stat)
             if window is None or _overlap(file.window, window):
                 yield file
-
-
-def _date_folders(folder: Path, window: Window | None) -> Iterator[Path]:
-    """Yields the folders of a group's days, those of a short window without looking at all others."""
-    if window is not None and window.end - window.start <= _SHORT:
-        named = [folder / f"{DATE_PREFIX}{day.isoformat()}" for day in window.dates()]
-        yield from (path for path in named if path.exists())
-        return
-    try:
-        found = list(folder.iterdir())
-    except FileNotFoundError:
-        return
-    for path in found:
-        day = _parse_date(path.name)
-        if day is not None and (window is None or _overlap(_day(day), window)):
-            yield path
 
 
 def _chosen(names: Iterable[str], *, covered: bool) -> list[str]:
@@ -232,11 +213,9 @@ def _chosen(names: Iterable[str], *, covered: bool) -> list[str]:
 
 def file_at(path: Location) -> PartitionFile:
     """Returns the record of a file that lies in a date folder."""
-    day = date.fromisoformat(path.parent.name.removeprefix(DATE_PREFIX))
-    if isinstance(path, S3Path):
-        return _object(day, path, path.stat())
-    stat = path.stat()
-    return PartitionFile(day, path.name, path, stat.st_size, stat.st_mtime_ns)
+    day = date_of(path.parent.name)
+    assert day is not None, path
+    return _file(day, path, storage_of(path).stat(path))
 
 
 def identities(files: Sequence[PartitionFile], *, listed: bool = False) -> list[Hashable]:
@@ -246,17 +225,12 @@ def identities(files: Sequence[PartitionFile], *, listed: bool = False) -> list[
         files: Files of one group, by date; the first may be a snapshot.
         listed: Whether they have just been listed, so that for objects there is no need to ask again.
     """
-    if not any(isinstance(file.path, S3Path) for file in files):
-        return [_local_identity(file) for file in files]
+    if not files:
+        return []
+    storage = storage_of(files[0].path)
     if listed:
-        return [file.e_tag for file in files]
-    now: dict[Location, str] = {}
-    for folder, members in groupby(files, lambda file: file.path.parent.parent):
-        dates = [file.date for file in members]
-        span = Window(_day(min(dates)).start, _day(max(dates)).end)
-        assert isinstance(folder, S3Path)
-        now |= {file.path: file.e_tag for file in _list_objects(folder, span)}
-    return [now.get(file.path) for file in files]
+        return [storage.identity(file.path, file.e_tag) for file in files]
+    return storage.identities([file.path for file in files])
 
 
 def are_unchanged(files: Sequence[PartitionFile]) -> bool:
@@ -272,52 +246,12 @@ def content_identity(file: PartitionFile) -> tuple[Hashable, ...]:
     return (file.path, file.size, file.e_tag or file.modified_ns)
 
 
-def _local_identity(file: PartitionFile) -> Hashable:
-    try:
-        stat = file.path.stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size  # type: ignore[union-attr]  # a local file's
-
-
-def _list_objects(folder: S3Path, window: Window | None) -> Iterator[PartitionFile]:
-    """Yields the files of a group in S3; of a window, only its days are listed."""
-    # Keys are listed in their order: a day's begin with its date, and '~' comes after all that can follow it.
-    first = "" if window is None else window.start.date().isoformat()
-    last = "" if window is None else window.end.date().isoformat()
-    after, until = f"{DATE_PREFIX}{first}", f"{DATE_PREFIX}{last}~"
-    for path, stat in folder.objects(after=after, until=until):
-        name_of_folder, _, name = path.relative_to(folder).partition("/")
-        day = _parse_date(name_of_folder)
-        if day is None or "/" in name or name.startswith(".") or path.suffix != SUFFIX:
-            continue
-        file = _object(day, path, stat)
-        if window is None or _overlap(file.window, window):
-            yield file
-
-
-def _object(day: date, path: S3Path, stat: S3Stat) -> PartitionFile:
-    return PartitionFile(day, path.name, path, stat.st_size, stat.st_mtime_ns, stat.e_tag)
+def _file(day: date, path: Location, stat: FileStat) -> PartitionFile:
+    return PartitionFile(day, path.name, path, stat.size, stat.modified_ns, stat.e_tag)
 
 
 def _partitioning(batch: re.Match[str]) -> Partitioning:
     return Partitioning.HOURLY if batch["hour"] else Partitioning.DAILY
-
-
-def _parse_date(name: str) -> date | None:
-    if not name.startswith(DATE_PREFIX):
-        return None
-    text = name.removeprefix(DATE_PREFIX)
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        return None
-    return day if day.isoformat() == text else None
-
-
-def _day(day: date) -> Window:
-    midnight = datetime.combine(day, time(), UTC)
-    return Window(midnight, midnight + timedelta(days=1))
 
 
 def _overlap(one: Window, other: Window) -> bool:

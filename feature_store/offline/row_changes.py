@@ -16,20 +16,21 @@ import polars as pl
 
 from feature_store.catalog import Group
 from feature_store.clock import to_utc
+from feature_store.day_windows import day_window
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.definitions.source import day_window
 from feature_store.equality import positions_missing_from
 from feature_store.errors import OvertakenError
 from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.offline.digests import CONTENT, content_digest
-from feature_store.offline.files import Write, holding, replace_file
 from feature_store.offline.footers import file_metadata, is_readable
 from feature_store.offline.layout import PartitionFile, content_identity, date_folder, file_at, list_files
-from feature_store.offline.rows import fit_rows, row_schema
+from feature_store.offline.rows import fit_rows
 from feature_store.offline.superseded import SUPERSEDED_AT, ending, keep_superseded
 from feature_store.partitions import Window
-from feature_store.storage.location import Location
+from feature_store.rows.polars_schema import computed_schema, row_schema
+from feature_store.storage.location import Location, storage_of
 from feature_store.storage.parquet import scan_files
+from feature_store.storage.protocol import Write
 
 ROW_GROUP_ROWS = 131_072
 MICROSECOND = timedelta(microseconds=1)
@@ -175,8 +176,7 @@ def compare(group: Group, rows: pl.DataFrame, held: pl.DataFrame, claim: Claim) 
         claim: Gives the time of those that are new or differ.
     """
     identity = identity_of(group)
-    columns = [*row_schema(group).names()]
-    columns.remove(INGESTED_AT)
+    columns = computed_schema(group).names()
     rows = rows.select(columns)
     if held.is_empty():
         if rows.is_empty():
@@ -230,7 +230,7 @@ def replace_partition(
     window = rows.window
     day = window.start.date()
     described = {**metadata, INGESTED_AT: began.isoformat()}
-    with holding(path.parent):
+    with storage_of(path.parent).holding(path.parent):
         changes = RowChanges.nothing(group)
         attempted: pl.DataFrame | None = None
 
@@ -266,7 +266,7 @@ def replace_partition(
             attempted = stored
             return write_rows(stored, described, rows.digest)
 
-        replace_file(path, prepare)
+        storage_of(path).replace(path, prepare)
         changes.files = [file_at(path)]
         return changes
 
@@ -390,7 +390,7 @@ def _drop(path: Location, keep: Callable[[pl.DataFrame], pl.DataFrame]) -> int:
         dropped = rows.height - kept.height
         return write_rows(kept, own_metadata(path)) if dropped else None
 
-    replace_file(path, prepare)
+    storage_of(path).replace(path, prepare)
     return dropped
 
 
@@ -439,7 +439,7 @@ def withdraw_rows(root: Location, group: Group, gone: pl.DataFrame) -> pl.DataFr
         assert isinstance(day, date)
         folder = date_folder(root, group.name, day)
 
-        with holding(folder):
+        with storage_of(folder).holding(folder):
             looked: set[tuple[Hashable, ...]] = set()
             # Listed again until nothing has come: a compaction may be putting the same rows into another file.
             while files := [file for file in _all_files(root, group, day) if content_identity(file) not in looked]:

@@ -1,4 +1,4 @@
-"""The rows of a group: their columns and dtypes, and the checks that rows pass before they are written.
+"""The checks that the rows of a group pass before they are written.
 
 What a feature's values may be is the business of its schema; here is only what the store itself relies on.
 """
@@ -13,27 +13,11 @@ from feature_store.catalog import Group
 from feature_store.clock import to_micros
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRowsError
-from feature_store.frames import TIMESTAMP_TYPE, nan_as_null, polars_type
+from feature_store.frames import nan_as_null
 from feature_store.partitions import Window
+from feature_store.rows.polars_schema import computed_schema, row_schema
 
 _EXAMPLES = 3
-
-
-def row_schema(group: Group) -> pl.Schema:
-    """Returns columns and dtypes of a group's rows: join keys, event_timestamp, features, ingested_at."""
-    return pl.Schema(
-        {
-            **key_schema(group),
-            EVENT_TIMESTAMP: TIMESTAMP_TYPE,
-            **{feature.ref.column: polars_type(feature.dtype) for feature in group.features},
-            INGESTED_AT: TIMESTAMP_TYPE,
-        }
-    )
-
-
-def key_schema(group: Group) -> dict[str, pl.DataType]:
-    """Returns a group's join keys and their dtypes, in order."""
-    return {column: polars_type(dtype) for column, dtype in group.entity.key_dtypes.items()}
 
 
 def nan_to_null(schema: pl.Schema, columns: Iterable[str]) -> list[pl.Expr]:
@@ -70,8 +54,7 @@ def fit_rows(group: Group, window: Window, rows: pl.DataFrame) -> pl.DataFrame:
         InvalidRowsError: As there.
     """
     refuse_unfit_rows(group, window, rows)
-    columns = row_schema(group).names()
-    columns.remove(INGESTED_AT)
+    columns = computed_schema(group).names()
     ordered = rows.select(columns)
     return ordered.with_columns(nan_to_null(ordered.schema, columns)).sort(*group.entity.join_keys, EVENT_TIMESTAMP)
 
@@ -82,9 +65,7 @@ def refuse_unfit_rows(group: Group, window: Window, rows: pl.DataFrame) -> None:
     Raises:
         InvalidRowsError: As there.
     """
-    schema = row_schema(group)
-    del schema[INGESTED_AT]
-    _refuse(group, window, rows, schema)
+    _refuse(group, window, rows, computed_schema(group))
 
 
 def _refuse(group: Group, window: Window, rows: pl.DataFrame, schema: pl.Schema) -> None:

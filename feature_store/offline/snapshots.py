@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime
 from functools import partial
 from itertools import groupby
 from typing import BinaryIO
@@ -19,14 +19,14 @@ import polars as pl
 
 from feature_store.catalog import Group
 from feature_store.clock import to_micros
+from feature_store.day_windows import midnight
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.offline.files import replace_file
 from feature_store.offline.footers import file_metadata, naming_corrupt_files, present_columns
 from feature_store.offline.layout import SUFFIX, PartitionFile, date_folder, file_at, list_files
-from feature_store.offline.rows import row_schema
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
-from feature_store.storage.location import Location
+from feature_store.rows.polars_schema import row_schema
+from feature_store.storage.location import Location, storage_of
 from feature_store.storage.parquet import scan_files
 from feature_store.visibility import MICROS_PER_SECOND, Visibility
 
@@ -81,7 +81,7 @@ def write_snapshots(store: OfflineStore, group: Group, days: Sequence[date]) -> 
                 carried = _fold(group, carried, files_of_day)
             metadata = {_INPUTS: _fingerprint(inputs), _TTL: str(_longest_ttl(group))}
             rows = _still_alive(group, carried, day)
-            replace_file(path, partial(_content, rows, metadata))
+            storage_of(path).replace(path, partial(_content, rows, metadata))
         else:
             rows = carried = _read(group, file_at(path))
         carried_to = day
@@ -168,7 +168,7 @@ def _read(group: Group, file: PartitionFile) -> pl.DataFrame:
 
 
 def _still_alive(group: Group, rows: pl.DataFrame, day: date) -> pl.DataFrame:
-    start = to_micros(datetime.combine(day, time(), UTC))
+    start = to_micros(midnight(day))
     over = pl.col(EVENT_TIMESTAMP).to_physical() + Visibility.of(group.features).longest
     return rows.filter(over > start).sort(list(group.entity.join_keys))
 

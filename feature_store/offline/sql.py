@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from feature_store.definitions.dtypes import Dtype
+from feature_store.rows.forms import forms_of
 from feature_store.storage.location import Location
-
-_TYPES = {"float": "DOUBLE", "int": "BIGINT", "string": "VARCHAR", "bool": "BOOLEAN", "timestamp": "TIMESTAMPTZ"}
 
 
 def identifier(name: str) -> str:
@@ -25,4 +24,4 @@ def exact_path(path: Location) -> str:
 
 def sql_type(dtype: Dtype) -> str:
     """Returns the DuckDB type of a dtype as it comes out of a Parquet file."""
-    return "FLOAT[]" if dtype.name == "embedding" else _TYPES[dtype.name]
+    return forms_of(dtype).duckdb

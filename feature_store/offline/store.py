@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TypeVar
@@ -17,10 +16,9 @@ import duckdb
 import polars as pl
 
 from feature_store.catalog import Catalog, Group
+from feature_store.day_windows import day_window
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.definitions.source import day_window
 from feature_store.offline.digests import content_of
-from feature_store.offline.files import replace_file
 from feature_store.offline.footers import (
     is_readable,
     load_footers,
@@ -41,13 +39,14 @@ from feature_store.offline.row_changes import (
     write_rows,
 )
 from feature_store.offline.row_index import RowIndex
-from feature_store.offline.rows import checked_rows, nan_to_null, row_schema
+from feature_store.offline.rows import checked_rows, nan_to_null
+from feature_store.offline.steady_reads import read_steadily
 from feature_store.offline.superseded import read_superseded, superseded_files
 from feature_store.offline.views import create_views
 from feature_store.partitions import Partitioning, Window
-from feature_store.storage.location import Location, open_location
+from feature_store.rows.polars_schema import row_schema
+from feature_store.storage.location import Location, open_location, storage_of
 from feature_store.storage.parquet import scan_files
-from feature_store.storage.s3_path import S3Path
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -193,10 +192,7 @@ class OfflineStore:
 
     def _all_at_once(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """Returns what becomes of items; in S3, where requests wait for the network, many are worked on at a time."""
-        if not isinstance(self.root, S3Path):
-            return list(map(work, items))
-        with ThreadPoolExecutor(WRITES_AT_ONCE, thread_name_prefix="writes") as pool:
-            return list(pool.map(work, items))
+        return storage_of(self.root).map(work, items, at_once=WRITES_AT_ONCE)
 
     def write_stream_file(
         self, group: Group, day: date, writer: str, rows: pl.DataFrame, *, metadata: Mapping[str, str]
@@ -216,7 +212,7 @@ class OfflineStore:
         """
         path = stream_path(self.root, group.name, day, writer)
         write = write_rows(checked_rows(group, day_window(day), rows), metadata)
-        replaced = replace_file(path, lambda: None if is_readable(path) else write)
+        replaced = storage_of(path).replace(path, lambda: None if is_readable(path) else write)
         return WrittenFile(file_at(path), superseded=not replaced)
 
     def files(self, group: str, window: Window | None = None) -> list[PartitionFile]:
@@ -237,19 +233,43 @@ class OfflineStore:
             CorruptFileError: If the footer of a file is damaged or not the group's. Damage inside the data shows
                 when the frame is collected, as an error of Polars; `footers.naming_corrupt_files` names the file.
         """
-        rows = self._scan(group, self.files(group.name, window))
-        if window is not None:
-            rows = rows.filter(pl.col(EVENT_TIMESTAMP).is_between(window.start, window.end, closed="left"))
-        return rows.select(row_schema(group).names())
+        return self._rows(group, self.files(group.name, window), window).select(row_schema(group).names())
 
-    def history(self, group: Group, entity_id: str, window: Window | None = None, *, attempts: int = 5) -> pl.DataFrame:
+    def collect(
+        self,
+        group: Group,
+        query: Callable[[pl.LazyFrame], pl.LazyFrame],
+        window: Window | None = None,
+        *,
+        streaming: bool = False,
+    ) -> pl.DataFrame:
+        """Returns what a query gives of a group's rows, whatever is replaced or folded meanwhile.
+
+        Args:
+            group: The group.
+            query: Told what `scan` gives.
+            window: Only rows whose event lies in it; None for all of time.
+            streaming: Whether rows may be more than memory holds: Polars' streaming engine then runs the query.
+
+        Raises:
+            CorruptFileError: If a file is damaged or not the group's.
+            FeatureStoreError: If files are replaced faster than they can be read.
+        """
+
+        def read(files: list[PartitionFile]) -> pl.DataFrame:
+            with naming_corrupt_files(group, files):
+                rows = self._rows(group, files, window).select(row_schema(group).names())
+                return query(rows).collect(engine="streaming" if streaming else "auto")
+
+        return read_steadily(group.name, lambda: self.files(group.name, window), read)
+
+    def history(self, group: Group, entity_id: str, window: Window | None = None) -> pl.DataFrame:
         """Returns the rows of one entity, newest first, the row that wins among equal times before the others.
 
         Args:
             group: The group.
             entity_id: The entity.
             window: Only rows whose event lies in it, and only their files are opened; None for all of time.
-            attempts: How often to read, at most, where files in S3 are replaced meanwhile.
 
         Returns:
             The group's columns, and `_file`: path of the row's file below the root.
@@ -258,25 +278,21 @@ class OfflineStore:
             InvalidRequestError: If the entity id is not one of the group's entity.
             CorruptFileError: If a file is damaged or not the group's.
         """
-        keys = group.entity.keys_of(entity_id)
-        files = self.files(group.name, window)
-        conditions = [pl.col(column) == value for column, value in keys.items()]
-        if window is not None:
-            conditions.append(pl.col(EVENT_TIMESTAMP).is_between(window.start, window.end, closed="left"))
-        with naming_corrupt_files(group, files):
-            rows = (
-                self._scan(group, files)
-                .filter(*conditions)
-                .with_row_index("_row")
-                .sort(EVENT_TIMESTAMP, INGESTED_AT, "_row", descending=True)
-                .drop("_row")
-                .collect()
-            )
-        # An object is read by several requests, and may have been replaced between two of them.
-        if isinstance(self.root, S3Path) and attempts > 1 and self.files(group.name, window) != files:
-            return self.history(group, entity_id, window, attempts=attempts - 1)
-        prefix = f"{self.root}/"
-        return rows.with_columns(pl.col(SOURCE_FILE).str.strip_prefix(prefix))
+        conditions = [pl.col(column) == value for column, value in group.entity.keys_of(entity_id).items()]
+
+        def read(files: list[PartitionFile]) -> pl.DataFrame:
+            with naming_corrupt_files(group, files):
+                return (
+                    self._rows(group, files, window)
+                    .filter(*conditions)
+                    .with_row_index("_row")
+                    .sort(EVENT_TIMESTAMP, INGESTED_AT, "_row", descending=True)
+                    .drop("_row")
+                    .collect()
+                )
+
+        rows = read_steadily(group.name, lambda: self.files(group.name, window), read)
+        return rows.with_columns(pl.col(SOURCE_FILE).str.strip_prefix(f"{self.root}/"))
 
     def content(self, files: Sequence[PartitionFile]) -> dict[str, str]:
         """Returns, by path below the root, a text that changes when what a read of a file can answer changes.
@@ -296,6 +312,12 @@ class OfflineStore:
         """Creates DuckDB views over the store: one per group, and `feature_value`; see `views.create_views`."""
         create_views(self.root, [(group, self.files(group.name)) for group in catalog.groups.values()], connection)
         return connection
+
+    def _rows(self, group: Group, files: list[PartitionFile], window: Window | None) -> pl.LazyFrame:
+        rows = self._scan(group, files)
+        if window is not None:
+            rows = rows.filter(pl.col(EVENT_TIMESTAMP).is_between(window.start, window.end, closed="left"))
+        return rows
 
     def _scan(self, group: Group, files: list[PartitionFile]) -> pl.LazyFrame:
         schema = row_schema(group)

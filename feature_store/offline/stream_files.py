@@ -18,11 +18,10 @@ from functools import partial
 import polars as pl
 
 from feature_store.catalog import Group
+from feature_store.day_windows import day_window
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.definitions.source import day_window
 from feature_store.equality import positions_missing_from
 from feature_store.errors import InvalidRequestError
-from feature_store.offline.files import Write, holding, locked, replace_file
 from feature_store.offline.footers import file_metadata, is_readable
 from feature_store.offline.ingest_files import fold_ingested, is_ingested
 from feature_store.offline.layout import (
@@ -46,12 +45,13 @@ from feature_store.offline.row_changes import (
     without_taken_back,
     write_rows,
 )
-from feature_store.offline.rows import checked_rows, row_schema
+from feature_store.offline.rows import checked_rows
 from feature_store.offline.store import OfflineStore
 from feature_store.offline.superseded import SUPERSEDED_AT, ending, keep_superseded
 from feature_store.partitions import Window
-from feature_store.storage.location import Location
-from feature_store.storage.s3_path import S3Path
+from feature_store.rows.polars_schema import computed_schema
+from feature_store.storage.location import Location, storage_of
+from feature_store.storage.protocol import Write
 
 BATCH_FIRST, BATCH_LAST = "stream_first", "stream_last"
 GRACE_SECONDS = 3600.0
@@ -93,12 +93,8 @@ class StreamFiles:
     def exclusively(self) -> Iterator[None]:
         """Waits until no other drainer of the group is at work, and keeps others waiting while the block lasts."""
         folder = group_folder(self._store.root, self._group.name)
-        if isinstance(folder, S3Path):
-            # S3 has no locks: the limit of one run at a time of the group's asset has to do.
-            yield
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
+        # S3 has no locks: there, the limit of one run at a time of the group's asset has to do.
+        with storage_of(folder).holding(folder):
             yield
 
     def write(
@@ -124,7 +120,8 @@ class StreamFiles:
         written = []
         for (day,), part in sorted(days.items()):
             newest = {INGESTED_AT: part[INGESTED_AT].max().isoformat()}  # type: ignore[union-attr]
-            with holding(date_folder(self._store.root, self._group.name, day)):
+            folder = date_folder(self._store.root, self._group.name, day)
+            with storage_of(folder).holding(folder):
                 files = self._store.files(self._group.name, day_window(day))
                 present = [file for file in files if _covers(file, offsets)]
                 written += present or [
@@ -149,7 +146,7 @@ class StreamFiles:
             held = without_taken_back(self._group, held, gone)
         if held.is_empty():
             return rows
-        columns = [column for column in row_schema(self._group) if column != INGESTED_AT]
+        columns = computed_schema(self._group).names()
         newest = newest_versions(self._group, held).select(columns)
         return rows[positions_missing_from(rows.select(columns), newest)]
 
@@ -241,7 +238,7 @@ class StreamFiles:
         path = files[0].path.parent / f"{whole.writer}{SUFFIX}"
         newest = max(own_metadata(file.path).get(INGESTED_AT, "") for file in files)
         metadata = {**own_metadata(files[-1].path), INGESTED_AT: newest}
-        with holding(path.parent):
+        with storage_of(path.parent).holding(path.parent):
             while True:
                 rows = read_rows(self._group, files)
                 merged = newest_versions(self._group, rows)
@@ -254,7 +251,7 @@ class StreamFiles:
                         drop_rows(self._group, file.path, replaced)
                     files = [file_at(file.path) for file in files]
                 write = write_rows(checked_rows(self._group, day_window(day), merged), metadata)
-                replace_file(path, partial(_unless_readable, path, write))
+                storage_of(path).replace(path, partial(_unless_readable, path, write))
                 if are_unchanged([file for file in files if file.path != path]):
                     return rows.height, merged.height
                 # In S3 a row may have been taken back meanwhile: it must not come back with the new file.

@@ -17,11 +17,10 @@ import polars as pl
 from feature_store.catalog import Group
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.frames import TIMESTAMP_TYPE
-from feature_store.offline.files import replace_file
 from feature_store.offline.layout import SUFFIX, PartitionFile, date_folder, list_files
-from feature_store.offline.rows import row_schema
 from feature_store.partitions import Window
-from feature_store.storage.location import Location
+from feature_store.rows.polars_schema import row_schema
+from feature_store.storage.location import Location, storage_of
 from feature_store.storage.parquet import scan_files
 
 if TYPE_CHECKING:
@@ -51,7 +50,8 @@ def keep_superseded(root: Location, group: Group, day: date, rows: pl.DataFrame)
     def write(handle: BinaryIO) -> None:
         rows.write_parquet(handle, compression="zstd")
 
-    replace_file(date_folder(root / FOLDER, group.name, day) / name, lambda: write)
+    path = date_folder(root / FOLDER, group.name, day) / name
+    storage_of(path).replace(path, lambda: write)
 
 
 def superseded_files(root: Location, group: str, window: Window) -> list[PartitionFile]:

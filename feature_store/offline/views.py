@@ -14,9 +14,11 @@ from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRequestError
 from feature_store.offline.footers import present_columns
-from feature_store.offline.layout import DATE_PREFIX, OFFSETS, SUFFIX, PartitionFile, group_folder
+from feature_store.offline.layout import OFFSETS, SUFFIX, PartitionFile, group_folder
 from feature_store.offline.sql import exact_path, identifier, literal, sql_type
+from feature_store.rows.schema import RowSchema
 from feature_store.storage.duckdb_files import register_files
+from feature_store.storage.folder_names import DATE_PREFIX
 from feature_store.storage.location import Location
 
 FEATURE_VALUE = "feature_value"
@@ -69,19 +71,15 @@ def create_views(
 
 def _rows(root: Location, group: Group, files: Sequence[PartitionFile]) -> str:
     present = frozenset[str]().union(*present_columns(group, files))
-    values = [
-        f"{_without_nan(feature)} AS {identifier(feature.ref.column)}"
-        if feature.ref.column in present
-        else f"NULL::{sql_type(feature.dtype)} AS {identifier(feature.ref.column)}"
-        for feature in group.features
-    ]
+    stored = RowSchema.of(group).stored
+    nulls = {column: f"NULL::{sql_type(dtype)} AS {identifier(column)}" for column, dtype in stored.items()}
     if not files:
-        keys = [f"NULL::{sql_type(dtype)} AS {identifier(key)}" for key, dtype in group.entity.key_dtypes.items()]
-        times = [f"NULL::TIMESTAMPTZ AS {column}" for column in (EVENT_TIMESTAMP, INGESTED_AT)]
-        return f"SELECT {', '.join([*keys, times[0], *values, times[1]])}, NULL::DATE AS date WHERE false"
-    keys = [f"r.{identifier(key)}" for key in group.entity.join_keys]
-    times = [f"r.{column}" for column in (EVENT_TIMESTAMP, INGESTED_AT)]
-    columns = [*keys, times[0], *values, times[1], f"l.{_FOLDER_DATE} AS date"]
+        return f"SELECT {', '.join(nulls.values())}, NULL::DATE AS date WHERE false"
+    found = {column: f"r.{identifier(column)}" for column in stored}
+    for feature in group.features:
+        column = feature.ref.column
+        found[column] = f"{_without_nan(feature)} AS {identifier(column)}" if column in present else nulls[column]
+    columns = [*found.values(), f"l.{_FOLDER_DATE} AS date"]
     # One pattern, not a list of files: the view then sees files that are written after it. What the folders above
     # are called means nothing: a root may lie below a folder `clicks=3`.
     folder = group_folder(root, group.name)
@@ -96,15 +94,15 @@ def _rows(root: Location, group: Group, files: Sequence[PartitionFile]) -> str:
             FROM read_parquet({pattern}, {options}) r
             WHERE {_FILE} IN (SELECT {_FILE} FROM {_LISTED} WHERE is_shared)
             QUALIFY row_number() OVER (
-                PARTITION BY {", ".join([*keys, times[0]])}
-                ORDER BY {times[1]} DESC NULLS LAST, r.{_FILE} DESC, file_row_number DESC
+                PARTITION BY {", ".join(found[column] for column in (*group.entity.join_keys, EVENT_TIMESTAMP))}
+                ORDER BY {found[INGESTED_AT]} DESC NULLS LAST, r.{_FILE} DESC, file_row_number DESC
             ) > 1
         )
         SELECT {", ".join(columns)}
         FROM {_LISTED} l JOIN read_parquet({pattern}, union_by_name = true, {options}) r ON r.{_FILE} = l.{_FILE}
         WHERE NOT EXISTS (
             FROM {_REPLACED} p WHERE p.{_FILE} = r.{_FILE} AND p.file_row_number = r.file_row_number
-            AND p.{EVENT_TIMESTAMP} = {times[0]}
+            AND p.{EVENT_TIMESTAMP} = {found[EVENT_TIMESTAMP]}
         )
     """  # noqa: S608  # validated names, quoted
 

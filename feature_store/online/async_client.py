@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
+from feature_store.online.abandoned import close_cluster, close_pool
 from feature_store.online.client import READ_TIMEOUT, Units, joined, not_unicode
 from feature_store.online.locations import Location
 from feature_store.online.refusals import SERVER_ERRORS, explained
@@ -33,7 +34,8 @@ class AsyncClient:
         self._sentinel: Sentinel | None = None
         self._pool: Any = None
         self._asked_at = float("-inf")
-        options = connection_options(location, READ_TIMEOUT)
+        # An event loop that is busy with other things looks late whether a server has answered.
+        options = connection_options(location, READ_TIMEOUT, READ_TIMEOUT)
         retry = Retry(NoBackoff(), 0, ())
         if location.kind == "cluster":
             nodes = [ClusterNode(host, port) for host, port in location.nodes]
@@ -86,6 +88,16 @@ class AsyncClient:
         if self._sentinel is not None:
             for sentinel in self._sentinel.sentinels:
                 await sentinel.aclose()
+
+    def abandon(self) -> None:
+        """Closes the sockets of a loop that has ended, or is another process's: nothing can be awaited there."""
+        if self._cluster is not None:
+            close_cluster(self._cluster)
+        if self._pool is not None:
+            close_pool(self._pool)
+        if self._sentinel is not None:
+            for sentinel in self._sentinel.sentinels:
+                close_pool(sentinel.connection_pool)
 
     async def _exchange(self, chunks: Sequence[list[str]]) -> list[Any]:
         if self._sentinel is not None and time.monotonic() - self._asked_at > ASK_SECONDS:

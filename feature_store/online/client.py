@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from redis import exceptions
+from redis import ConnectionPool, exceptions
 from redis.crc import key_slot
 
 from feature_store.errors import InvalidRequestError
@@ -170,7 +170,14 @@ def _exchange(server: OneServer, commands: Sequence[tuple[str | int | bytes, ...
 
 def _exchange_once(server: OneServer, commands: Sequence[tuple[str | int | bytes, ...]]) -> list[Any]:
     """Spares the round through the library's command layer."""
-    pool = server.pool(0)
+    server.slots.take()
+    try:
+        return _on_a_connection(server.pool(0), commands)
+    finally:
+        server.slots.release()
+
+
+def _on_a_connection(pool: ConnectionPool, commands: Sequence[tuple[str | int | bytes, ...]]) -> list[Any]:
     connection: Any = pool.get_connection()
     try:
         packed = [part for command in commands for part in connection.pack_command(*command)]
@@ -187,7 +194,11 @@ def _exchange_once(server: OneServer, commands: Sequence[tuple[str | int | bytes
 def _fetch_from_nodes(servers: ClusterServers, units: Units) -> list[bytes | None]:
     # A unit's keys share a slot. Units are not joined, even where they could be: while a slot moves, a command is
     # refused if some of its keys are here and others there.
-    with servers.cluster.pipeline() as pipeline:
-        for keys in units:
-            pipeline.execute_command("MGET", *keys)
-        return [value for reply in pipeline.execute() for value in reply]
+    servers.slots.take()
+    try:
+        with servers.cluster.pipeline() as pipeline:
+            for keys in units:
+                pipeline.execute_command("MGET", *keys)
+            return [value for reply in pipeline.execute() for value in reply]
+    finally:
+        servers.slots.release()

@@ -21,7 +21,7 @@ from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED
 from feature_store.online.keys import KeySpace
 from feature_store.online.layout import DecodedRow, EncodedRows, GroupRead, GroupWrite, RowAheadError, Status, foreign
 from feature_store.online.resp import bulk
-from feature_store.online.schemas import RowSchema, Schemas
+from feature_store.online.schemas import LayoutSchema, Schemas
 from feature_store.online.stamps import STAMP_WIDTH, WIDTH, parse_stamp, stamp_expression, stamp_times, to_datetime
 from feature_store.online.values import column_decoder, decode_out_of_range, decoder, json_expression, row_decoder
 from feature_store.visibility import Visibility
@@ -58,7 +58,7 @@ class _FeatureRead:
         self._nothing = [None] * len(features)
         self._all_at_once = row_decoder(tuple(feature.dtype for feature in features))
         # By fingerprint: which of the requested features rows of that schema have. Most rows are of the catalog's.
-        own = RowSchema.of(group.features).fingerprint
+        own = LayoutSchema.of(group.features).fingerprint
         self._present = {own: [True] * len(features)}
         self._own = f":{own.hex()}".encode()
 
@@ -106,7 +106,7 @@ class _FeatureRead:
     def columns(self, entity_ids: Sequence[str], replies: Sequence[bytes | None], now: int) -> list[pl.Series]:
         import polars as pl
 
-        from feature_store.frames import polars_type
+        from feature_store.rows.polars_schema import polars_type
 
         stamps = [
             None if stamp is None else self._stamp(entity_id, stamp)
@@ -198,7 +198,7 @@ class _FeatureWrite:
         self._features = ordered
         self._shapes = [keys.stamp(group.name), *(keys.feature(feature.ref) for feature in ordered)]
         self.script = files("feature_store.online").joinpath("newest_wins.lua").read_text("utf-8")
-        self.schema = RowSchema.of(group.features)
+        self.schema = LayoutSchema.of(group.features)
         self.preamble = (str(len(classes)), *(str(members) for _, members in classes))
         self.keys_per_row = len(self._shapes)
         self.arguments_per_row = 1 + len(classes) + len(ordered)

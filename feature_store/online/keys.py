@@ -80,6 +80,11 @@ class KeySpace:
         return f"feature_retractions:{group}"
 
     @staticmethod
+    def deliveries(group: str) -> str:
+        """Returns the key of a group's long writes, see `deliveries`."""
+        return f"feature_deliveries:{group}"
+
+    @staticmethod
     def schema(group: str, fingerprint: bytes) -> str:
         """Returns the key that says which features a group's rows of one fingerprint hold."""
         return f"feature_schema:{group}:{fingerprint.hex()}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from feature_store.catalog import Feature, Group
 from feature_store.errors import FeatureStoreError, OnlineStoreError
 from feature_store.online.keys import KeySpace
-from feature_store.online.schemas import RowSchema, Schemas
+from feature_store.online.schemas import LayoutSchema, Schemas
 
 if TYPE_CHECKING:
     import polars as pl
@@ -121,7 +121,7 @@ class GroupWrite(Protocol):
     """
 
     script: str
-    schema: RowSchema
+    schema: LayoutSchema
     preamble: tuple[str, ...]
     keys_per_row: int
     arguments_per_row: int

@@ -77,6 +77,10 @@ class Pending:
         self._looked: dict[str, tuple[float, int]] = {}
         self._looking = threading.Lock()
 
+    def after_fork(self) -> None:
+        """Gives a forked process a lock of its own: another thread may have held it."""
+        self._looking = threading.Lock()
+
     def add(self, group: Group, rows: Sequence[PendingRow]) -> None:
         """Keeps rows until their time comes.
 

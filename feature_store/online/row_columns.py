@@ -14,8 +14,9 @@ import polars as pl
 from feature_store.catalog import Feature
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.frames import nan_as_null, polars_type
+from feature_store.frames import nan_as_null
 from feature_store.online.row_format import RowFormat
+from feature_store.rows.polars_schema import polars_type
 
 
 def encode_rows(row_format: RowFormat, rows: pl.DataFrame) -> list[bytes]:

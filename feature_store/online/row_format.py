@@ -10,8 +10,8 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from feature_store.definitions.dtypes import Dtype
-from feature_store.online.schemas import FINGERPRINT_BYTES, RowSchema
+from feature_store.online.schemas import FINGERPRINT_BYTES, LayoutSchema
+from feature_store.rows.forms import forms_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,10 +22,6 @@ MAGIC = b"\xf5\x01"
 HEAD_BYTES = len(MAGIC) + FINGERPRINT_BYTES
 HEADER_BYTES = HEAD_BYTES + 16
 """Magic and fingerprint, then event time and ingestion time: signed 64 bits, microseconds since 1970."""
-
-_STRUCT = {"float": "d", "int": "q", "timestamp": "q", "bool": "?", "string": "I"}
-_NUMPY = {"float": "<f8", "int": "<i8", "timestamp": "<i8", "bool": "?", "string": "<u4"}
-
 
 _TIMES = struct.Struct("<qq")
 
@@ -55,7 +51,7 @@ class RowFormat:
         has_strings: Whether rows have a part of variable size.
     """
 
-    schema: RowSchema
+    schema: LayoutSchema
     head: bytes
     bitmap_bytes: int
     complete: bytes
@@ -63,11 +59,11 @@ class RowFormat:
     has_strings: bool
 
     @classmethod
-    def of(cls, schema: RowSchema) -> RowFormat:
+    def of(cls, schema: LayoutSchema) -> RowFormat:
         """Returns the format of a schema's rows."""
         count = len(schema.features)
         bitmap_bytes = (count + 7) // 8
-        slots = "".join(_struct_code(dtype) for _, dtype in schema.features)
+        slots = "".join(forms_of(dtype).struct for _, dtype in schema.features)
         return cls(
             schema=schema,
             head=MAGIC + schema.fingerprint,
@@ -81,7 +77,7 @@ class RowFormat:
         """Returns the same as a NumPy dtype: `head`, `event`, `ingested`, `bitmap`, and the slots `f0`, `f1`, ..."""
         import numpy as np
 
-        slots = [(f"f{position}", *_numpy_code(dtype)) for position, (_, dtype) in enumerate(self.schema.features)]
+        slots = [(f"f{position}", *forms_of(dtype).numpy) for position, (_, dtype) in enumerate(self.schema.features)]
         header = [("head", f"V{HEAD_BYTES}"), ("event", "<i8"), ("ingested", "<i8")]
         return np.dtype([*header, ("bitmap", "u1", (self.bitmap_bytes,)), *slots])
 
@@ -89,11 +85,3 @@ class RowFormat:
         """Returns the last string feature before a position, where the next one's text begins; else None."""
         features = self.schema.features[:position]
         return max((slot for slot, (_, dtype) in enumerate(features) if dtype.name == "string"), default=None)
-
-
-def _struct_code(dtype: Dtype) -> str:
-    return f"{4 * dtype.dimension}s" if dtype.name == "embedding" else _STRUCT[dtype.name]
-
-
-def _numpy_code(dtype: Dtype) -> tuple[Any, ...]:
-    return ("<f4", (dtype.dimension,)) if dtype.name == "embedding" else (_NUMPY[dtype.name],)

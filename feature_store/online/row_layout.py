@@ -20,7 +20,7 @@ from feature_store.online.keys import KeySpace
 from feature_store.online.layout import DecodedRow, EncodedRows, GroupRead, GroupWrite, RowAheadError, Status, foreign
 from feature_store.online.resp import bulk
 from feature_store.online.row_format import HEAD_BYTES, HEADER_BYTES, MAGIC, RowFormat, row_times
-from feature_store.online.schemas import RowSchema, Schemas
+from feature_store.online.schemas import LayoutSchema, Schemas
 from feature_store.online.stamps import to_datetime
 from feature_store.visibility import Visibility
 
@@ -66,7 +66,7 @@ class _RowRead:
         self._ttls, self._shortest = visibility.ttls, visibility.shortest
         self._nothing = [None] * len(features)
         # By the first ten bytes of a row. Most rows are of the catalog's own schema.
-        own = _RowDecoder(RowFormat.of(RowSchema.of(group.features)), features)
+        own = _RowDecoder(RowFormat.of(LayoutSchema.of(group.features)), features)
         self._decoders = {own.format.head: own}
 
     def keys(self, entity_id: str) -> list[str]:
@@ -267,7 +267,7 @@ class _RowWrite:
 
     def __init__(self, keys: KeySpace, group: Group) -> None:
         self.script = files("feature_store.online").joinpath("row_newest_wins.lua").read_text("utf-8")
-        self.schema = RowSchema.of(group.features)
+        self.schema = LayoutSchema.of(group.features)
         self._format = RowFormat.of(self.schema)
         self._shape = keys.row(group.name)
         self._longest = Visibility.of(group.features).longest

@@ -22,7 +22,7 @@ from feature_store.online.keys import KeySpace
 FINGERPRINT_BYTES = 8
 
 
-class RowSchema:
+class LayoutSchema:
     """The ordered features of a row.
 
     Its text is JSON without spaces, `[["clicks_7d:v2","float"],["taste:v1","embedding[24]"]]`; the fingerprint is the
@@ -36,12 +36,12 @@ class RowSchema:
         self.features = tuple(features)
 
     @classmethod
-    def of(cls, features: Iterable[Feature]) -> RowSchema:
+    def of(cls, features: Iterable[Feature]) -> LayoutSchema:
         """Returns the schema of rows that hold these features."""
         return cls((feature.ref, feature.dtype) for feature in features)
 
     @classmethod
-    def parse(cls, text: bytes) -> RowSchema:
+    def parse(cls, text: bytes) -> LayoutSchema:
         """Reads a schema's text.
 
         Raises:
@@ -95,9 +95,9 @@ class Schemas:
     """The schemas that a process has met, by group and fingerprint. They never change, so that threads may share it."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, bytes], RowSchema] = {}
+        self._known: dict[tuple[str, bytes], LayoutSchema] = {}
 
-    def get(self, group: str, fingerprint: bytes) -> RowSchema:
+    def get(self, group: str, fingerprint: bytes) -> LayoutSchema:
         """Returns a schema that was learned.
 
         Raises:
@@ -125,7 +125,7 @@ class Schemas:
                 f"{unknown.fingerprint.hex()}, which neither the catalog nor the key {key!r} explains. {remedy}"
             )
         try:
-            schema = RowSchema.parse(text)
+            schema = LayoutSchema.parse(text)
         except ValueError:
             schema = None
         if schema is None or schema.fingerprint != unknown.fingerprint:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol, cast
 
-from redis import ConnectionPool, RedisCluster, RedisError
+from redis import ConnectionPool, RedisCluster, RedisError, exceptions
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.exceptions import AskError, MovedError
@@ -27,6 +29,40 @@ ASK_SECONDS = 1.0
 """How long a primary that Sentinel has named is believed to be one: a former primary answers on, with older values."""
 
 NO_RETRY = Retry(NoBackoff(), 0, ())
+
+MOST_CONNECTIONS = 64
+"""Connections in use at once, for one purpose, where the URL says nothing else (`max_connections`)."""
+
+
+class Slots:
+    """As many as there may be connections in use at once: further threads wait until one is free.
+
+    Args:
+        location: Whose URL may say how many.
+        timeout: Seconds to wait for a free one.
+    """
+
+    __slots__ = ("_free", "_most", "_timeout", "release")
+
+    def __init__(self, location: Location, timeout: float) -> None:
+        # A queue rather than a semaphore: it is written in C, and the read path counts microseconds.
+        self._free: SimpleQueue[None] = SimpleQueue()
+        self._timeout = timeout
+        self._most = int(location.options.get("max_connections", MOST_CONNECTIONS))
+        self.release = partial(self._free.put, None)
+        for _ in range(self._most):
+            self.release()
+
+    def take(self) -> None:
+        """Takes one; `release` gives it back.
+
+        Raises:
+            exceptions.TimeoutError: If none becomes free in time.
+        """
+        try:
+            self._free.get(timeout=self._timeout)
+        except Empty:
+            raise exceptions.TimeoutError(f"all {self._most} connections were busy for {self._timeout:g} s") from None
 
 
 class Servers(Protocol):
@@ -63,13 +99,13 @@ class Servers(Protocol):
         ...
 
 
-def connection_options(location: Location, timeout: float) -> dict[str, Any]:
+def connection_options(location: Location, timeout: float, connect_timeout: float = CONNECT_TIMEOUT) -> dict[str, Any]:
     """Returns the options of each connection; those in the URL win over the defaults here."""
     # RESP2 says all that is asked here, and spares each connection the handshakes of RESP3.
     return {
         "protocol": 2,
         "socket_timeout": timeout,
-        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_connect_timeout": connect_timeout,
         **location.options,
     }
 
@@ -86,6 +122,7 @@ class OneServer:
 
     def __init__(self, location: Location, timeout: float) -> None:
         options = connection_options(location, timeout)
+        self.slots = Slots(location, timeout)
         self._sentinel: Any = None
         self._asked_at = float("-inf")
         self._pool: ConnectionPool
@@ -138,6 +175,7 @@ class ClusterServers:
 
     def __init__(self, location: Location, timeout: float) -> None:
         self._location = location
+        self.slots = Slots(location, timeout)
         self._options = connection_options(location, timeout)
         self._connecting = threading.Lock()
         self._connected: Any = None

@@ -6,30 +6,27 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakKeyDictionary
 
 from feature_store.catalog import Catalog, Group, Selection
 from feature_store.clock import Clock
+from feature_store.forking import renew_in_children
+from feature_store.online.deliveries import Deliveries
 from feature_store.online.ingestion_clock import IngestionClock
 from feature_store.online.keys import CATALOG, KeySpace
 from feature_store.online.pending import Pending
-from feature_store.online.reader import Connections, FeatureState, PreparedRead
+from feature_store.online.reading.prepared import Connections, FeatureState, PreparedRead
 from feature_store.online.retractions import Retractions
 from feature_store.online.schemas import Schemas
 
 if TYPE_CHECKING:
-    import asyncio
-
     import polars as pl
 
     from feature_store.online.async_client import AsyncClient
     from feature_store.online.client import Client
+    from feature_store.online.event_loops import PerLoop
     from feature_store.online.locations import Location
     from feature_store.online.published_catalog import PublishedCatalog
     from feature_store.online.writer import WriteReport
-
-MOST_PREPARED = 128
-"""Prepared reads remembered for repeated requests."""
 
 
 class OnlineStore:
@@ -49,6 +46,7 @@ class OnlineStore:
         pending: Rows whose time has not come.
         ingestion: Gives the ingestion times of rows.
         retractions: Rows that streams have taken back and that the offline store still holds.
+        deliveries: When long writes were under way.
 
     Raises:
         SettingsError: If the URL is malformed.
@@ -66,8 +64,9 @@ class OnlineStore:
         self.pending = Pending(self._client, self._keys, clock)
         self.ingestion = IngestionClock(self._client, clock)
         self.retractions = Retractions(self._client)
-        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClient] = WeakKeyDictionary()
-        self._prepared: dict[tuple[object, ...], tuple[PreparedRead, object]] = {}
+        self.deliveries = Deliveries(self._client)
+        self._by_loop: PerLoop[AsyncClient] | None = None
+        renew_in_children(self)
 
     @classmethod
     def connect(cls, url: str | None, clock: Clock, *, max_rows_per_second: float | None = None) -> Self:
@@ -164,7 +163,7 @@ class OnlineStore:
             InvalidRequestError: If an entity id is not text, or is no id of the features' entity.
             OnlineStoreError: If the server does not answer, or refuses; there are no partial answers.
         """
-        return self._prepare_once(selections, catalog).values(entity_ids)
+        return self.prepare(selections, catalog).values(entity_ids)
 
     def read_states(
         self, entity_ids: Sequence[str], selections: Sequence[Selection], catalog: Catalog
@@ -175,7 +174,7 @@ class OnlineStore:
             InvalidRequestError: If an entity id is not text, or is no id of the features' entity.
             OnlineStoreError: If the server does not answer, or refuses; there are no partial answers.
         """
-        return self._prepare_once(selections, catalog).states(entity_ids)
+        return self.prepare(selections, catalog).states(entity_ids)
 
     def publish(self, catalog: Catalog) -> None:
         """Puts the catalog into the store, for readers without a registry.
@@ -222,15 +221,23 @@ class OnlineStore:
         """Closes all connections but those of event loops, see `aclose`. An embedded server stays up for others."""
         if self._connected is not None:
             self._connected.close()
+        if self._by_loop is not None:
+            self._by_loop.sweep()
 
     async def aclose(self) -> None:
         """Closes all connections, those of the running event loop among them."""
-        import asyncio
-
-        client = self._by_loop.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.close()
+        if self._by_loop is not None:
+            await self._by_loop.aclose()
         self.close()
+
+    def after_fork(self) -> None:
+        """Gives a forked process connections of its own."""
+        self._connecting = threading.Lock()
+        self._connected = None
+        self.pending.after_fork()
+        if self._by_loop is not None:
+            self._by_loop.abandon()
+            self._by_loop = None
 
     def __enter__(self) -> Self:
         return self
@@ -252,15 +259,14 @@ class OnlineStore:
         return self._connected
 
     def _async_client(self) -> AsyncClient:
-        import asyncio
+        if self._by_loop is None:
+            from feature_store.online.async_client import AsyncClient
+            from feature_store.online.event_loops import PerLoop
 
-        from feature_store.online.async_client import AsyncClient
-
-        loop = asyncio.get_running_loop()
-        client = self._by_loop.get(loop)
-        if client is None:
-            client = self._by_loop[loop] = AsyncClient(self._located())
-        return client
+            with self._connecting:
+                if self._by_loop is None:
+                    self._by_loop = PerLoop(lambda: AsyncClient(self._located()))
+        return self._by_loop.get()
 
     def _located(self) -> Location:
         if self._location is None:
@@ -270,18 +276,6 @@ class OnlineStore:
                 if self._location is None:
                     self._location = _location(EmbeddedRedis().ensure())
         return self._location
-
-    def _prepare_once(self, selections: Sequence[Selection], catalog: Catalog) -> PreparedRead:
-        # Records of a catalog never change, so that their identity says enough; they are held beside the read, so
-        # that it stays theirs.
-        origin = (id(catalog), *((selection.label, id(selection.feature)) for selection in selections))
-        found = self._prepared.get(origin)
-        if found is None:
-            if len(self._prepared) >= MOST_PREPARED:
-                self._prepared.clear()
-            held = (catalog, [selection.feature for selection in selections])
-            found = self._prepared[origin] = (self.prepare(selections, catalog), held)
-        return found[0]
 
 
 def _decoded(text: bytes | None, known: PublishedCatalog | None) -> PublishedCatalog | None:

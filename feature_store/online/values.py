@@ -15,27 +15,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from feature_store.definitions.dtypes import Dtype
+from feature_store.rows.forms import forms_of
 
 if TYPE_CHECKING:
     import polars as pl
 
-_PYTHON_TYPES: dict[str, Any] = {
-    "float": float | None,
-    "int": int | None,
-    "string": str | None,
-    "bool": bool | None,
-    "timestamp": datetime | None,
-    "embedding": list[float | None] | None,
-}
 _ESCAPED = ['"', "\\", *map(chr, range(0x20))]
 _ESCAPES = ['\\"', "\\\\", *(f"\\u{code:04x}" for code in range(0x20))]
+
+
+def _python_type(dtype: Dtype) -> Any:
+    return forms_of(dtype).json | None
 
 
 @cache
@@ -46,13 +42,13 @@ def decoder(dtype: Dtype) -> Callable[[bytes], Any]:
     `msgspec.MsgspecError` or `ValueError` for all that it cannot read, infinities among it: ask
     `decode_out_of_range` then.
     """
-    decode: Callable[[bytes], Any] = msgspec.json.Decoder(_PYTHON_TYPES[dtype.name]).decode
+    decode: Callable[[bytes], Any] = msgspec.json.Decoder(_python_type(dtype)).decode
     return decode
 
 
 def row_decoder(dtypes: tuple[Dtype, ...]) -> Callable[[bytes], Sequence[Any]]:
     """Returns the function that reads a JSON array of one value per dtype; it raises what `decoder` raises."""
-    values: Any = tuple.__class_getitem__(tuple(_PYTHON_TYPES[dtype.name] for dtype in dtypes))
+    values: Any = tuple.__class_getitem__(tuple(_python_type(dtype) for dtype in dtypes))
     decode: Callable[[bytes], Sequence[Any]] = msgspec.json.Decoder(values).decode
     return decode
 
@@ -60,7 +56,7 @@ def row_decoder(dtypes: tuple[Dtype, ...]) -> Callable[[bytes], Sequence[Any]]:
 @cache
 def column_decoder(dtype: Dtype) -> Callable[[bytes], list[Any]]:
     """Returns the function that reads a JSON array of values of a dtype; it raises what `decoder` raises."""
-    values: Any = list.__class_getitem__(_PYTHON_TYPES[dtype.name])
+    values: Any = list.__class_getitem__(_python_type(dtype))
     decode: Callable[[bytes], list[Any]] = msgspec.json.Decoder(values).decode
     return decode
 
@@ -74,7 +70,7 @@ def decode_out_of_range(raw: bytes, dtype: Dtype) -> Any:
         ValueError: If the bytes are not the JSON of such a value.
     """
     try:
-        return msgspec.convert(json.loads(raw), _PYTHON_TYPES[dtype.name])
+        return msgspec.convert(json.loads(raw), _python_type(dtype))
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from None
 
@@ -83,7 +79,8 @@ def json_expression(column: str, dtype: Dtype) -> pl.Expr:
     """Returns the expression that turns a column of a feature dtype into the JSON of its values, never null."""
     import polars as pl
 
-    from feature_store.frames import nan_as_null, polars_type
+    from feature_store.frames import nan_as_null
+    from feature_store.rows.polars_schema import polars_type
 
     values = pl.col(column)
     if dtype.name == "float":

@@ -13,10 +13,10 @@ import polars as pl
 
 from feature_store.catalog import Group
 from feature_store.clock import EARLIEST, LATEST, Clock, SystemClock, to_micros
-from feature_store.definitions.dtypes import TIMESTAMP, Dtype
+from feature_store.definitions.dtypes import TIMESTAMP
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRequestError, InvalidRowsError
-from feature_store.frames import entity_id_expression, polars_type, utc_micros
+from feature_store.frames import entity_id_expression, utc_micros
 from feature_store.online.client import Client
 from feature_store.online.keys import KeySpace
 from feature_store.online.layout import GroupWrite
@@ -26,6 +26,8 @@ from feature_store.online.pending import RECENT_MICROS, Pending, PendingRow, put
 from feature_store.online.protocol import preamble_of, script_calls, script_calls_by_row
 from feature_store.online.resp import bulk, script_call
 from feature_store.online.script_session import ScriptCall
+from feature_store.rows.polars_schema import polars_type
+from feature_store.rows.schema import RowSchema
 from feature_store.visibility import Visibility
 
 
@@ -248,16 +250,14 @@ def _checked(group: Group, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _column_failures(group: Group, rows: pl.DataFrame) -> list[str]:
-    features = {feature.ref.column: feature.dtype for feature in group.features}
-    required = [*group.entity.join_keys, EVENT_TIMESTAMP, INGESTED_AT, *features]
+    declared = RowSchema.of(group)
     schema = rows.schema
-    missing = [column for column in required if column not in schema]
+    missing = [column for column in declared.stored if column not in schema]
     if missing:
         return [f"column {column!r} is missing" for column in missing]
-    declared: dict[str, Dtype] = {**group.entity.key_dtypes, **features}
     failures = [
         f"column {column!r} holds {schema[column]}, declared is {dtype}"
-        for column, dtype in declared.items()
+        for column, dtype in {**declared.keys, **declared.features}.items()
         if schema[column] not in {polars_type(dtype), pl.Null()}
     ]
     return failures + [

@@ -18,11 +18,11 @@ from sqlalchemy import URL, Connection, Engine, NullPool, column, create_engine,
 from sqlalchemy import text as sql
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from feature_store.errors import RegistryError, SettingsError
+from feature_store.errors import NeverAppliedError, RegistryError, RegistryUnreachableError, SettingsError
+from feature_store.forking import renew_in_children
 from feature_store.registry.tables import HEAD, VERSION_TABLE
+from feature_store.setting_urls import REGISTRY, check_registry_url, masked
 
-_SETTING = "FEATURE_STORE_REGISTRY"
-_EXAMPLES = "Write sqlite:////path/to/registry.db or postgresql://user:password@host:5432/database."
 _POSTGRESQL_DRIVERS = ("psycopg", "psycopg2")
 _UNDEFINED = {"42P01", "42703"}  # SQLSTATE of an undefined table and an undefined column
 _WRITE_LOCK_KEY = 0x6665_6174_7374_6F72  # one advisory lock per database; the number only has to be ours
@@ -47,6 +47,7 @@ class Database:
         self._url = _parsed(url)
         self._file = Path(self._url.database or "") if self._url.get_backend_name() == "sqlite" else None
         self._engine = _sqlite_engine(self._url) if self._file else _postgresql_engine(self._url)
+        renew_in_children(self)
 
     @property
     def place(self) -> str:
@@ -82,7 +83,7 @@ class Database:
             except OSError as error:
                 raise RegistryError(
                     f"The folder of the registry {self.place} cannot be made: {error.strerror}. "
-                    f"Let {_SETTING} name a file in a folder that can be written."
+                    f"Let {REGISTRY} name a file in a folder that can be written."
                 ) from None
         with self._transaction(write=True) as connection:
             yield connection
@@ -105,6 +106,10 @@ class Database:
     def close(self) -> None:
         """Closes all connections. The next transaction opens new ones."""
         self._engine.dispose()
+
+    def after_fork(self) -> None:
+        """Gives a forked process connections of its own; its parent's stay open, for its parent."""
+        self._engine.dispose(close=False)
 
     def _upgrade(self, connection: Connection) -> None:
         from alembic import command
@@ -147,11 +152,11 @@ class Database:
                 if self._file
                 else "Check that PostgreSQL runs there, that the database exists and that the user may connect"
             )
-            return RegistryError(
-                f"The registry {self.place} does not answer: {message}. {remedy}, and that {_SETTING} names it."
+            return RegistryUnreachableError(
+                f"The registry {self.place} does not answer: {message}. {remedy}, and that {REGISTRY} names it."
             )
         if "locked" in message or "lock timeout" in message:
-            return RegistryError(
+            return RegistryUnreachableError(
                 f"The registry {self.place} stayed locked by another process, nothing was written: {message}. "
                 "Try again once that process is done, or end it."
             )
@@ -163,9 +168,9 @@ class Database:
             with self._transaction(write=False) as connection:
                 found = _revision(connection)
         if found is None:
-            return RegistryError(
+            return NeverAppliedError(
                 f"The registry {self.place} has never been applied: run `feature-store apply`, "
-                f"or let {_SETTING} name the registry that was."
+                f"or let {REGISTRY} name the registry that was."
             )
         return RegistryError(
             f"The registry {self.place} is at revision {found!r}, this version of feature-store needs {HEAD!r}: "
@@ -209,29 +214,16 @@ def _is_undefined(error: DBAPIError) -> bool:
 
 
 def _parsed(text: str) -> URL:
-    # No message here shows the URL: what cannot be parsed cannot be masked.
+    check_registry_url(text)
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
-        raise SettingsError(f"{_SETTING} is not a database URL. {_EXAMPLES}") from None
-    if url.drivername in {"sqlite", "sqlite+pysqlite"}:
-        return _sqlite_url(url)
-    if url.drivername == "postgres":
-        url = url.set(drivername="postgresql")
-    if url.drivername not in {"postgresql", *(f"postgresql+{driver}" for driver in _POSTGRESQL_DRIVERS)}:
-        raise SettingsError(f"{_SETTING} names {url.drivername!r}: a registry is on SQLite or PostgreSQL. {_EXAMPLES}")
-    if "@" in (url.host or ""):
-        raise SettingsError(f"{_SETTING} has more than one @: write an @ in the user or the password as %40.")
-    return url.set(drivername=f"postgresql+{_postgresql_driver(url)}")
-
-
-def _sqlite_url(url: URL) -> URL:
-    path = url.database or ""
-    if path in {"", ":memory:"} or path.startswith("file:"):
         raise SettingsError(
-            f"{_SETTING} names no file: a registry in memory would be gone with its connection. {_EXAMPLES}"
-        )
-    return url.set(database=str(Path(path).absolute()))
+            f"{REGISTRY} is not a database URL, got {masked(text)!r}: SQLAlchemy cannot read it."
+        ) from None
+    if url.get_backend_name() == "sqlite":
+        return url.set(database=str(Path(url.database or "").absolute()))
+    return url.set(drivername=f"postgresql+{_postgresql_driver(url)}")
 
 
 def _postgresql_driver(url: URL) -> str:
@@ -243,7 +235,7 @@ def _postgresql_driver(url: URL) -> str:
             continue
         return driver
     raise SettingsError(
-        f"{_SETTING} names PostgreSQL, but no driver is installed: run `pip install 'psycopg[binary]'`."
+        f"{REGISTRY} names PostgreSQL, but no driver is installed: run `pip install 'psycopg[binary]'`."
     )
 
 

@@ -216,8 +216,15 @@ class Registry:
             for row in rows
         ]
 
-    def newest_baselines(self, refs: Iterable[FeatureRef]) -> dict[FeatureRef, TrainingBaseline]:
-        """Returns, per feature, its profile in the newest training set that holds it; features in none are left out."""
+    def newest_baselines(
+        self, refs: Iterable[FeatureRef], suits: Callable[[FeatureRef, TrainingBaseline], bool]
+    ) -> dict[FeatureRef, TrainingBaseline]:
+        """Returns, per feature, its profile in the newest training set whose profile suits; others are left out.
+
+        Args:
+            refs: The features.
+            suits: Tells whether a profile is good enough; asked from the newest training set on, until one is.
+        """
         wanted = {str(ref): ref for ref in refs}
         columns = tables.training_set.c
         statement = select(columns.name, columns.version, columns.features, columns.baseline).order_by(
@@ -227,7 +234,9 @@ class Registry:
         with self._database.reading() as connection:
             for name, version, features, baseline in connection.execute(statement):
                 for text in wanted.keys() & baseline.keys() & set(features):
-                    found.setdefault(wanted[text], TrainingBaseline(name, version, baseline[text]))
+                    known = TrainingBaseline(name, version, baseline[text])
+                    if wanted[text] not in found and suits(wanted[text], known):
+                        found[wanted[text]] = known
                 if len(found) == len(wanted):
                     break
         return found

@@ -16,6 +16,21 @@ def encode(answer: Any) -> bytes:
     return _encoder.encode(answer)
 
 
+class Pieces:
+    """An array of JSON that is encoded piece by piece, for one that is too long to be encoded in one go."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def add(self, elements: list[Any]) -> None:
+        """Adds elements, one at least."""
+        self._pieces.append(encode(elements)[1:-1])
+
+    def json(self) -> Any:
+        """Returns the array, to stand in an answer where a list would."""
+        return msgspec.Raw(b"[" + b",".join(self._pieces) + b"]")
+
+
 def spell_infinities(values: list[Any], positions: Iterable[int]) -> None:
     """Replaces infinite floats by `1e999` and `-1e999`, the store's spelling, which JSON parsers read as infinite.
 

@@ -20,19 +20,17 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
 from feature_store.errors import FeatureStoreError
-from feature_store.serving import openapi
-from feature_store.serving.answers import encode
 from feature_store.serving.auth import Tokens
 from feature_store.serving.calls import CLOSE, Call, Disconnected, Endpoint, Receive, Reply, Scope, Send
-from feature_store.serving.coalescing import Coalescer
+from feature_store.serving.documents import Documents
 from feature_store.serving.feast_contract import FeastContract
 from feature_store.serving.health import Health
 from feature_store.serving.limits import Limits
-from feature_store.serving.listing import Features
 from feature_store.serving.logs import JsonLog
 from feature_store.serving.metrics import CONTENT_TYPE as METRICS_TYPE
 from feature_store.serving.metrics import Metrics
 from feature_store.serving.online_features import OnlineFeatures
+from feature_store.serving.probes import Probe
 from feature_store.serving.problems import CONTENT_TYPE as PROBLEM_TYPE
 from feature_store.serving.problems import HttpError, body_of, http_error
 from feature_store.serving.served import Served
@@ -49,7 +47,7 @@ _LOG_SECONDS = 0.2
 _PROMOTE_SECONDS = 0.5
 _LONGEST_ID = 128
 _GONE = 499
-_PAGE_POLICY = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'")
+_LONGEST_DETAIL = 4_000
 
 
 class FeatureServer:
@@ -77,12 +75,14 @@ class FeatureServer:
     ) -> None:
         self.log = log
         self._tokens = tokens
-        self._limits = limits
-        self._served = Served(store, definitions)
-        self._metrics = Metrics(self._served.age)
-        self._coalescer = Coalescer(self._metrics)
-        self.health = Health(self._served, log)
+        self.limits = limits
+        self._metrics = Metrics()
+        self._served = Served(store, definitions, self._metrics)
+        self._metrics.catalog_age.set_function(self._served.age)
+        self._registry = Probe(self._served.refresh)
+        self.health = Health({"online_store": Probe(store.online.ping), "registry": self._registry}, log)
         self._in_work = 0
+        self._bytes_in_work = 0
         self._id_prefix = secrets.token_hex(6).encode()
         self._numbers = count(1)
         self._router = Router(self._routes(), lifespan=self._lifespan, redirect_slashes=False)
@@ -97,21 +97,27 @@ class FeatureServer:
         started = time.perf_counter()
         call = scope["feature_server.call"] = self._call(scope, receive)
         self._in_work += 1
+        held = call.announced()
+        self._bytes_in_work += held
         try:
             reply = await self._reply(scope, call, receive, send)
+            self._bytes_in_work += len(reply.body)
+            held += len(reply.body)
+            # An answer is in work until its client has taken it.
+            await self._send(reply, call, send)
         except Disconnected:
             reply = None
         finally:
             self._in_work -= 1
-        if reply is not None:
-            await self._send(reply, call, send)
+            self._bytes_in_work -= held
         self._account(scope, call, reply, time.perf_counter() - started)
 
     async def _reply(self, scope: Scope, call: Call, receive: Receive, send: Send) -> Reply:
         try:
             self._check_load()
-            if scope["path"] not in _OPEN_PATHS:
-                call.access = self._tokens.access(call.headers.get(b"authorization"))
+            token = call.headers.get(b"authorization")
+            is_open = scope["path"] in _OPEN_PATHS
+            call.access = self._tokens.known(token) if is_open else self._tokens.access(token)
             await self._router(scope, receive, send)
             assert call.reply is not None  # every route is an endpoint, all else is an exception
         except HttpError as error:
@@ -132,12 +138,10 @@ class FeatureServer:
         return call.reply
 
     def _check_load(self) -> None:
-        if self._in_work > self._limits.requests:
-            raise HttpError(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                f"The server has {self._limits.requests:,} requests in work: try again, or add servers.",
-                ((b"retry-after", b"1"),),
-            )
+        if self._in_work > self.limits.requests:
+            raise _busy(f"The server has {self.limits.requests:,} requests in work")
+        if self._bytes_in_work > self.limits.work_bytes:
+            raise _busy(f"The requests in work hold {self.limits.work_bytes:,} bytes")
 
     def _call(self, scope: Scope, receive: Receive) -> Call:
         headers = dict(scope["headers"])
@@ -147,7 +151,7 @@ class FeatureServer:
             request_id = given.decode("ascii")
         else:
             request_id = (b"%s-%x" % (self._id_prefix, next(self._numbers))).decode("ascii")
-        return Call(headers, request_id, receive, self._limits.body_bytes)
+        return Call(headers, request_id, receive, self.limits)
 
     async def _send(self, reply: Reply, call: Call, send: Send) -> None:
         headers = [
@@ -181,35 +185,27 @@ class FeatureServer:
             )
 
     def _routes(self) -> list[Route]:
-        online = OnlineFeatures(self._served, self._coalescer, self._metrics, self._limits.values)
-        feast = FeastContract(self._served, online, self._metrics)
+        online = OnlineFeatures(self._served, self._metrics, self.limits)
+        feast = FeastContract(self._served, online, self._metrics, self.limits)
+        documents = Documents(self._served, tokens=bool(self._tokens))
         return [
             Route("/v1/online-features", Endpoint(online), methods=["POST"]),
             Route("/get-online-features", Endpoint(feast.features), methods=["POST"]),
             Route("/push", Endpoint(feast.push), methods=["POST"]),
             Route("/write-to-online-store", Endpoint(feast.write), methods=["POST"]),
-            Route("/v1/features", Endpoint(Features(self._served)), methods=["GET"]),
+            Route("/v1/features", Endpoint(documents.features), methods=["GET"]),
             Route("/health/live", Endpoint(self.health.live), methods=["GET"]),
             Route("/health/ready", Endpoint(self.health.ready), methods=["GET"]),
             Route("/health", Endpoint(self.health.ready), methods=["GET"]),
             Route("/metrics", Endpoint(self._exposition), methods=["GET"]),
-            Route("/openapi.json", Endpoint(self._openapi), methods=["GET"]),
-            Route("/docs", Endpoint(self._docs), methods=["GET"]),
+            Route("/openapi.json", Endpoint(documents.openapi), methods=["GET"]),
+            Route("/docs", Endpoint(documents.page), methods=["GET"]),
         ]
 
     async def _exposition(self, call: Call) -> Reply:
         del call
         self._metrics.in_work.set(self._in_work)
         return Reply(self._metrics.exposition(), METRICS_TYPE.encode("ascii"))
-
-    async def _openapi(self, call: Call) -> Reply:
-        del call
-        return Reply(encode(openapi.document(self._served.catalog, tokens=bool(self._tokens))))
-
-    async def _docs(self, call: Call) -> Reply:
-        del call
-        document = openapi.document(self._served.catalog, tokens=bool(self._tokens))
-        return Reply(openapi.page(document).encode(), b"text/html; charset=utf-8", headers=(_PAGE_POLICY,))
 
     @asynccontextmanager
     async def _lifespan(self, app: Any) -> AsyncIterator[None]:
@@ -224,17 +220,16 @@ class FeatureServer:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            self._coalescer.close()
+            self._served.reads.close()
             await self._served.store.online.aclose()
             self.log.flush()
 
     async def _refresh(self) -> None:
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
-            try:
-                await asyncio.to_thread(self._served.refresh)
-            except FeatureStoreError as error:
-                self.log.write("warning", "the catalog could not be read again", reason=str(error))
+            failure = await self._registry.failure()
+            if failure:
+                self.log.write("warning", "the catalog could not be read again", reason=failure)
 
     async def _promote(self) -> None:
         """Brings rows online whose time has come, for readers that ask the online store themselves."""
@@ -251,7 +246,16 @@ class FeatureServer:
             self.log.flush()
 
 
+def _busy(why: str) -> HttpError:
+    detail = f"{why}: try again, or add servers."
+    return HttpError(HTTPStatus.SERVICE_UNAVAILABLE, detail, ((b"retry-after", b"1"),))
+
+
 def _problem(error: HttpError, call: Call) -> Reply:
+    if len(error.detail) > _LONGEST_DETAIL:
+        # What was wrong may have been quoted, and as long as a body may be.
+        half = _LONGEST_DETAIL // 2
+        error = HttpError(error.status, f"{error.detail[:half]} ... {error.detail[-half:]}", error.headers)
     return Reply(body_of(error, call.request_id), PROBLEM_TYPE, error.status.value, error.headers)
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from feature_store.errors import SettingsError
 from feature_store.serving.problems import HttpError
-from feature_store.settings import environment
+from feature_store.settings import Settings
 
 VARIABLE = "FEATURE_STORE_SERVER_TOKENS"
 
@@ -64,6 +64,10 @@ class Access:
         """
         self._check(groups, self.write, "write")
 
+    def may_read_all(self, groups: Iterable[str]) -> bool:
+        """Returns whether all of some groups may be read."""
+        return self.read is None or self.read.issuperset(groups)
+
     def may_read(self, group: str) -> bool:
         """Returns whether a group may be read."""
         return self.read is None or group in self.read
@@ -83,6 +87,9 @@ class Access:
 ANYONE = Access("anyone", read=None, write=frozenset())
 """Who needs no token, on a server that has none: reads all, writes nothing."""
 
+NOBODY = Access("nobody", read=frozenset(), write=frozenset())
+"""Who sends no token that is known, on a server that has tokens: reads nothing, writes nothing."""
+
 
 class Tokens:
     """The tokens of a server.
@@ -95,13 +102,13 @@ class Tokens:
         self._holders = tuple(holders.items())
 
     @classmethod
-    def from_env(cls) -> Tokens:
-        """Reads `FEATURE_STORE_SERVER_TOKENS`: JSON, or the path of a file that holds it; see `parse`.
+    def of(cls, settings: Settings) -> Tokens:
+        """Returns the tokens that settings name: JSON, or the path of a file that holds it; see `parse`.
 
         Raises:
             SettingsError: If it is malformed, or the file cannot be read.
         """
-        text = environment().get(VARIABLE, "").strip()
+        text = (settings.server_tokens or "").strip()
         if not text:
             return cls({})
         if not text.startswith("{"):
@@ -150,22 +157,30 @@ class Tokens:
         """
         if not self._holders:
             return ANYONE
+        found = self._found(authorization)
+        if found is not None:
+            return found
+        if authorization is None or not authorization.lower().startswith(b"bearer "):
+            detail = "A token is needed: send the header Authorization: Bearer <token>."
+        else:
+            detail = "The token is unknown to this server: ask its operator for one."
+        raise HttpError(HTTPStatus.UNAUTHORIZED, detail, _CHALLENGE)
+
+    def known(self, authorization: bytes | None) -> Access:
+        """Returns what the sender of an `Authorization` header may do where none is needed: `NOBODY` without one."""
+        return (self._found(authorization) or NOBODY) if self._holders else ANYONE
+
+    def _found(self, authorization: bytes | None) -> Access | None:
         scheme, _, token = (authorization or b"").partition(b" ")
         token = token.strip()
         if scheme.lower() != b"bearer" or not token:
-            raise HttpError(
-                HTTPStatus.UNAUTHORIZED, "A token is needed: send the header Authorization: Bearer <token>.", _CHALLENGE
-            )
+            return None
         digest = hashlib.sha256(token).digest()
         found = None
         # All are compared, each in constant time: how long it takes tells nothing.
         for known, access in self._holders:
             if hmac.compare_digest(known, digest):
                 found = access
-        if found is None:
-            raise HttpError(
-                HTTPStatus.UNAUTHORIZED, "The token is unknown to this server: ask its operator for one.", _CHALLENGE
-            )
         return found
 
 

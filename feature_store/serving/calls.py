@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from feature_store.serving.auth import ANYONE, Access
+from feature_store.serving.limits import Limits, too_large
 from feature_store.serving.problems import HttpError
 
 Receive = Callable[[], Awaitable[Any]]
@@ -50,7 +51,7 @@ class Call:
         headers: By lower-case name; of several of one name, the last.
         request_id: Finds the request in the log.
         receive: Gives the body.
-        most_bytes: Greatest body.
+        limits: What it may ask for.
         access: What the caller may do.
         reply: The answer, once there is one.
         notes: What the log says of the request beside its outcome.
@@ -59,16 +60,21 @@ class Call:
     headers: Mapping[bytes, bytes]
     request_id: str
     receive: Receive
-    most_bytes: int
+    limits: Limits
     access: Access = ANYONE
     reply: Reply | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+
+    def announced(self) -> int:
+        """Returns how many bytes of a body the client has announced, as far as they are taken."""
+        announced = self.headers.get(b"content-length", b"0")
+        return min(int(announced), self.limits.body_bytes) if announced.isdigit() else 0
 
     async def json(self, decoder: msgspec.json.Decoder[Body]) -> Body:
         """Returns the body, read as JSON of the decoder's type.
 
         Raises:
-            HttpError: 415, 413, 400 or 422, if it is not sent as JSON, too large, no JSON, or of another type.
+            HttpError: 415, 413, 400 or 422, if it is not sent as JSON, holds too much, is no JSON, or of another type.
         """
         content_type = self.headers.get(b"content-type", b"")
         if content_type.partition(b";")[0].strip().lower() != JSON:
@@ -77,6 +83,7 @@ class Call:
                 "The body must be JSON: send the header Content-Type: application/json.",
             )
         body = await self._body()
+        self.limits.check_body(body)
         try:
             return decoder.decode(body)
         except msgspec.ValidationError as error:
@@ -87,20 +94,21 @@ class Call:
             raise HttpError(HTTPStatus.BAD_REQUEST, "The body is nested too deeply.") from None
 
     async def _body(self) -> bytes:
+        most = self.limits.body_bytes
         announced = self.headers.get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced) > self.most_bytes:
+        if not announced.isdigit() or int(announced) > most:
             raise self._too_large()
         message = await self.receive()
         if message["type"] == "http.request" and not message.get("more_body"):
             # All there at once, which is the rule.
             body: bytes = message["body"]
-            if len(body) > self.most_bytes:
+            if len(body) > most:
                 raise self._too_large()
             return body
         parts = bytearray()
         while message["type"] == "http.request":
             parts += message["body"]
-            if len(parts) > self.most_bytes:
+            if len(parts) > most:
                 raise self._too_large()
             if not message.get("more_body"):
                 return bytes(parts)
@@ -108,11 +116,9 @@ class Call:
         raise Disconnected
 
     def _too_large(self) -> HttpError:
-        return HttpError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"The body exceeds {self.most_bytes:,} bytes: ask for fewer entities or features at once.",
-            (CLOSE,),
-        )
+        error = too_large(f"The body exceeds {self.limits.body_bytes:,} bytes")
+        # What is still to come is not read.
+        return HttpError(error.status, error.detail, (CLOSE,))
 
 
 class Endpoint:

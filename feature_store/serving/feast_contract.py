@@ -21,16 +21,20 @@ import msgspec
 
 from feature_store.catalog import Catalog
 from feature_store.clock import EPOCH
-from feature_store.definitions.names import EVENT_TIMESTAMP, FeatureRef
+from feature_store.definitions.names import FeatureRef
 from feature_store.errors import DefinitionError, InvalidRequestError, UnknownFeatureError, did_you_mean
 from feature_store.online.layout import Status
-from feature_store.online.reader import FeatureState
-from feature_store.serving.answers import encode, spell_infinities
+from feature_store.online.reading.prepared import FeatureState
+from feature_store.online.reading.requests import Request
+from feature_store.rows.schema import RowSchema
+from feature_store.serving.answers import Pieces, encode, spell_infinities
 from feature_store.serving.calls import Call, Reply
+from feature_store.serving.entities import Entities, columns_of, sliced
+from feature_store.serving.limits import Limits
 from feature_store.serving.metrics import Metrics
 from feature_store.serving.online_features import OnlineFeatures
 from feature_store.serving.problems import HttpError
-from feature_store.serving.served import Resolved, Served, entity_ids_of
+from feature_store.serving.served import Served
 
 if TYPE_CHECKING:
     import polars as pl
@@ -50,8 +54,6 @@ _REFERENCE = re.compile(
 _LATEST = "latest"
 _NO_TIME = "1970-01-01T00:00:00Z"
 _CREATED = "created"
-_MOST_REMEMBERED = 512
-_LONGEST_REMEMBERED = 2_000
 
 
 class FeastFeaturesRequest(msgspec.Struct):
@@ -130,12 +132,14 @@ class _Plan:
         references: How the store refers to each.
         parts: What to read: one list of features per entity.
         groups: The feature groups that are read.
+        width: Values of one row; an embedding counts as its numbers.
     """
 
     names: tuple[str, ...]
     references: tuple[str, ...]
-    parts: tuple[Resolved, ...]
+    parts: tuple[Request, ...]
     groups: frozenset[str]
+    width: int
 
     def join_keys_of(self, given: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         """Returns the columns of join keys; what else is given must be request data.
@@ -167,40 +171,61 @@ class FeastContract:
         served: What is served.
         online: Reads online features.
         metrics: Counts pushed rows.
+        limits: What one request may ask for.
     """
 
-    def __init__(self, served: Served, online: OnlineFeatures, metrics: Metrics) -> None:
+    def __init__(self, served: Served, online: OnlineFeatures, metrics: Metrics, limits: Limits) -> None:
+        self._limits = limits
         self._served = served
         self._online = online
         self._metrics = metrics
         self._features_decoder = msgspec.json.Decoder(FeastFeaturesRequest)
         self._push_decoder = msgspec.json.Decoder(PushRequest)
         self._write_decoder = msgspec.json.Decoder(WriteRequest)
-        self._plans: dict[tuple[object, ...], _Plan] = {}
-        self._planned: Catalog | None = None
         # One at a time: ingestion takes seconds and memory, and answers to readers come first.
         self._ingesting = asyncio.Lock()
 
     async def features(self, call: Call) -> Reply:
         """Answers `POST /get-online-features`."""
         request = await call.json(self._features_decoder)
-        plan = self._plan(request)
+        self._limits.check_features(request.features)
+        plan = await self._plan(request)
         call.access.check_read(plan.groups)
         given = request.entities
         keys = plan.join_keys_of(given)
         rows = _length(given)
         call.notes["entities"] = rows
         call.notes["features"] = len(plan.references)
-        self._online.check_size(rows * len(plan.references))
+        self._limits.check_values(rows, plan.width)
+        slices = sliced(rows, plan.width)
+        if len(slices) == 1:
+            results = await self._vectors(plan, keys, given)
+        else:
+            pieces = [(Pieces(), Pieces(), Pieces()) for _ in range(len(keys) + len(plan.names))]
+            async with self._online.slicing:
+                for part in slices:
+                    vectors = await self._vectors(plan, columns_of(keys, part), columns_of(given, part))
+                    for (values, statuses, times), vector in zip(pieces, vectors, strict=True):
+                        values.add(vector.values)
+                        statuses.add(vector.statuses)
+                        times.add(vector.event_timestamps)
+            results = [FeastVector(*(each.json() for each in column)) for column in pieces]
+        return Reply(encode(FeastFeaturesAnswer(FeastMetadata([*keys, *plan.names]), results)))
+
+    async def _vectors(
+        self, plan: _Plan, keys: Mapping[str, Sequence[Any]], given: Mapping[str, Sequence[Any]]
+    ) -> list[FeastVector]:
+        """Returns the columns of the answer for some rows: the join keys, then the features."""
         # Together, so that the features of several entities share a round trip.
         answers = await asyncio.gather(*(self._read(resolved, keys, given) for resolved in plan.parts))
         vectors = {}
         for resolved, states in zip(plan.parts, answers, strict=True):
             for label in resolved.resolution.labels:
                 vectors[label] = _vector([row[label] for row in states])
-        echoed = [FeastVector(values, ["PRESENT"] * rows, [_NO_TIME] * rows) for values in keys.values()]
-        results = [*echoed, *(vectors[reference] for reference in plan.references)]
-        return Reply(encode(FeastFeaturesAnswer(FeastMetadata([*keys, *plan.names]), results)))
+        echoed = [
+            FeastVector([*values], ["PRESENT"] * len(values), [_NO_TIME] * len(values)) for values in keys.values()
+        ]
+        return [*echoed, *(vectors[reference] for reference in plan.references)]
 
     async def push(self, call: Call) -> Reply:
         """Answers `POST /push`."""
@@ -235,53 +260,46 @@ class FeastContract:
         return self._served.store.ingest(group, _rows(group, frame)).rows
 
     async def _read(
-        self, resolved: Resolved, keys: Mapping[str, list[Any]], given: Mapping[str, list[Any]]
+        self, resolved: Request, keys: Mapping[str, Sequence[Any]], given: Mapping[str, Sequence[Any]]
     ) -> list[dict[str, FeatureState]]:
-        ids = entity_ids_of(resolved.entity, {column: keys[column] for column in resolved.entity.join_keys})
+        entities = Entities(resolved.entity, None, {column: keys[column] for column in resolved.entity.join_keys})
         data = {name: given[name] for name in resolved.resolution.request if name in given}
-        return await self._online.read(resolved, ids, data or None, states=True)
+        return await self._online.read(resolved, entities.ids(), data or None, "states")
 
-    def _plan(self, request: FeastFeaturesRequest) -> _Plan:
+    async def _plan(self, request: FeastFeaturesRequest) -> _Plan:
         # To plan costs more than to read, and clients ask for the same features again and again.
-        if self._planned is not self._served.catalog:
-            self._planned, self._plans = self._served.catalog, {}
-        key = (*request.features, request.feature_service, request.full_feature_names)
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self._new_plan(request)
-            if len(key) <= _LONGEST_REMEMBERED:
-                if len(self._plans) >= _MOST_REMEMBERED:
-                    self._plans.clear()
-                self._plans[key] = plan
-        return plan
+        key = (FeastFeaturesRequest, *request.features, request.feature_service, request.full_feature_names)
+        return await self._served.reads.awork_out(
+            key, len(request.features), lambda catalog: self._new_plan(request, catalog)
+        )
 
-    def _new_plan(self, request: FeastFeaturesRequest) -> _Plan:
-        columns = self._columns(request)
+    def _new_plan(self, request: FeastFeaturesRequest, catalog: Catalog) -> _Plan:
+        columns = self._columns(request, catalog)
         names = [f"{column.view}__{column.name}" if request.full_feature_names else column.name for column in columns]
         _refuse_twice(names)
         by_entity: dict[str, list[str]] = {}
         for column in columns:
             by_entity.setdefault(column.entity.name, []).append(column.reference)
-        parts = tuple(self._served.resolve(references) for references in by_entity.values())
+        parts = tuple(self._served.reads.request(references) for references in by_entity.values())
         return _Plan(
             tuple(names),
             tuple(column.reference for column in columns),
             parts,
             frozenset(group for resolved in parts for group in resolved.groups),
+            sum(resolved.width for resolved in parts),
         )
 
-    def _columns(self, request: FeastFeaturesRequest) -> list[_Column]:
+    def _columns(self, request: FeastFeaturesRequest, catalog: Catalog) -> list[_Column]:
         if request.feature_service is not None:
-            return self._service_columns(self._served.features_of(request.feature_service))
+            return self._service_columns(self._served.features_of(request.feature_service), catalog)
         if not request.features:
             raise InvalidRequestError("No features were asked for: name 'features' or a 'feature_service'.")
-        return [self._column(text) for text in request.features]
+        return [self._column(text, catalog) for text in request.features]
 
-    def _column(self, text: str) -> _Column:
+    def _column(self, text: str, catalog: Catalog) -> _Column:
         match = _REFERENCE.fullmatch(text)
         if match is None:
             raise InvalidRequestError(f"{text!r} is not a feature reference: write view:feature or view@v2:feature.")
-        catalog = self._served.catalog
         definitions = self._served.definitions
         view, column, version = match["view"], match["feature"], match["version"]
         functions = definitions.on_demand.get(view) if definitions else None
@@ -299,9 +317,9 @@ class FeastContract:
             )
         return _Column(entity, view, column, str(ref))
 
-    def _service_columns(self, features: Sequence[str]) -> list[_Column]:
-        resolution = self._served.resolution(features)
-        groups = self._served.catalog.groups
+    def _service_columns(self, features: Sequence[str], catalog: Catalog) -> list[_Column]:
+        resolution = self._served.resolution(features, catalog)
+        groups = catalog.groups
         stored = {selection.label: selection.feature for selection in resolution.selections}
         computed = {label: computation for computation in resolution.computations for label in computation.outputs}
         columns = []
@@ -373,11 +391,7 @@ def _rows(group: FeatureGroup, columns: Mapping[str, list[Any]]) -> pl.DataFrame
     from feature_store.transform.on_demand import series_of
 
     _length(columns)
-    dtypes = {
-        **group.entity.key_dtypes,
-        EVENT_TIMESTAMP: TIMESTAMP,
-        **{spec.ref.column: spec.dtype for spec in group.features},
-    }
+    dtypes = RowSchema.of(group).computed
     series = []
     for name, values in columns.items():
         dtype = dtypes.get(name)

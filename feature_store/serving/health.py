@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 
 import msgspec
 
-from feature_store.errors import FeatureStoreError
 from feature_store.serving.answers import encode
 from feature_store.serving.calls import Call, Reply
 from feature_store.serving.logs import JsonLog
-from feature_store.serving.served import Served
+from feature_store.serving.probes import Probe
 
-_TRUSTED_SECONDS = 0.5
-_PATIENCE = 3.0
+_REMIND_SECONDS = 10.0
 
 
 class Readiness(msgspec.Struct):
@@ -34,19 +31,18 @@ class Health:
     """Tells whether the server lives, and whether it should get requests.
 
     Args:
-        served: What is served.
+        parts: What must answer, by name.
         log: Gets what is wrong.
 
     Attributes:
         draining: Whether the server is about to end: alive, but not ready.
     """
 
-    def __init__(self, served: Served, log: JsonLog) -> None:
+    def __init__(self, parts: dict[str, Probe], log: JsonLog) -> None:
         self.draining = False
-        self._served = served
+        self._parts = parts
         self._log = log
-        self._checking: asyncio.Task[dict[str, str]] | None = None
-        self._checked_at = float("-inf")
+        self._noted: dict[str, float] = {}
 
     async def live(self, call: Call) -> Reply:
         """Answers `GET /health/live`."""
@@ -54,32 +50,21 @@ class Health:
         return Reply(b'{"live":true}')
 
     async def ready(self, call: Call) -> Reply:
-        """Answers `GET /health/ready`: 200 or 503."""
+        """Answers `GET /health/ready`: 200 or 503, within a second."""
         del call
-        now = time.monotonic()
-        if self._checking is None or (self._checking.done() and now - self._checked_at > _TRUSTED_SECONDS):
-            # Any number of probes at once cost one check.
-            self._checking = asyncio.create_task(self._checks())
-            self._checked_at = now
-        checks = dict(await asyncio.shield(self._checking))
+        failures = await asyncio.gather(*(part.failure() for part in self._parts.values()))
+        checks = {name: "failing" if failure else "ok" for name, failure in zip(self._parts, failures, strict=True)}
+        for name, failure in zip(self._parts, failures, strict=True):
+            self._note(name, failure)
         if self.draining:
             checks["server"] = "draining"
         ready = all(outcome == "ok" for outcome in checks.values())
         return Reply(encode(Readiness(ready, checks)), status=200 if ready else 503)
 
-    async def _checks(self) -> dict[str, str]:
-        parts: dict[str, Callable[[], None]] = {
-            "online_store": self._served.store.online.ping,
-            "registry": self._served.refresh,
-        }
-        outcomes = await asyncio.gather(*(self._check(name, check) for name, check in parts.items()))
-        return dict(zip(parts, outcomes, strict=True))
-
-    async def _check(self, name: str, check: Callable[[], None]) -> str:
-        try:
-            await asyncio.wait_for(asyncio.to_thread(check), _PATIENCE)
-        except (FeatureStoreError, TimeoutError) as error:
-            reason = str(error) or f"no answer in {_PATIENCE:.0f} s"
-            self._log.write("warning", "not ready", part=name, reason=reason)
-            return "failing"
-        return "ok"
+    def _note(self, name: str, failure: str | None) -> None:
+        """Logs that a part fails: at once, and then every few seconds, however often it is asked."""
+        if failure is None:
+            self._noted.pop(name, None)
+        elif time.monotonic() - self._noted.get(name, float("-inf")) > _REMIND_SECONDS:
+            self._noted[name] = time.monotonic()
+            self._log.write("warning", "not ready", part=name, reason=failure)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from feature_store.serving.answers import encode
+from feature_store.errors import FeatureStoreError
 from feature_store.serving.auth import Access
-from feature_store.serving.calls import Call, Reply
 from feature_store.serving.served import Served
 
 
@@ -77,23 +77,26 @@ class Listing(msgspec.Struct):
     feature_services: list[ServiceRecord]
 
 
-class Features:
-    """Lists features.
+def listing(served: Served, access: Access) -> Listing:
+    """Returns what can be asked for, as far as a token may read it.
 
-    Args:
-        served: What is served.
+    On-demand features and feature services stand in it if the token may read all groups that they need.
     """
+    catalog = served.catalog
+    definitions = served.definitions
+    on_demand: list[Any] = [*definitions.on_demand.values()] if definitions else []
 
-    def __init__(self, served: Served) -> None:
-        self._served = served
+    def may_read(features: Sequence[str]) -> bool:
+        if access.read is None:
+            return True
+        try:
+            return access.may_read_all(selection.feature.group for selection in served.resolution(features).selections)
+        except FeatureStoreError:
+            # Features that are not registered: whose they would be, nobody knows.
+            return False
 
-    async def __call__(self, call: Call) -> Reply:
-        """Answers `GET /v1/features`."""
-        return Reply(encode(self._listing(call.access)))
-
-    def _listing(self, access: Access) -> Listing:
-        catalog = self._served.catalog
-        features = [
+    return Listing(
+        [
             FeatureRecord(
                 reference=str(feature.ref),
                 current=catalog.current(feature.ref.name) == feature,
@@ -109,24 +112,22 @@ class Features:
             for group in catalog.groups.values()
             if access.may_read(group.name)
             for feature in group.features
-        ]
-        definitions = self._served.definitions
-        on_demand: list[Any] = [*definitions.on_demand.values()] if definitions else []
-        return Listing(
-            features,
-            [
-                OnDemandRecord(
-                    name=functions.name,
-                    features={str(spec.ref): str(spec.dtype) for spec in functions.features},
-                    inputs=[*functions.inputs.values()],
-                    request_data={name: str(dtype) for name, dtype in functions.request.items()},
-                    owner=functions.owner,
-                    description=functions.description,
-                )
-                for functions in on_demand
-            ],
-            [
-                ServiceRecord(service.name, [*service.features], service.owner, service.description)
-                for service in self._served.services.values()
-            ],
-        )
+        ],
+        [
+            OnDemandRecord(
+                name=functions.name,
+                features={str(spec.ref): str(spec.dtype) for spec in functions.features},
+                inputs=[*functions.inputs.values()],
+                request_data={name: str(dtype) for name, dtype in functions.request.items()},
+                owner=functions.owner,
+                description=functions.description,
+            )
+            for functions in on_demand
+            if may_read([functions.name])
+        ],
+        [
+            ServiceRecord(service.name, [*service.features], service.owner, service.description)
+            for service in served.services.values()
+            if may_read(service.features)
+        ],
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
@@ -16,13 +14,9 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """The metrics of one server.
+    """The metrics of one server."""
 
-    Args:
-        catalog_age: Returns how many seconds ago the catalog was last read from the registry.
-    """
-
-    def __init__(self, catalog_age: Callable[[], float]) -> None:
+    def __init__(self) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -55,12 +49,11 @@ class Metrics:
         self.read_errors = Counter(
             "feature_server_read_errors", "Reads of the online store that failed.", registry=self._registry
         )
-        age = Gauge(
+        self.catalog_age = Gauge(
             "feature_server_catalog_age_seconds",
-            "Seconds since the catalog was read from the registry.",
+            "Seconds since the catalog was last looked at.",
             registry=self._registry,
         )
-        age.set_function(catalog_age)
         # To look up a labelled child costs as much as to count: each is looked up once.
         self._counters: dict[tuple[str, int], Counter] = {}
         self._timers: dict[str, Histogram] = {}
@@ -73,6 +66,13 @@ class Metrics:
             self._timers.setdefault(route, self._seconds.labels(route))
         counter.inc()
         self._timers[route].observe(seconds)
+
+    def observe_read(self, requests: int, seconds: float, *, failed: bool) -> None:
+        """Counts one read of the online store."""
+        self.batch.observe(requests)
+        self.read_seconds.observe(seconds)
+        if failed:
+            self.read_errors.inc()
 
     def exposition(self) -> bytes:
         """Returns all metrics in the text format."""

@@ -1,25 +1,25 @@
-"""`POST /v1/online-features`: the hot route. It resolves, reads together with others, and encodes; nothing else."""
+"""`POST /v1/online-features`: the hot route. It decodes a request, has it answered, and encodes; nothing else."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from feature_store.errors import InvalidRequestError
-from feature_store.online.reader import FeatureState
-from feature_store.online.shared_reads import SharedRead
-from feature_store.serving.answers import encode, spell_infinities
+from feature_store.online.reading.prepared import FeatureState, Form
+from feature_store.online.reading.requests import Request, RequestData
+from feature_store.serving.answers import Pieces, encode, spell_infinities
 from feature_store.serving.calls import Call, Reply
-from feature_store.serving.coalescing import Coalescer
+from feature_store.serving.entities import Entities, columns_of, sliced
+from feature_store.serving.limits import Limits
 from feature_store.serving.metrics import Metrics
-from feature_store.serving.problems import HttpError
-from feature_store.serving.served import Resolved, Served, entity_ids_of
+from feature_store.serving.served import Served
 
+_SLICED_AT_ONCE = 2
 Reference = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,62}(:v[1-9][0-9]{0,5})?$")]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 
@@ -63,96 +63,76 @@ class OnlineFeaturesAnswer(msgspec.Struct, omit_defaults=True):
 class OnlineFeatures:
     """Answers online features.
 
+    Requests of many values are answered in slices, one after another, so that all other requests go on.
+
     Args:
         served: What is served.
-        coalescer: Reads the online store.
         metrics: Counts values.
-        most_values: Greatest number of entities x features.
+        limits: What one request may ask for.
+
+    Attributes:
+        slicing: Held by requests that are answered in slices.
     """
 
-    def __init__(self, served: Served, coalescer: Coalescer, metrics: Metrics, most_values: int) -> None:
+    def __init__(self, served: Served, metrics: Metrics, limits: Limits) -> None:
         self._served = served
-        self._coalescer = coalescer
         self._metrics = metrics
-        self._most_values = most_values
+        self._limits = limits
         self._decoder = msgspec.json.Decoder(OnlineFeaturesRequest)
+        self.slicing = asyncio.Semaphore(_SLICED_AT_ONCE)
 
     async def __call__(self, call: Call) -> Reply:
         """Answers `POST /v1/online-features`."""
         request = await call.json(self._decoder)
-        resolved = self._resolved(request)
+        resolved = await self._resolved(request)
         call.access.check_read(resolved.groups)
-        ids = _entity_ids(resolved, request)
-        call.notes["entities"] = len(ids)
-        call.notes["features"] = len(resolved.resolution.labels)
-        data = None if isinstance(request.request_data, UnsetType) else request.request_data
-        rows = await self.read(resolved, ids, data, states=request.statuses)
+        entities = _entities(resolved, request)
         labels = resolved.resolution.labels
-        if not request.statuses:
-            return Reply(encode(OnlineFeaturesAnswer(labels, values_of(resolved, rows))))
-        cells: list[list[FeatureState]] = [[row[label] for label in labels] for row in rows]
-        return Reply(
-            encode(
-                OnlineFeaturesAnswer(
-                    labels,
-                    values_of(resolved, [{label: state.value for label, state in row.items()} for row in rows]),
-                    [[state.status for state in row] for row in cells],
-                    [[state.event_timestamp for state in row] for row in cells],
-                )
-            )
-        )
+        call.notes["entities"] = len(entities)
+        call.notes["features"] = len(labels)
+        self._limits.check_values(len(entities), resolved.width)
+        data = None if isinstance(request.request_data, UnsetType) else request.request_data
+        form: Form = "states" if request.statuses else "values"
+        slices = sliced(len(entities), resolved.width)
+        if len(slices) == 1:
+            rows = await self.read(resolved, entities.ids(), data, form)
+            return Reply(encode(OnlineFeaturesAnswer(labels, *_columns(resolved, rows, form))))
+        check_lengths(data, len(entities))
+        columns = [Pieces() for _ in range(3 if request.statuses else 1)]
+        async with self.slicing:
+            for part in slices:
+                of_part = None if data is None else columns_of(data, part)
+                rows = await self.read(resolved, entities.ids(part), of_part, form)
+                for column, piece in zip(columns, _columns(resolved, rows, form), strict=True):
+                    column.add(piece)
+        return Reply(encode(OnlineFeaturesAnswer(labels, *(column.json() for column in columns))))
 
     async def read(
-        self,
-        resolved: Resolved,
-        entity_ids: Sequence[str],
-        request_data: Mapping[str, Sequence[Any]] | None,
-        *,
-        states: bool,
+        self, request: Request, entity_ids: Sequence[str], request_data: RequestData, form: Form
     ) -> list[dict[str, Any]]:
         """Returns a value or a `FeatureState` per entity and label, on-demand features included.
 
         Raises:
-            HttpError: 413, if that is too much for one request.
             InvalidRequestError: If an entity id or the request data cannot be used.
             OnlineStoreError: If the store does not answer.
         """
-        resolution = resolved.resolution
+        resolution = request.resolution
         values = len(entity_ids) * max(len(resolution.labels), len(resolution.selections))
-        self.check_size(values)
-        rows = await self._coalescer.read(SharedRead(resolved.prepared, entity_ids, states), values)
-        if resolution.computations or request_data:
-            from feature_store.transform.on_demand import compute_online
-
-            stored = [{label: state.value for label, state in row.items()} for row in rows] if states else rows
-            computed = await asyncio.to_thread(compute_online, resolution, stored, request_data)
-            rows = [_with_states(*pair) for pair in zip(computed, rows, strict=True)] if states else computed
+        rows: list[dict[str, Any]] = await self._served.reads.answer(request, entity_ids, request_data, form)
         self._metrics.values.inc(values)
         return rows
 
-    def check_size(self, values: int) -> None:
-        """Refuses requests of too many values.
-
-        Raises:
-            HttpError: 413, if there are more than the limit.
-        """
-        if values > self._most_values:
-            raise HttpError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"The request asks for {values:,} values, one answers at most {self._most_values:,}: ask for fewer "
-                "entities or features at once.",
-            )
-
-    def _resolved(self, request: OnlineFeaturesRequest) -> Resolved:
+    async def _resolved(self, request: OnlineFeaturesRequest) -> Request:
         features, service = request.features, request.feature_service
         if isinstance(features, UnsetType) and not isinstance(service, UnsetType):
-            return self._served.resolve(self._served.features_of(service))
+            return await self._served.reads.arequest(self._served.features_of(service))
         if isinstance(features, UnsetType) or not isinstance(service, UnsetType):
             raise InvalidRequestError("Say what to read: either 'features' or 'feature_service'.")
-        return self._served.resolve(features)
+        self._limits.check_features(features)
+        return await self._served.reads.arequest(features)
 
 
-def values_of(resolved: Resolved, rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+def values_of(resolved: Request, rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
     """Returns rows of values in the order of the labels, ready to be encoded."""
     labels, floats = resolved.resolution.labels, resolved.floats
     values = [[row[label] for label in labels] for row in rows]
@@ -162,17 +142,36 @@ def values_of(resolved: Resolved, rows: Sequence[Mapping[str, Any]]) -> list[lis
     return values
 
 
-def _entity_ids(resolved: Resolved, request: OnlineFeaturesRequest) -> list[str]:
+def check_lengths(request_data: RequestData, entities: int) -> None:
+    """Checks that request data can be cut into slices.
+
+    Raises:
+        InvalidRequestError: If there is not one value per entity.
+    """
+    for name, values in (request_data or {}).items():
+        if len(values) != entities:
+            raise InvalidRequestError(
+                f"Request data {name!r} need one value per entity, {entities} in all, got {len(values)}."
+            )
+
+
+def _columns(resolved: Request, rows: Sequence[Mapping[str, Any]], form: Form) -> list[list[Any]]:
+    """Returns rows of values and, if asked for, of statuses and event times."""
+    if form == "values":
+        return [values_of(resolved, rows)]
+    labels = resolved.resolution.labels
+    cells: list[list[FeatureState]] = [[row[label] for label in labels] for row in rows]
+    return [
+        values_of(resolved, [{label: state.value for label, state in row.items()} for row in rows]),
+        [[state.status for state in row] for row in cells],
+        [[state.event_timestamp for state in row] for row in cells],
+    ]
+
+
+def _entities(resolved: Request, request: OnlineFeaturesRequest) -> Entities:
     ids, entities = request.entity_ids, request.entities
     if isinstance(ids, UnsetType) and not isinstance(entities, UnsetType):
-        return entity_ids_of(resolved.entity, entities)
+        return Entities(resolved.entity, None, entities)
     if isinstance(ids, UnsetType) or not isinstance(entities, UnsetType):
         raise InvalidRequestError("Say whose features to read: either 'entity_ids' or 'entities'.")
-    return ids
-
-
-def _with_states(computed: Mapping[str, Any], stored: Mapping[str, FeatureState]) -> dict[str, FeatureState]:
-    return {
-        label: stored.get(label) or FeatureState(value, "null" if value is None else "present", None, None)
-        for label, value in computed.items()
-    }
+    return Entities(resolved.entity, ids, {})

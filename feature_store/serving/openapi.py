@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
 import msgspec
 
-from feature_store.catalog import Catalog
+from feature_store.catalog import Group
 from feature_store.serving import metrics
 from feature_store.serving.calls import JSON
 from feature_store.serving.feast_contract import FeastFeaturesAnswer, FeastFeaturesRequest, PushRequest, WriteRequest
@@ -26,9 +26,11 @@ _PROBLEMS = {
     401: "A token is needed, or unknown.",
     403: "The token does not name a feature group that is asked for.",
     404: "A feature, group or feature service is not known; the detail names candidates.",
-    413: "The body is too large, or the request asks for too many values.",
+    408: "The request did not arrive in time.",
+    413: "The body is too large, or the request asks for too many values, features or columns.",
     415: "The body is not sent as JSON.",
     422: "The body is not what it should be.",
+    431: "The headers are too large, or too many.",
     503: "The online store does not answer, or the server is busy or about to end: try again.",
 }
 _TYPES = (
@@ -44,14 +46,14 @@ _TYPES = (
 )
 
 
-def document(catalog: Catalog, *, tokens: bool) -> dict[str, Any]:
+def document(groups: Iterable[Group], *, tokens: bool) -> dict[str, Any]:
     """Returns the OpenAPI document.
 
     Args:
-        catalog: Examples name its first feature group.
+        groups: What the caller may read: examples name the first of them, and made-up ones where there is none.
         tokens: Whether requests need a token.
     """
-    example = _Example(catalog)
+    example = _Example(groups)
     paths: dict[str, Any] = {
         "/v1/online-features": {
             "post": _operation(
@@ -147,8 +149,8 @@ def page(openapi: Mapping[str, Any]) -> str:
 class _Example:
     """Requests and answers with the names of the first feature group that has features."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        group = next((group for group in catalog.groups.values() if group.features), None)
+    def __init__(self, groups: Iterable[Group]) -> None:
+        group = next((group for group in groups if group.features), None)
         keys: dict[str, type] = dict(group.entity.join_keys) if group else {"user": str}
         values = {column: 42 if kind is int else f"{column}_42" for column, kind in keys.items()}
         name = group.name if group else "user_activity"

@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -25,20 +27,30 @@ from feature_store.serving.logs import LogBridge
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SWEEPS = 8
 _LONGEST_SWEEP = 1.0
+_SWEPT_AT_ONCE = 200
+_OTHER_FILES = 256
+"""Files that are open beside connections: the stores, the log, and connections that are being turned away."""
 
 
-def serve(app: FeatureServer, *, host: str, port: int, limits: Limits) -> None:
+def serve(app: FeatureServer, *, host: str, port: int) -> None:
     """Serves until SIGINT or SIGTERM, then ends the requests in work and returns.
 
     Args:
         app: The application.
         host: Name or address to listen on.
         port: Port to listen on; 0 for a free one, which the log tells.
-        limits: Deadlines and number of connections.
 
     Raises:
         SettingsError: If the address cannot be listened on.
     """
+    limits = replace(app.limits, connections=_room(app.limits.connections))
+    if limits.connections < app.limits.connections:
+        app.log.write(
+            "warning",
+            "fewer connections than the limit",
+            connections=limits.connections,
+            reason="The process may not open more files: raise `ulimit -n`.",
+        )
     bridge = LogBridge(app.log)
     logger = logging.getLogger("uvicorn")
     logger.handlers, logger.propagate = [bridge], False
@@ -64,6 +76,16 @@ def serve(app: FeatureServer, *, host: str, port: int, limits: Limits) -> None:
         raise SettingsError(f"The feature server cannot start on {host}:{port}: its log says why.") from None
     finally:
         app.log.flush()
+
+
+def _room(connections: int) -> int:
+    """Returns how many connections fit into the files that the process may open, which are raised as far as allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - _OTHER_FILES))
 
 
 class _Server(uvicorn.Server):
@@ -120,6 +142,9 @@ class _Server(uvicorn.Server):
         while True:
             await asyncio.sleep(pause)
             now = loop.time()
-            for connection in list(self.server_state.connections):
+            for number, connection in enumerate(list(self.server_state.connections), 1):
                 if isinstance(connection, Connection):
                     connection.enforce_deadlines(now)
+                if number % _SWEPT_AT_ONCE == 0:
+                    # Thousands may be overdue at once: requests go on in between.
+                    await asyncio.sleep(0)

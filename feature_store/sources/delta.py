@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from feature_store.errors import MissingSourceError
 from feature_store.partitions import Window
 from feature_store.sources.table import DataFile, FileTableSource, optional_module, utc
-from feature_store.storage.location import open_location
-from feature_store.storage.s3_path import S3Path
+from feature_store.storage.location import open_location, storage_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -52,7 +51,7 @@ class DeltaSource(FileTableSource):
     def _opened(self) -> Any:
         deltalake = optional_module("deltalake", self.name, "delta")
         place = open_location(self.table, setting=f"table of source {self.name!r}")
-        options = place.connection.object_store_options() if isinstance(place, S3Path) else None
+        options = storage_of(place).object_store_options(place)
         try:
             return deltalake.DeltaTable(str(place), storage_options=options)
         except deltalake.exceptions.TableNotFoundError as error:

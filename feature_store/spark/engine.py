@@ -5,7 +5,7 @@ Labels come from this process and the answer returns to it; for labels that do n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -22,6 +22,8 @@ from feature_store.spark.session import spark_session
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
+    from feature_store.storage.location import Location
+
 _LABEL_ROW = "_label_row"
 _BYTES_PER_TASK = 128 * 2**20
 _SPREAD = 6
@@ -34,21 +36,27 @@ class SparkEngine:
     """Finds latest rows by a window over the union of labels and history.
 
     Args:
-        session: Returns the Spark session to work on; by default the one that the settings name.
+        session: Returns the Spark session to work on; by default the one that runs, or a new one.
+        conf: Settings of a new one; see `session.spark_session`.
         rows_per_task: Rows of one entity that a task gets at most; entities with more are cut by time.
     """
 
     name = "spark"
 
     def __init__(
-        self, session: Callable[[], SparkSession] | None = None, *, rows_per_task: int = ROWS_PER_TASK
+        self,
+        session: Callable[[], SparkSession] | None = None,
+        *,
+        conf: str | None = None,
+        rows_per_task: int = ROWS_PER_TASK,
     ) -> None:
         self._session = session
+        self._conf = conf
         self._rows_per_task = rows_per_task
 
-    def open_session(self, *, s3: bool) -> SparkSession:
+    def open_session(self, places: Iterable[Location]) -> SparkSession:
         """Returns the Spark session to work on; see `session.spark_session`."""
-        return self._session() if self._session else spark_session(s3=s3)
+        return self._session() if self._session else spark_session(places, conf=self._conf)
 
     def latest(self, labels: EntityLabels, history: GroupHistory, progress: Progress | None = None) -> SelectedRows:
         """Returns the latest row of each label's entity; see `PointInTimeEngine.latest`.
@@ -57,7 +65,7 @@ class SparkEngine:
             SettingsError: If pyspark is not installed.
             FeatureStoreError: If Spark would pass over a file.
         """
-        session = self.open_session(s3=history_is_on_s3(history))
+        session = self.open_session([file.path for file in history.files])
         numbered = labels.keys.with_columns(labels.as_of.alias(AS_OF)).with_row_index(_LABEL_ROW)
         numbered = numbered.with_columns(pl.col(_LABEL_ROW).cast(pl.Int64))
         frame = session.createDataFrame(numbered.to_arrow(compat_level=pl.CompatLevel.oldest()))
@@ -117,8 +125,3 @@ def shuffle_tasks(session: SparkSession, history: GroupHistory) -> int:
     needed = -(-stored * _SPREAD // _BYTES_PER_TASK)
     floor = session.sparkContext.getConf().get("spark.sql.shuffle.partitions")
     return min(_MOST_TASKS, max(needed, int(floor) if floor else session.sparkContext.defaultParallelism, 1))
-
-
-def history_is_on_s3(history: GroupHistory) -> bool:
-    """Tells whether the files of a history are objects of S3."""
-    return str(history.files[0].path).startswith("s3:")

@@ -9,13 +9,15 @@ from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import FeatureStoreError
 from feature_store.offline.point_in_time.engine import GroupHistory
+from feature_store.rows.forms import forms_of
+from feature_store.rows.schema import RowSchema
+from feature_store.storage.location import storage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pyspark.sql import Column, DataFrame, SparkSession
 
-_TYPES = {"float": "double", "int": "bigint", "string": "string", "bool": "boolean", "timestamp": "timestamp"}
 _GLOB = frozenset("{}[]*?\\")
 
 # No join key and no feature can have a leading underscore.
@@ -25,7 +27,7 @@ ROW = "_row"
 
 def spark_type(dtype: Dtype) -> str:
     """Returns the Spark type of a dtype, as it comes out of a Parquet file."""
-    return "array<float>" if dtype.name == "embedding" else _TYPES[dtype.name]
+    return forms_of(dtype).spark
 
 
 def quoted(name: str) -> str:
@@ -40,30 +42,24 @@ def uri(path: Any, *, exact: bool = True) -> str:
         path: A local path or an `s3://` address.
         exact: Whether characters of a pattern are to stand for themselves, as Spark's readers need it.
     """
-    text = str(path)
-    if text.startswith("s3://"):
-        text = f"s3a://{text.removeprefix('s3://')}"
-    if exact:
-        text = "".join(f"\\{character}" if character in _GLOB else character for character in text)
-    return text if "://" in text else f"file://{text}"
+    address = storage_of(path).spark_address(path)
+    return "".join(f"\\{letter}" if letter in _GLOB else letter for letter in address) if exact else address
 
 
 def history_schema(history: GroupHistory) -> str:
     """Returns the columns that a read needs of a group's files: keys, times, features."""
-    dtypes = {feature.ref.column: feature.dtype for feature in history.group.features}
-    return ", ".join(
-        [
-            key_schema(history.group),
-            f"{quoted(EVENT_TIMESTAMP)} timestamp",
-            *(f"{quoted(column)} {spark_type(dtypes[column])}" for column in history.columns),
-            f"{quoted(INGESTED_AT)} timestamp",
-        ]
-    )
+    stored = RowSchema.of(history.group).stored
+    wanted = [*history.group.entity.join_keys, EVENT_TIMESTAMP, *history.columns, INGESTED_AT]
+    return _ddl({column: stored[column] for column in wanted})
 
 
 def key_schema(group: Group) -> str:
     """Returns a group's join keys and their types, in order."""
-    return ", ".join(f"{quoted(key)} {spark_type(dtype)}" for key, dtype in group.entity.key_dtypes.items())
+    return _ddl(group.entity.key_dtypes)
+
+
+def _ddl(columns: Mapping[str, Dtype]) -> str:
+    return ", ".join(f"{quoted(column)} {spark_type(dtype)}" for column, dtype in columns.items())
 
 
 def read_history(session: SparkSession, history: GroupHistory) -> DataFrame:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 from feature_store.clock import to_micros
+from feature_store.day_windows import day_window
 from feature_store.offline.footers import row_counts
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.point_in_time.engine import GroupHistory
@@ -113,5 +113,5 @@ def _sample(labels: DataFrame, share: float) -> DataFrame:
 
 
 def _extent(files: Sequence[PartitionFile]) -> tuple[int, int]:
-    first, last = (datetime.combine(file.date, time(), UTC) for file in (files[0], files[-1]))
-    return to_micros(first), to_micros(last + timedelta(days=1))
+    extent = day_window(files[0].date, files[-1].date)
+    return to_micros(extent.start), to_micros(extent.end)

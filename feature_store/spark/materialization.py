@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -20,20 +20,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from feature_store.catalog import Group
-from feature_store.changes.write_path import WritePath
-from feature_store.clock import Clock, to_micros
-from feature_store.definitions.group import FeatureGroup
-from feature_store.definitions.source import day_window
+from feature_store.clock import to_micros
+from feature_store.day_windows import day_window
 from feature_store.errors import FeatureStoreError, OvertakenError
-from feature_store.offline.store import OfflineStore
-from feature_store.online.store import OnlineStore
 from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
 from feature_store.spark.reports import Refusal, TaskReport, written_partitions
 from feature_store.spark.session import spark_session
 from feature_store.spark.tasks import FAILURE, OVERTAKEN, PARCEL, REPORT, ROWS, ComputeRows, ReadEvents, WritePartitions
-from feature_store.transform.materialization import PARTITIONS_PER_PASS, MaterializedPartition, MaterializedPass
+from feature_store.transform.materialization import Materialization, MaterializedPartition, MaterializedPass
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -43,31 +38,16 @@ _SHARDS_PER_CORE = 2
 _PARCELS_PER_BATCH = 8
 
 
-def materialize(
-    group: FeatureGroup,
-    span: Window,
-    *,
-    record: Group,
-    offline: OfflineStore,
-    online: OnlineStore,
-    clock: Clock,
-    run_id: str = "",
-    partitions_per_pass: int = PARTITIONS_PER_PASS,
-) -> Iterator[MaterializedPass]:
+def materialize(job: Materialization, span: Window, *, spark_conf: str | None = None) -> Iterator[MaterializedPass]:
     """Computes and stores all partitions of a span on Spark; see `transform.materialization.materialize`.
 
     `spark.sql.shuffle.partitions` of the application is the number of shards, and of the tasks that read and write;
     two per core if it is not set.
 
     Args:
-        group: The feature group; its module must be importable on the executors.
+        job: What, and where to. A shard holds the events of a pass's partitions and one look-back at a time.
         span: Whole partitions.
-        record: The group as it is registered.
-        offline: Written by the executors, which must reach its root.
-        online: Written by the executors, after the files of each partition.
-        clock: The store's present.
-        run_id: Kept in the files' metadata.
-        partitions_per_pass: A shard holds the events of so many partitions and one look-back at a time.
+        spark_conf: Settings of the Spark application, where one is started; see `session.spark_session`.
 
     Yields:
         One report per pass, when both stores have it.
@@ -79,25 +59,17 @@ def materialize(
             partitions of other tasks are.
         FeatureStoreError: If a task failed: the function raised, or a store did not answer. A second run completes.
     """
-    windows = list(group.partitioning.windows(span))
-    metadata = {"run_id": run_id, "code_version": group.code_version}
-    session = spark_session(s3=str(offline.root).startswith("s3:"))
-    job = _Job(session, group, record, offline, online, clock, metadata)
+    session = spark_session([job.offline.root], conf=spark_conf)
     session.conf.set("spark.sql.adaptive.enabled", "false")
     session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(_PARCELS_PER_BATCH))
-    for first in range(0, len(windows), partitions_per_pass):
-        yield from job.run(windows[first : first + partitions_per_pass])
+    for windows in job.passes(span):
+        yield from _SparkJob(session, job).run(windows)
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _SparkJob:
     session: SparkSession
-    group: FeatureGroup
-    record: Group
-    offline: OfflineStore
-    online: OnlineStore
-    clock: Clock
-    metadata: Mapping[str, str]
+    job: Materialization
 
     def run(self, windows: Sequence[Window]) -> Iterator[MaterializedPass]:
         from py4j.protocol import Py4JError
@@ -105,7 +77,7 @@ class _Job:
         from pyspark.storagelevel import StorageLevel
 
         started = time.perf_counter()
-        began = WritePath(self.record, self.offline, self.online, self.clock).begin()
+        began = self.job.path.begin()
         spans = self._source_spans(windows)
         shards = self._shards()
         try:
@@ -120,20 +92,20 @@ class _Job:
                 computed.unpersist()
         except (PySparkException, Py4JError) as error:
             raise FeatureStoreError(
-                f"Feature group {self.group.name!r} was not materialized from {windows[0].start.isoformat()} to "
+                f"Feature group {self.job.group.name!r} was not materialized from {windows[0].start.isoformat()} to "
                 f"{windows[-1].end.isoformat()}: a task on Spark failed, {_reason(error)} What is written stays, and "
                 "a second run completes it."
             ) from error
         if refused:
             first = min(refused)
-            refused[first].partition = self.group.partitioning.key(windows[first].start)
-            raise refused[first].error(self.group.name)
+            refused[first].partition = self.job.group.partitioning.key(windows[first].start)
+            raise refused[first].error(self.job.group.name)
 
     def _computed(self, windows: Sequence[Window], spans: list[tuple[int, int, int]], shards: int) -> DataFrame:
         days = self.session.createDataFrame(spans, "number int, start bigint, end bigint")
-        events = _spread(days, "number", len(spans), shards).mapInArrow(ReadEvents(self.group, shards), PARCEL)
+        events = _spread(days, "number", len(spans), shards).mapInArrow(ReadEvents(self.job.group, shards), PARCEL)
         by_entity = events.repartitionById(shards, "target")
-        compute = ComputeRows(self.group, tuple(windows), self.online.url, self.clock)
+        compute = ComputeRows(self.job.group, tuple(windows), self.job.online.url, self.job.clock)
         return by_entity.mapInArrow(compute, PARCEL)
 
     def _refused(self, computed: DataFrame) -> dict[int, Refusal]:
@@ -149,14 +121,14 @@ class _Job:
         self, computed: DataFrame, windows: Sequence[Window], began: datetime, tasks: int
     ) -> tuple[tuple[MaterializedPartition, ...], WriteReport, int]:
         write = WritePartitions(
-            self.group,
-            self.record,
-            str(self.offline.root),
-            self.online.url,
-            self.clock,
+            self.job.group,
+            self.job.record,
+            str(self.job.offline.root),
+            self.job.online.url,
+            self.job.clock,
             tuple(windows),
             began,
-            dict(self.metadata),
+            dict(self.job.metadata),
         )
         # A partition without rows is written, too.
         every = [(number, -1, 0, ROWS, b"") for number in range(len(windows))]
@@ -170,20 +142,20 @@ class _Job:
         by_window = {windows[number]: part for report in reports for number, part in report.partitions.items()}
         online = sum((report.online for report in reports), WriteReport())
         withdrawn = sum(report.withdrawn for report in reports)
-        return written_partitions(self.group, self.offline, by_window), online, withdrawn
+        return written_partitions(self.job.group, self.job.offline, by_window), online, withdrawn
 
     def _source_spans(self, windows: Sequence[Window]) -> list[tuple[int, int, int]]:
         """Returns the days that are read, numbered, after the source has said that all have landed."""
-        source = self.group.source
-        needed = Window(windows[0].start - self.group.lookback, windows[-1].end)
+        source = self.job.group.source
+        needed = Window(windows[0].start - self.job.group.lookback, windows[-1].end)
         events = source.scan(needed).collect_schema()
-        missing = [key for key in self.group.entity.join_keys if key not in events]
+        missing = [key for key in self.job.group.entity.join_keys if key not in events]
         if missing:
             _LOG.warning(
                 "The events of %r have no column %s: all of feature group %r is computed in one task.",
                 source.name,
                 ", ".join(missing),
-                self.group.name,
+                self.job.group.name,
             )
         begin = max(needed.start, source.start)
         edges = [

@@ -10,16 +10,18 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from feature_store.errors import SettingsError
 from feature_store.settings import environment
+from feature_store.storage.location import storage_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+    from feature_store.storage.location import Location
 
 CONF = "FEATURE_STORE_SPARK_CONF"
 
@@ -36,21 +38,21 @@ _FIXED = {
     "spark.sql.parquet.compression.codec": "zstd",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
 }
-_S3A = "spark.hadoop.fs.s3a."
 _PACKAGES = "spark.jars.packages"
 
 
-def spark_session(*, s3: bool = False) -> SparkSession:
+def spark_session(places: Iterable[Location | str] = (), *, conf: str | None = None) -> SparkSession:
     """Returns a Spark session with settings of its own, on the Spark application that runs or on a new one.
 
     A new application is configured the ways that Spark knows (`spark-defaults.conf`, `SPARK_CONF_DIR`,
-    `PYSPARK_SUBMIT_ARGS`), and by `FEATURE_STORE_SPARK_CONF`; without a master it runs on this machine.
+    `PYSPARK_SUBMIT_ARGS`), and by `conf`; without a master it runs on this machine.
 
     Args:
-        s3: Whether `s3://` is read or written: a new application then gets the S3A connector.
+        places: What is read and written: a new application then gets what it needs to reach them.
+        conf: What `FEATURE_STORE_SPARK_CONF` says; None or empty for nothing.
 
     Raises:
-        SettingsError: If the extra `spark` is not installed, or `FEATURE_STORE_SPARK_CONF` is malformed.
+        SettingsError: If the extra `spark` is not installed, or `conf` is malformed.
     """
     try:
         from pyspark.sql import SparkSession
@@ -62,9 +64,14 @@ def spark_session(*, s3: bool = False) -> SparkSession:
     found = SparkSession.getActiveSession()
     if found is None:
         variables = environment()
-        options = {**(s3_options(variables) if s3 else {}), **given_options(variables.get(CONF))}
-        if s3:
-            options[_PACKAGES] = ",".join(filter(None, [options.get(_PACKAGES), s3_package()]))
+        options: dict[str, str] = {}
+        packages: list[str] = []
+        for storage in {storage_of(place) for place in places}:
+            options |= storage.spark_options(variables)
+            packages += storage.spark_packages(_hadoop_version)
+        options |= given_options(conf)
+        if packages:
+            options[_PACKAGES] = ",".join(filter(None, [options.get(_PACKAGES), *packages]))
         builder = SparkSession.builder.appName("feature-store")
         for key, value in options.items():
             builder = builder.config(key, value)
@@ -97,8 +104,8 @@ def given_options(text: str | None) -> dict[str, str]:
     return options
 
 
-def s3_package() -> str:
-    """Returns the Maven coordinates of the S3A connector that fits the Hadoop of the installed pyspark.
+def _hadoop_version() -> str:
+    """Returns the version of Hadoop that the installed pyspark was built with.
 
     Raises:
         SettingsError: If the installed Spark has no Hadoop client beside it.
@@ -109,25 +116,8 @@ def s3_package() -> str:
     for jar in jars.glob("hadoop-client-api-*.jar"):
         match = re.fullmatch(r"hadoop-client-api-(\d+(?:\.\d+)*)\.jar", jar.name)
         if match:
-            return f"org.apache.hadoop:hadoop-aws:{match[1]}"
+            return match[1]
     raise SettingsError(
         f"No hadoop-client-api jar in {jars}, so the version of the S3A connector cannot be told: "
         f"name it, {CONF}='spark.jars.packages=org.apache.hadoop:hadoop-aws:<version>'."
     )
-
-
-def s3_options(variables: Mapping[str, str]) -> dict[str, str]:
-    """Returns the settings of S3A that the usual AWS variables stand for.
-
-    Keys are not among them: S3A looks them up itself, in the same variables and then in the machine's role.
-    """
-    options = {}
-    endpoint = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
-    if endpoint:
-        options[f"{_S3A}endpoint"] = endpoint
-        options[f"{_S3A}path.style.access"] = "true"
-        options[f"{_S3A}connection.ssl.enabled"] = str(urlsplit(endpoint).scheme == "https").lower()
-    region = variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION")
-    if region:
-        options[f"{_S3A}endpoint.region"] = region
-    return options

@@ -24,14 +24,14 @@ from feature_store.catalog import Group
 from feature_store.changes.admission import admit
 from feature_store.changes.write_path import WritePath
 from feature_store.clock import EPOCH, Clock
-from feature_store.definitions.dtypes import TIMESTAMP
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.errors import InvalidRowsError, OvertakenError
-from feature_store.frames import TIMESTAMP_TYPE, polars_type
+from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.offline.store import OfflineStore
 from feature_store.online.store import OnlineStore
 from feature_store.partitions import Window
+from feature_store.rows.polars_schema import computed_schema
 from feature_store.spark.reports import PartitionReport, Refusal, TaskReport
 from feature_store.transform.compute import apply_transform
 from feature_store.transform.materialization import materialize_pass
@@ -179,7 +179,9 @@ class WritePartitions:
             for number, parcels in groupby(_records(batches), key=lambda parcel: int(parcel["target"])):
                 rows = [_decoded(parcel["payload"]) for parcel in parcels if parcel["payload"]]
                 try:
-                    report = self._write(path, online, number, pl.concat([self._no_rows(), *rows]))
+                    report = self._write(
+                        path, online, number, pl.concat([pl.DataFrame(schema=computed_schema(self.group)), *rows])
+                    )
                 except OvertakenError as error:
                     yield _parcel(number, 0, 0, OVERTAKEN, str(error).encode())
                     return
@@ -198,14 +200,6 @@ class WritePartitions:
         )
         report = PartitionReport(partition.profile, partition.changed, partition.withdrawn)
         return TaskReport({number: report}, accepted.online, accepted.withdrawn)
-
-    def _no_rows(self) -> pl.DataFrame:
-        dtypes = {
-            **self.group.entity.key_dtypes,
-            EVENT_TIMESTAMP: TIMESTAMP,
-            **{spec.ref.column: spec.dtype for spec in self.group.features},
-        }
-        return pl.DataFrame(schema={column: polars_type(dtype) for column, dtype in dtypes.items()})
 
 
 def _records(batches: Batches) -> Iterator[dict[str, Any]]:

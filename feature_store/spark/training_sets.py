@@ -66,6 +66,7 @@ def join_files(
     *,
     strict: bool = False,
     now: datetime | None = None,
+    spark_conf: str | None = None,
 ) -> JoinedFiles:
     """Joins to each label what was visible at its time; see `offline.point_in_time.join.point_in_time_join`.
 
@@ -79,6 +80,7 @@ def join_files(
             `_SUCCESS`.
         strict: Leave out rows that were ingested after the label's time.
         now: The store's present (UTC): later labels are refused. None lets labels lie in the future.
+        spark_conf: Settings of the Spark application, where one is started; see `session.spark_session`.
 
     Returns:
         Where the rows are: the label columns, then one column per selection; one row per label, in order.
@@ -88,11 +90,11 @@ def join_files(
         CorruptFileError: If a file that is needed is damaged or not its group's.
         FeatureStoreError: If files were replaced while they were read.
     """
-    session = spark_session(s3=any(str(place).startswith("s3:") for place in (store.root, labels, output)))
-    target = uri(_absolute(output), exact=False)
+    session = spark_session([store.root, str(labels), str(output)], conf=spark_conf)
+    target = uri(output, exact=False)
     if _exists(session, f"{target}/{_DONE}"):
         raise InvalidRequestError(f"{output} holds a finished join already: name another folder, or delete it.")
-    given = session.read.parquet(uri(_absolute(labels)))
+    given = session.read.parquet(uri(labels))
     groups = [catalog.group(name) for name in dict.fromkeys(item.feature.group for item in selections)]
     keys = _checked_columns(given, as_of, groups, selections)
     extent = _checked_values(given, as_of, keys, now)
@@ -260,10 +262,6 @@ def _checked_values(labels: DataFrame, as_of: str, keys: Sequence[str], now: dat
 
 def _shown(rows: DataFrame) -> str:
     return ", ".join(str(row.asDict()) for row in rows.limit(_EXAMPLES).collect())
-
-
-def _absolute(place: str | Path) -> str:
-    return str(place) if "://" in str(place) else str(Path(place).absolute())
 
 
 def _exists(session: SparkSession, address: str) -> bool:

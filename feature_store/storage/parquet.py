@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from feature_store.storage.s3_path import S3Path
+from feature_store.storage.location import storage_of
 
 if TYPE_CHECKING:
     from feature_store.storage.location import Location
@@ -21,11 +21,10 @@ def scan_files(files: Location | Sequence[Location], **options: Any) -> pl.LazyF
         options: Arguments of `polars.scan_parquet`.
     """
     paths = [files] if not isinstance(files, Sequence) else files
-    texts: list[Any] = [str(path) if isinstance(path, S3Path) else path for path in paths]
+    texts = [str(path) for path in paths]
     return pl.scan_parquet(texts, glob=False, hive_partitioning=False, **scan_options(paths), **options)
 
 
 def scan_options(paths: Iterable[Location]) -> dict[str, Any]:
-    """Returns the arguments of a scanner of Polars by which it reaches some files; none for local ones."""
-    remote = next((path for path in paths if isinstance(path, S3Path)), None)
-    return {} if remote is None else remote.connection.polars_options()
+    """Returns the arguments of a scanner of Polars by which it reaches some files, all in one place."""
+    return next((dict(storage_of(path).scan_options(path)) for path in paths), {})

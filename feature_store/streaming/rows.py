@@ -14,8 +14,11 @@ import msgspec
 import polars as pl
 
 from feature_store.catalog import Group
-from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.frames import TIMESTAMP_TYPE, entity_id_expression, polars_type
+from feature_store.definitions.names import ENTITY_ID
+from feature_store.frames import entity_id_expression
+from feature_store.rows.forms import forms_of
+from feature_store.rows.polars_schema import polars_schema
+from feature_store.rows.schema import RowSchema
 
 KIND = "kind"
 RETRACTION = b"retraction"
@@ -32,15 +35,13 @@ class RowCodec:
 
     def __init__(self, group: Group) -> None:
         self._group = group
-        self.schema: dict[str, pl.DataType] = {
-            **{column: polars_type(dtype) for column, dtype in group.entity.key_dtypes.items()},
-            EVENT_TIMESTAMP: TIMESTAMP_TYPE,
-            **{feature.ref.column: polars_type(feature.dtype) for feature in group.features},
-            INGESTED_AT: TIMESTAMP_TYPE,
-        }
+        stored = RowSchema.of(group).stored
+        self.schema = polars_schema(stored)
         self._floats = [name for name, dtype in self.schema.items() if dtype.is_float() or isinstance(dtype, pl.Array)]
         # Polars is told the types; here they only have to be JSON of the right kind.
-        fields: list[tuple[str, Any, Any]] = [(name, _kind(dtype) | None, None) for name, dtype in self.schema.items()]
+        fields: list[tuple[str, Any, Any]] = [
+            (name, forms_of(dtype).message | None, None) for name, dtype in stored.items()
+        ]
         self._decoder = msgspec.json.Decoder(list[msgspec.defstruct("Row", fields)])  # type: ignore[misc]
 
     def encode(self, rows: pl.DataFrame) -> tuple[list[bytes], list[bytes]]:
@@ -64,14 +65,6 @@ class RowCodec:
         return pl.DataFrame(
             [_series(name, column, self.schema[name]) for name, column in zip(self.schema, columns, strict=True)]
         )
-
-
-def _kind(dtype: pl.DataType) -> Any:
-    if isinstance(dtype, pl.Datetime):
-        return str
-    if isinstance(dtype, pl.Array):
-        return list[float | str | None]
-    return {pl.String: str, pl.Int64: int, pl.Boolean: bool}.get(type(dtype), float | str)
 
 
 def _series(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import polars as pl
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from feature_store.changes.validation import stored_rows
 from feature_store.clock import to_micros
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.frames import TIMESTAMP_TYPE, entity_id_expression
+from feature_store.streaming.context import StreamContext
 from feature_store.streaming.dead_letters import Letter, letter_headers, letter_of, read_letters
 from feature_store.streaming.decoding import VERSION_HEADER, EventDecoder, Payload
 from feature_store.streaming.delivery import Delivery, as_headers
@@ -32,10 +33,6 @@ from feature_store.transform.micro_batch import (
     nothing,
     rows_since,
 )
-from feature_store.transform.validation import stored_rows
-
-if TYPE_CHECKING:
-    from feature_store.streaming.streamer import Streamer
 
 _SECONDS = 30.0
 _PARTITION = "_partition"
@@ -45,11 +42,11 @@ class Session:
     """Reads, computes, writes, until it is told to stop or the broker fails.
 
     Args:
-        streamer: Whose session it is.
+        streamer: The streamer whose session it is.
         instance: Which of its group's streamers this is.
     """
 
-    def __init__(self, streamer: Streamer, instance: Instance) -> None:
+    def __init__(self, streamer: StreamContext, instance: Instance) -> None:
         self._own = streamer
         self._instance = instance
         self._metrics = streamer.metrics

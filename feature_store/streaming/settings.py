@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from feature_store.errors import SettingsError
-from feature_store.settings import embedded_folder, environment
-
-_PREFIX = "FEATURE_STORE_KAFKA_"
+from feature_store.setting_urls import check_kafka_servers
+from feature_store.settings import Settings, embedded_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +36,19 @@ class StreamSettings:
     drain_rows: int = 200_000
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> StreamSettings:
-        """Returns the settings that the environment (or `.env`) names.
-
-        `FEATURE_STORE_KAFKA` is the bootstrap servers. Each `FEATURE_STORE_KAFKA_<OPTION>` is an option of the
-        client, in capitals and with `_` for `.`: `FEATURE_STORE_KAFKA_SASL_PASSWORD` is `sasl.password`.
-        `FEATURE_STORE_STREAM_STATE` is the folder of the state.
+    def of(cls, settings: Settings) -> StreamSettings:
+        """Returns how streams run by settings: their broker, options of the client, and folder of the state.
 
         Raises:
-            SettingsError: If `FEATURE_STORE_KAFKA` is unset.
+            SettingsError: If no broker is named, or its address is malformed.
         """
-        environ = environment() if environ is None else environ
-        servers = environ.get("FEATURE_STORE_KAFKA")
-        if not servers:
+        if settings.kafka is None:
             raise SettingsError("No Kafka broker is named: set FEATURE_STORE_KAFKA, for instance localhost:9092.")
-        options = {
-            name.removeprefix(_PREFIX).lower().replace("_", "."): value
-            for name, value in environ.items()
-            if name.startswith(_PREFIX)
-        }
-        settings = cls({**options, "bootstrap.servers": servers})
-        folder = environ.get("FEATURE_STORE_STREAM_STATE")
-        return cls({**options, "bootstrap.servers": servers}, state=Path(folder).resolve()) if folder else settings
+        check_kafka_servers(settings.kafka)
+        client = {**settings.kafka_options, "bootstrap.servers": settings.kafka}
+        return cls(client, state=Path(settings.stream_state).resolve())
+
+    @classmethod
+    def from_env(cls) -> StreamSettings:
+        """Returns how streams run by the environment (or `.env`); see `of`."""
+        return cls.of(Settings.from_env())

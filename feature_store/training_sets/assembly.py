@@ -16,7 +16,7 @@ from feature_store.frame_fingerprint import fingerprint
 from feature_store.offline.point_in_time.engine import PointInTimeEngine, Progress
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
-from feature_store.storage.s3_path import S3Path
+from feature_store.storage.location import storage_of
 from feature_store.training_sets import publishing
 from feature_store.training_sets.blueprint import Blueprint
 from feature_store.training_sets.inputs import SourceFiles, source_files, visible_spans
@@ -92,7 +92,7 @@ class Assembly:
         """
         times = label_times(labels, self.definition.as_of)
         # Where nothing can be renamed, files of builders that race must not have the same name.
-        by_content = isinstance(self.offline.root, S3Path)
+        by_content = not storage_of(self.offline.root).renames
         files: dict[str, DataFile] = {}
         for split, of_split in rows_by_split(self.definition, labels, rows):
             files |= publishing.write_rows(staged, part_path(partition, split), split, of_split, by_content=by_content)

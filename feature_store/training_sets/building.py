@@ -26,6 +26,7 @@ from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
 from feature_store.registry.records import TrainingSetRecord
 from feature_store.registry.registry import Registry
+from feature_store.storage.location import storage_of
 from feature_store.training_sets import publishing
 from feature_store.training_sets.assembly import Assembly, column_types
 from feature_store.training_sets.blueprint import Blueprint
@@ -105,7 +106,7 @@ def _build_whole(assembly: Assembly) -> WrittenTrainingSet:
         return written(existing, created=False)
     rows, sources = assembly.join(labels, assembly.progress)
     identity = identity_of(sources)
-    with publishing.staging(folder) as staged:
+    with storage_of(folder).staging(folder) as staged:
         part = assembly.write_part(staged, None, labels, rows, sources)
         fitted = rows if definition.splits is None else rows.filter(_is_fitted(definition, labels))
         baseline = profile_columns(fitted[label] for label in blueprint.features)

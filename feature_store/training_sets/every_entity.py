@@ -11,10 +11,10 @@ from feature_store.catalog import Catalog, Group
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.definitions.training_set import EveryEntity
 from feature_store.errors import InvalidRequestError, UnknownFeatureError, did_you_mean
-from feature_store.frames import TIMESTAMP_TYPE, polars_type
-from feature_store.offline.footers import naming_corrupt_files
+from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
+from feature_store.rows.polars_schema import polars_type
 from feature_store.visibility import Visibility
 
 _FIRST = "_first"
@@ -70,11 +70,10 @@ def _visible_instants(group: Group, query: EveryEntity, first: int, after: int, 
     start, end = query.start + first * query.every, query.start + after * query.every
     window = Window(visibility.window(start).start, end)
     since = (pl.col(EVENT_TIMESTAMP) - query.start).dt.total_microseconds()
-    files = offline.files(group.name, window)
-    with naming_corrupt_files(group, files):
-        return (
-            offline.scan(group, window)
-            .select(
+    return offline.collect(
+        group,
+        lambda rows: (
+            rows.select(
                 *keys,
                 # The first instant at or after the event, and the first at which its time to live is over.
                 (-(-since // step)).clip(first, after).alias(_FIRST),
@@ -87,8 +86,10 @@ def _visible_instants(group: Group, query: EveryEntity, first: int, after: int, 
             .sort(*keys, _FIRST)
             # Each span ends where the next begins: nothing is said twice.
             .with_columns(pl.min_horizontal(_AFTER, pl.col(_FIRST).shift(-1).over(keys)).alias(_AFTER))
-            .collect(engine="streaming")
-        )
+        ),
+        window,
+        streaming=True,
+    )
 
 
 def _groups(query: EveryEntity, catalog: Catalog) -> Iterator[Group]:

@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from feature_store.catalog import Catalog
+from feature_store.day_windows import day_window
 from feature_store.definitions.names import FeatureRef
-from feature_store.definitions.source import day_window
+from feature_store.durations import duration_text
 from feature_store.errors import CorruptFileError
 from feature_store.offline.footers import load_footers, read_footer
 from feature_store.offline.layout import PartitionFile
@@ -125,8 +126,8 @@ def _changed_features(manifest: Manifest, catalog: Catalog) -> Iterator[str]:
             yield f"feature {feature.reference} is not registered any more"
         elif live.online_ttl_seconds != feature.ttl_seconds:
             yield (
-                f"the time to live of {feature.reference} is {timedelta(seconds=live.online_ttl_seconds)}, "
-                f"it was {timedelta(seconds=feature.ttl_seconds)}"
+                f"the time to live of {feature.reference} is {_ttl(live.online_ttl_seconds)}, "
+                f"it was {_ttl(feature.ttl_seconds)}"
             )
 
 
@@ -147,3 +148,7 @@ def _rows(file: PartitionFile) -> int:
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = "it is empty" if file.size == 0 else str(error).partition("\n")[0].rstrip(".")
         raise CorruptFileError(f"{file.path} is no whole Parquet file: {reason}. {file.remedy()}") from error
+
+
+def _ttl(seconds: int) -> str:
+    return duration_text(timedelta(seconds=seconds), most_units=4)

@@ -120,6 +120,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         version: Its number, from 1.
         identity: Digest of what makes this version another than its neighbours: of all inputs for a whole set, of the
             definition for one in partitions.
+        partitioning: `daily`, `hourly`, or None for a whole set.
         created_at: When it was opened (UTC).
         as_of: The time column of the labels.
         columns: Column name to dtype, as Polars spells it, in order: the label frame's, then one per feature.
@@ -130,13 +131,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         labels_code_version: The version of the code of the labels' function, or of the query.
         label_query: The query, where the labels were every entity.
         splits: How the rows were split, None if they were not.
-        partitioning: `daily`, `hourly`, or None for a whole set.
         part: The rows of a whole set; those of partitions have manifests of their own.
     """
 
     name: str
     version: int
     identity: str
+    partitioning: str | None
     created_at: datetime
     as_of: str
     columns: dict[str, str]
@@ -146,7 +147,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     labels_code_version: str
     label_query: QueryRecord | None
     splits: TimeSplitsRecord | EntitySplitsRecord | None
-    partitioning: str | None
     part: Part | None = None
 
     def split_names(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from feature_store.errors import InvalidRequestError
 from feature_store.frame_fingerprint import fingerprint
 from feature_store.offline.point_in_time.engine import Progress
 from feature_store.partitions import Partitioning, Window
-from feature_store.storage.s3_path import S3Path
+from feature_store.storage.location import Location, storage_of
 from feature_store.training_sets import publishing
 from feature_store.training_sets.assembly import Assembly, column_types
 from feature_store.training_sets.inputs import changes, source_files, visible_spans
@@ -126,7 +126,7 @@ class _Build:
         if not plan.missing:
             return written(current, created=False, stale=plan.stale)
         folder = current.path.parent
-        with publishing.staging(folder) as staged:
+        with storage_of(folder).staging(folder) as staged:
             for keys in self._passes(plan.missing):
                 self._stage(staged, keys, plan.missing, current.manifest.columns)
                 for key in keys:
@@ -146,8 +146,8 @@ class _Build:
         folder = set_folder(self.assembly.offline.root, definition.name)
         to_build = tuple(sorted({*plan.missing, *(key for key in plan.stale if key in self.frames)}))
         columns: Mapping[str, str] = {}
-        linked: dict[str, S3Path] = {}
-        with publishing.staging(folder) as staged:
+        linked: dict[str, Location] = {}
+        with storage_of(folder).staging(folder) as staged:
             for keys in self._passes(to_build):
                 columns = self._stage(staged, keys, to_build, columns)
             if current is not None:

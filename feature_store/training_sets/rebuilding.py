@@ -23,7 +23,7 @@ from feature_store.offline.point_in_time.engine import PointInTimeEngine
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Partitioning, Window
 from feature_store.resolution import Resolution, resolve
-from feature_store.storage.location import Location, file_digest
+from feature_store.storage.location import Location, storage_of
 from feature_store.storage.parquet import scan_files
 from feature_store.training_sets import publishing
 from feature_store.training_sets.assembly import rows_by_split
@@ -94,7 +94,8 @@ class Rebuilder:
         if found:
             raise TrainingSetChangedError(version.name, version.version, found)
         same_bytes, restored = True, []
-        with publishing.staging(version.path.parent) as staged:
+        folder = version.path.parent
+        with storage_of(folder).staging(folder) as staged:
             for part in version.parts:
                 for path, written in self._rebuild_part(version, part, definition, labels, staged).items():
                     if written.fingerprint != part.files[path].fingerprint:
@@ -105,7 +106,7 @@ class Rebuilder:
                         )
                     same_bytes &= written.sha256 == part.files[path].sha256
                     if path in damaged:
-                        publishing.restore(staged / path, version.path / path)
+                        storage_of(folder).restore(staged / path, version.path / path)
                         restored.append(path)
         files = sum(len(part.files) for part in version.parts)
         return RebuiltTrainingSet(version, files, same_bytes, tuple(restored))
@@ -204,7 +205,7 @@ def _changed_labels(version: TrainingSetVersion, labels: Mapping[str | None, pl.
 
 
 def _is_whole(path: Location, before: DataFile) -> bool:
-    return path.is_file() and file_digest(path) == before.sha256
+    return path.is_file() and storage_of(path).digest(path) == before.sha256
 
 
 def _reference(text: str) -> FeatureRef:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, date, datetime, time
+from datetime import date
 
-from feature_store.definitions.source import day_window
+from feature_store.day_windows import day_window
 from feature_store.errors import InvalidRequestError
 from feature_store.offline.store import OfflineStore
-from feature_store.partitions import Window
 from feature_store.storage.location import Location
 from feature_store.training_sets.inputs import changed_files, files_of
 from feature_store.training_sets.leak_guard import SAMPLE_ROWS, LeakReport, check_leaks
@@ -41,7 +40,7 @@ def verify(
     }
 
     def history(group: str, first: date, last: date) -> list[Location]:
-        span = Window(day_window(first).start, datetime.combine(last, time.max, UTC))
+        span = day_window(first, last)
         return [file.path for file in offline.files(group, span)]
 
     return check_leaks(history, version.path, rows=rows, seed=seed, partitions=partitions, changed_files=changed)

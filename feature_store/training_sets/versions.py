@@ -22,9 +22,8 @@ import polars as pl
 from feature_store.definitions.names import check_name
 from feature_store.errors import CorruptFileError, InvalidRequestError, UnknownFeatureError, did_you_mean
 from feature_store.frames import free_name
-from feature_store.storage.location import Location
+from feature_store.storage.location import Location, storage_of
 from feature_store.storage.parquet import scan_files
-from feature_store.storage.s3_path import S3Path
 from feature_store.training_sets.manifest import Manifest, Part, read_manifest, read_part
 
 FOLDER = "training_sets"
@@ -38,7 +37,6 @@ SPLIT = "split"
 PARTITION = "partition"
 
 _REFERENCE = re.compile(r"(?P<name>[a-z][a-z0-9_]{0,62})(?::v(?P<version>[1-9][0-9]{0,8}))?")
-_VERSION = re.compile(r"v(?P<version>[1-9][0-9]{0,8})")
 _SPLIT_OF_PATH = rf"/{SPLIT}=([a-z0-9_]+)/[^/]+$"
 
 
@@ -199,17 +197,8 @@ def part_path(partition: str | None, split: str | None) -> str:
 
 
 def version_numbers(folder: Location) -> list[int]:
-    """Returns the versions in a training set's folder, in order; none if there is no folder.
-
-    In S3, where folders cannot be renamed, a version is there once its manifest is.
-    """
-    if isinstance(folder, S3Path):
-        found = [(path, _VERSION.fullmatch(path.name)) for path in folder.iterdir()]
-        return sorted(int(match["version"]) for path, match in found if match and (path / MANIFEST_FILE).is_file())
-    if not folder.is_dir():
-        return []
-    matches = (_VERSION.fullmatch(path.name) for path in folder.iterdir())
-    return sorted(int(match["version"]) for match in matches if match)
+    """Returns the versions in a training set's folder, in order; none if there is no folder."""
+    return storage_of(folder).numbered(folder, MANIFEST_FILE)
 
 
 def version_at(folder: Location, number: int) -> TrainingSetVersion:

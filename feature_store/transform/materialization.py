@@ -71,31 +71,54 @@ class MaterializedPass:
     seconds: float
 
 
-def materialize(
-    group: FeatureGroup,
-    span: Window,
-    *,
-    record: Group,
-    offline: OfflineStore,
-    online: OnlineStore,
-    clock: Clock,
-    run_id: str = "",
-    partitions_per_pass: int = PARTITIONS_PER_PASS,
-) -> Iterator[MaterializedPass]:
+@dataclass(frozen=True, slots=True)
+class Materialization:
+    """What is to be materialized, and where to.
+
+    Attributes:
+        group: The feature group. On Spark, its module must be importable on the executors.
+        record: The group as it is registered.
+        offline: Written first. On Spark, the executors must reach its root.
+        online: Written last.
+        clock: The store's present. Of two runs over one partition the one that has read its source later wins.
+        run_id: Kept in the files' metadata, to trace a value to its run.
+        partitions_per_pass: Bounds memory: this many partitions and one look-back are held at a time.
+    """
+
+    group: FeatureGroup
+    record: Group
+    offline: OfflineStore
+    online: OnlineStore
+    clock: Clock
+    run_id: str = ""
+    partitions_per_pass: int = PARTITIONS_PER_PASS
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What all files of it carry."""
+        return {"run_id": self.run_id, "code_version": self.group.code_version}
+
+    @property
+    def path(self) -> WritePath:
+        """Writes the group's rows."""
+        return WritePath(self.record, self.offline, self.online, self.clock)
+
+    def passes(self, span: Window) -> Iterator[list[Window]]:
+        """Yields the partitions of a span that are computed together."""
+        windows = list(self.group.partitioning.windows(span))
+        for first in range(0, len(windows), self.partitions_per_pass):
+            yield windows[first : first + self.partitions_per_pass]
+
+
+def materialize(job: Materialization, span: Window) -> Iterator[MaterializedPass]:
     """Computes and stores all partitions of a span, a pass at a time.
 
     What it computes is compared with what the store holds: rows of equal content are not written again, neither to
     files nor online. Interrupted at any point, running the same span again gives the stores of an uninterrupted run.
 
     Args:
-        group: The feature group.
+        job: What, and where to.
         span: Whole partitions.
-        record: The group as it is registered.
-        offline: Written first.
-        online: Written last.
-        clock: The store's present. Of two runs over one partition the one that has read its source later wins.
-        run_id: Kept in the files' metadata, to trace a value to its run.
-        partitions_per_pass: Bounds memory: this many partitions and one look-back are held at a time.
 
     Yields:
         One report per pass, when both stores have it.
@@ -106,16 +129,13 @@ def materialize(
         OvertakenError: If another run has read the source of a partition later; nothing of the pass was written.
         OnlineStoreError: If the online store fails; the files are written, a second run completes the push.
     """
-    windows = list(group.partitioning.windows(span))
-    metadata = {"run_id": run_id, "code_version": group.code_version}
-    for first in range(0, len(windows), partitions_per_pass):
-        batch = windows[first : first + partitions_per_pass]
+    for batch in job.passes(span):
         try:
-            yield _materialize_pass(group, batch, record, offline, online, clock, metadata)
+            yield _materialize_pass(job, batch)
         except InvalidRowsError:
             # One bad partition must not hold back the good ones before it, and must be named.
             for window in batch:
-                yield _materialize_pass(group, [window], record, offline, online, clock, metadata)
+                yield _materialize_pass(job, [window])
 
 
 def materialize_pass(
@@ -148,7 +168,7 @@ def materialize_pass(
     admitted = admit(group, rows, now, online)
     parts = _parts(admitted, windows)
     given = [path.partition_rows(window, part) for window, part in zip(windows, parts, strict=True)]
-    path.refuse_overtaken(windows, began)
+    path.open_partitions(windows, began)
     found = path.metadata_if_same(given, metadata)
     # Rows of equal content have the profile that lies with them.
     profiles = {
@@ -191,22 +211,21 @@ def _parts(admitted: AdmittedRows, windows: Sequence[Window]) -> list[AdmittedRo
     return [AdmittedRows(ordered[start:end]) for start, end in zip(starts, ends, strict=True)]
 
 
-def _materialize_pass(
-    group: FeatureGroup,
-    windows: list[Window],
-    record: Group,
-    offline: OfflineStore,
-    online: OnlineStore,
-    clock: Clock,
-    metadata: Mapping[str, str],
-) -> MaterializedPass:
+def _materialize_pass(job: Materialization, windows: list[Window]) -> MaterializedPass:
     started = time.perf_counter()
-    path = WritePath(record, offline, online, clock)
+    group, path = job.group, job.path
     began = path.begin()
     try:
         rows = compute(group, Window(windows[0].start, windows[-1].end))
         partitions, accepted = materialize_pass(
-            group, windows, rows, began=began, path=path, now=clock.now(), online=online, metadata=metadata
+            group,
+            windows,
+            rows,
+            began=began,
+            path=path,
+            now=job.clock.now(),
+            online=job.online,
+            metadata=job.metadata,
         )
     except InvalidRowsError as error:
         keys = [group.partitioning.key(window.start) for window in (windows[0], windows[-1])]

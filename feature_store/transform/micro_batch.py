@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 
 import polars as pl
 
+from feature_store.changes.validation import validate
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.equality import rows_missing_from
 from feature_store.errors import InvalidRowsError
-from feature_store.frames import TIMESTAMP_TYPE, polars_type
 from feature_store.partitions import Window
+from feature_store.rows.polars_schema import computed_schema
 from feature_store.transform.compute import apply_transform
-from feature_store.transform.validation import validate
 
 SEQUENCE = "_sequence"
 """Column of new events: their position in the micro-batch. No column of events begins with an underscore."""
@@ -179,13 +179,7 @@ def _merged(group: FeatureGroup, results: list[MicroBatchRows]) -> MicroBatchRow
 
 def nothing(group: FeatureGroup, refused: dict[int, str] | None = None) -> MicroBatchRows:
     """Returns what a micro-batch without a good event comes to."""
-    rows = pl.DataFrame(
-        schema={
-            **{column: polars_type(dtype) for column, dtype in group.entity.key_dtypes.items()},
-            EVENT_TIMESTAMP: TIMESTAMP_TYPE,
-            **{spec.ref.column: polars_type(spec.dtype) for spec in group.features},
-        }
-    )
+    rows = pl.DataFrame(schema=computed_schema(group))
     keys = list(group.entity.join_keys)
     return MicroBatchRows(
         rows,

@@ -18,8 +18,10 @@ from feature_store.clock import EPOCH, to_utc
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.on_demand import OnDemandFeatures
 from feature_store.errors import DefinitionError, InvalidRequestError
-from feature_store.frames import polars_type, to_polars, utc_micros, without_nan
+from feature_store.frames import to_polars, utc_micros, without_nan
 from feature_store.resolution import Computation, Resolution
+from feature_store.rows.polars_schema import polars_type
+from feature_store.transform.forked import check_polars
 
 _LEAST_ROWS = 2
 _INT64 = range(-(2**63), 2**63)
@@ -49,7 +51,9 @@ def compute_online(
         InvalidRequestError: If request data are missing, unknown, of another length or type, or make an expression
             fail.
         DefinitionError: If an expression is not what its definition promises.
+        SettingsError: If Polars cannot compute in this process, see `forked`.
     """
+    check_polars()
     data = request_series(resolution, request_data or {}, len(rows))
     computed: dict[str, list[Any]] = {}
     for computation in resolution.computations:

@@ -15,6 +15,7 @@ from feature_store.alerts.notifier import Alerts
 from feature_store.alerts.settings import AlertSettings
 from feature_store.clock import FixedClock
 from feature_store.registry.registry import Registry
+from feature_store.settings import Settings
 from tests.servers.listeners import HttpListener, MailListener
 
 NOW = datetime(2024, 3, 10, 6, tzinfo=UTC)
@@ -55,7 +56,8 @@ def alerts_with(registry: Registry, clock: FixedClock) -> Callable[..., Alerts]:
     """Opens alerts with settings, as another process would."""
 
     def open_alerts(**environ: str) -> Alerts:
-        settings = AlertSettings.from_env({f"FEATURE_STORE_{name}": value for name, value in environ.items()})
+        variables = {f"FEATURE_STORE_{name}": value for name, value in environ.items()}
+        settings = AlertSettings.of(Settings.from_env(variables))
         return Alerts(registry, channels_of(settings), clock, base_url=settings.ui_url)
 
     return open_alerts

@@ -11,6 +11,7 @@ import pytest
 from feature_store.alerts.notifier import MOST_ATTEMPTS, RETRY_AFTER
 from feature_store.alerts.settings import AlertSettings
 from feature_store.errors import SettingsError
+from feature_store.settings import Settings
 from tests.alerts.conftest import NOW, failing, passing
 from tests.servers.listeners import MailListener
 
@@ -182,18 +183,20 @@ def test_a_password_is_never_sent_in_the_clear(alerts_with, mail, caplog):
 )
 def test_malformed_settings_are_refused_without_showing_secrets(name, value, says):
     with pytest.raises(SettingsError, match=says) as caught:
-        AlertSettings.from_env({name: value})
+        AlertSettings.of(Settings.from_env({name: value}))
     assert "hunter2" not in str(caught.value)
 
 
 def test_settings_do_not_show_secrets():
-    settings = AlertSettings.from_env(
-        {
-            "FEATURE_STORE_ALERT_WEBHOOK": "https://example.com/hunter2",
-            "FEATURE_STORE_ALERT_SLACK": "https://example.com/hunter2",
-            "FEATURE_STORE_ALERT_EMAIL": "a@example.com",
-            "FEATURE_STORE_SMTP": "smtps://u:hunter2@mail.example.com",
-        }
+    settings = AlertSettings.of(
+        Settings.from_env(
+            {
+                "FEATURE_STORE_ALERT_WEBHOOK": "https://example.com/hunter2",
+                "FEATURE_STORE_ALERT_SLACK": "https://example.com/hunter2",
+                "FEATURE_STORE_ALERT_EMAIL": "a@example.com",
+                "FEATURE_STORE_SMTP": "smtps://u:hunter2@mail.example.com",
+            }
+        )
     )
     assert "hunter2" not in repr(settings)
     assert (settings.mail_server.port, settings.mail_server.tls) == (465, "implicit")

@@ -77,7 +77,16 @@ class Model:
         self.of_batch: set[Identity] = set()
         self.withdrawn: set[Identity] = set()
 
+    def take_back(self, identities: Iterable[Identity]) -> None:
+        """A writer has been told what the stream has taken back of what it writes."""
+        for identity in identities:
+            if self.undrained.get(identity) is GONE:
+                del self.undrained[identity]
+                self.offline.pop(identity, None)
+                self.of_batch.discard(identity)
+
     def give(self, rows: dict[Identity, int | None]) -> None:
+        self.take_back(rows)
         for identity, value in rows.items():
             if identity not in self.offline or self.offline[identity] != value:
                 self.offline[identity] = self.online[identity] = value
@@ -85,6 +94,7 @@ class Model:
                 self.of_batch.discard(identity)
 
     def batch(self, day: datetime, rows: dict[Identity, int | None]) -> set[Identity]:
+        self.take_back([each for each in self.undrained if each[1].date() == day.date()])
         gone = {each for each in self.of_batch if each[1].date() == day.date()} - rows.keys()
         self.give(rows)
         for identity in gone:
@@ -210,7 +220,8 @@ class History:
         frame = _frame(rows)
         self.log.append(f"ingest {_shown(rows)}")
         if self._dies(lambda: self.store.ingest(self.group, frame)):
-            if self.chance.random() < 0.4:
+            taken_back = any(self.model.undrained.get(each) is GONE for each in rows)
+            if self.chance.random() < 0.4 and not taken_back:
                 self.log.append("  it dies, and nobody runs it again")
                 self.model.give(self._given(rows))
                 return

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -6,9 +7,11 @@ import pytest
 from click.testing import CliRunner
 
 from feature_store.cli.app import cli
-from feature_store.cli.output import duration, shown
+from feature_store.cli.output import shown
+from feature_store.durations import duration_text
 from feature_store.errors import UnknownFeatureError
 from feature_store.online.embedded import EmbeddedRedis
+from feature_store.store import FeatureStore
 from tests.cli.conftest import properties, run_command, table
 from tests.servers.redis import RedisServer
 
@@ -37,6 +40,29 @@ def test_the_doctor_finds_a_new_store_unapplied_and_then_healthy(run, tmp_path):
     assert after["offline store"][1].endswith("offline, writable")
     assert "valkey 8" in after["online store"][1]
     assert "eviction noeviction" in after["online store"][1]
+
+
+def test_the_doctor_names_what_is_missing_lost_or_stale_and_how_to_mend_it(run, tmp_path):
+    run("apply")
+    run("materialize", "spending")
+    run("training-set", "build", "churn")
+    assert parts(run("doctor"))["features"][0] == "ok"
+    for file in (tmp_path / "offline" / "spending" / "date=2024-03-04").iterdir():
+        file.unlink()
+    outcome, detail = parts(run("doctor", code=1))["features"]
+    assert outcome == "problem"
+    assert "spending: 1 partition(s) are missing between others." in detail
+    assert "churn: Version 1 is stale" in detail
+    command = re.search(r"`feature-store (materialize [^`]*)`", detail)[1]
+    run(*command.split())
+    run("training-set", "build", "churn")
+    with FeatureStore.from_env() as store:
+        store.online._client().ask("FLUSHDB")
+    _, detail = parts(run("doctor", code=1))["features"]
+    assert "sampled entities are not online" in detail
+    command = re.search(r"`feature-store (monitor repair [^`]*)`", detail)[1]
+    run(*command.split())
+    assert parts(run("doctor"))["features"][0] == "ok"
 
 
 def test_the_doctor_sees_groups_that_are_defined_but_not_applied(run, tmp_path):
@@ -196,5 +222,8 @@ def test_durations_are_in_two_units():
     from datetime import timedelta
 
     spans = [timedelta(days=3, hours=4, minutes=5), timedelta(minutes=65), timedelta(seconds=61), timedelta(0)]
-    assert list(map(duration, spans)) == ["3d 4h", "1h 5min", "1min 1s", "0s"]
-    assert duration(timedelta(hours=-2)) == "-2h"
+    assert list(map(duration_text, spans)) == ["3d 4h", "1h 5min", "1min 1s", "0s"]
+    assert duration_text(timedelta(hours=-2)) == "-2h"
+    assert duration_text(timedelta(milliseconds=250)) == "0.25s"
+    assert duration_text(timedelta(days=1, minutes=30, seconds=5)) == "1d"
+    assert duration_text(timedelta(days=1, minutes=30, seconds=5), most_units=4) == "1d 30min 5s"

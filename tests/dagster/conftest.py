@@ -16,9 +16,6 @@ from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.store import FeatureStore
 from resources.feature_store import FeatureStoreResource
-from resources.offline import OfflineStoreResource
-from resources.online import OnlineStoreResource
-from resources.registry import RegistryResource
 from tests.orders import Orders, hourly_activity, some_orders, spending
 
 
@@ -55,13 +52,21 @@ def _no_alerts(monkeypatch: pytest.MonkeyPatch) -> None:
 def resources(tmp_path: Path, redis_url: str) -> dict[str, object]:
     return {
         "feature_store": FeatureStoreResource(
-            offline=OfflineStoreResource(root=str(tmp_path / "offline")),
-            online=OnlineStoreResource(url=redis_url),
-            registry=RegistryResource(url=f"sqlite:///{tmp_path / 'registry.db'}"),
+            overrides={
+                "offline": str(tmp_path / "offline"),
+                "online": redis_url,
+                "registry": f"sqlite:///{tmp_path / 'registry.db'}",
+                "clock": "2024-03-10T00:00:00Z",
+            },
             duckdb=DuckDBResource(database=":memory:"),
-            clock="2024-03-10T00:00:00Z",
         ),
     }
+
+
+def overriding(resource: object, **overrides: str) -> FeatureStoreResource:
+    """The resource with further settings overridden."""
+    assert isinstance(resource, FeatureStoreResource)
+    return FeatureStoreResource(overrides={**resource.overrides, **overrides}, s3=resource.s3, duckdb=resource.duckdb)
 
 
 @pytest.fixture

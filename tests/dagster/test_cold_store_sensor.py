@@ -5,8 +5,7 @@ import pytest
 
 from feature_assets.definitions import build_defs
 from feature_store.clock import FixedClock
-from resources.feature_store import FeatureStoreResource
-from resources.online import OnlineStoreResource
+from tests.dagster.conftest import overriding
 
 RANGE = {"dagster/asset_partition_range_start": "2024-03-01", "dagster/asset_partition_range_end": "2024-03-09"}
 
@@ -30,6 +29,11 @@ def values(store):
 def test_a_warm_store_is_left_alone(ticks, defs, filled):
     assert ticks.requests(defs, "cold_store_sensor") == []
     assert "are all there" in ticks.message
+
+
+def test_the_first_look_at_a_new_store_is_no_failure(ticks, defs):
+    assert ticks.requests(defs, "cold_store_sensor") == []
+    assert "never been applied" in ticks.message
 
 
 def test_a_flushed_store_is_filled_again_and_nothing_is_computed(ticks, defs, filled, store, redis, domain, instance):
@@ -91,13 +95,7 @@ def test_expired_values_are_not_lost(store, filled, redis):
 
 
 def test_a_store_that_does_not_answer_is_an_incident(ticks, domain, resources, instance, store, filled, tmp_path):
-    resource = resources["feature_store"]
-    dead = FeatureStoreResource(
-        **{
-            **{name: getattr(resource, name) for name in ("offline", "registry", "duckdb", "clock")},
-            "online": OnlineStoreResource(url=f"unix://{tmp_path / 'nothing'}"),
-        }
-    )
+    dead = overriding(resources["feature_store"], online=f"unix://{tmp_path / 'nothing'}")
     defs = build_defs(domain=domain, resources={"feature_store": dead})
     assert ticks.requests(defs, "cold_store_sensor") == []
     assert store.registry.incidents()["online/store"].resolved_at is None

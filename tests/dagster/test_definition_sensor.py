@@ -9,7 +9,7 @@ import pytest
 from feature_assets.definitions import build_defs
 from feature_store.definitions.group import feature_group
 from feature_store.definitions.schema import FeatureSchema, feature
-from sensors import definition_change
+from feature_store.reconcile import partitions
 from tests.dagster.conftest import Domain, spans_of
 from tests.orders import CUSTOMER
 
@@ -136,7 +136,7 @@ def test_the_definition_that_everything_was_computed_with_asks_for_nothing(ticks
 
 
 def test_a_new_version_backfills_what_exists_the_newest_first(ticks, stored, deploy, store, monkeypatch):
-    monkeypatch.setattr(definition_change, "NEWEST_PARTITIONS", 4)
+    monkeypatch.setattr(partitions, "NEWEST_PARTITIONS", 4)
     defs = deploy(second)
     requests = ticks.requests(defs, "definition_sensor")
     assert spans_of(requests) == [("spending", DAYS[5], DAYS[8]), ("spending", DAYS[0], DAYS[4])]

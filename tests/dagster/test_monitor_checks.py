@@ -59,18 +59,37 @@ def test_lost_keys_fail_the_consistency_check_with_examples_and_the_remedy(defs,
     assert check.metadata["features"].value == "orders_3d, amount_3d, last_amount"
 
 
+def test_a_wrong_answer_fails_the_check_of_what_was_served(domain, resources, instance, redis_url, tmp_path):
+    """By the log that the settings name, as a server or a client has written it."""
+    from feature_assets.definitions import build_defs
+    from tests.dagster.conftest import overriding
+
+    logged = overriding(resources["feature_store"], request_log=str(tmp_path / "log"), request_log_rate="1")
+    defs = build_defs(domain=domain, resources={**resources, "feature_store": logged})
+    assert run(defs, instance, "features", tags=RANGE).success
+    with logged.open() as store, Redis.from_url(redis_url) as server:
+        store.get_online_features_batch(["c1", "c2"], ["spending"])
+    served = of_spending(run(defs, instance, "nightly_monitor"))["served_values"]
+    assert served.passed
+    assert served.metadata["values"].value == 6
+    with logged.open() as store, Redis.from_url(redis_url) as server:
+        server.set("feature:last_amount:v1:c1", "-5", keepttl=True)
+        store.get_online_features("c1", ["last_amount"])
+    served = of_spending(run(defs, instance, "nightly_monitor"))["served_values"]
+    assert not served.passed
+    assert "-5 served" in served.description
+
+
 def test_a_drift_check_carries_numbers_and_a_picture_once_there_is_a_baseline(domain, instance, resources):
     from datetime import date
 
     from feature_assets.definitions import build_defs
-    from resources.feature_store import FeatureStoreResource
+    from tests.dagster.conftest import overriding
     from tests.orders import Orders, some_orders, spending
 
     domain.source = Orders(some_orders(days=40, customers=60), landed=date(2024, 4, 9))
     domain.spending = spending(domain.source)
-    resource = resources["feature_store"]
-    parts = {name: getattr(resource, name) for name in ("offline", "online", "registry", "duckdb")}
-    later = FeatureStoreResource(**parts, clock="2024-04-09T00:00:00Z")
+    later = overriding(resources["feature_store"], clock="2024-04-09T00:00:00Z")
     defs = build_defs(domain=domain, resources={**resources, "feature_store": later})
     tags = {**RANGE, "dagster/asset_partition_range_end": "2024-04-08"}
     result = run(defs, instance, "features", tags=tags)
@@ -89,7 +108,7 @@ def test_a_drift_check_carries_numbers_and_a_picture_once_there_is_a_baseline(do
 
 
 def test_a_failed_check_shows_its_picture_first_and_alerts_leave_it_out():
-    from feature_assets.check_results import description, summary_of
+    from feature_store.monitoring.descriptions import description, summary_of
     from feature_store.monitoring.findings import CheckResult, Finding, Picture
 
     picture = Picture("last_amount", "<svg/>")

@@ -10,9 +10,6 @@ from dagster_duckdb import DuckDBResource
 
 from feature_assets.definitions import build_defs
 from resources.feature_store import FeatureStoreResource
-from resources.offline import OfflineStoreResource
-from resources.online import OnlineStoreResource
-from resources.registry import RegistryResource
 from tests.dagster.test_feature_group_assets import RANGE, materializations, run
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import BUCKET
@@ -26,11 +23,8 @@ def test_a_range_runs_on_postgresql_and_s3(domain, postgres: PostgresServer, s3_
     monkeypatch.setenv("DAGSTER_LOGS_BUCKET", BUCKET)
     monkeypatch.setenv("FEATURE_STORE_OFFLINE", s3_root)
     resource = FeatureStoreResource(
-        offline=OfflineStoreResource(),
-        online=OnlineStoreResource(url=redis_url),
-        registry=RegistryResource(url=postgres.create_database()),
+        overrides={"online": redis_url, "registry": postgres.create_database(), "clock": "2024-03-10T00:00:00Z"},
         duckdb=DuckDBResource(database=":memory:"),
-        clock="2024-03-10T00:00:00Z",
     )
     defs = build_defs(domain=domain, resources={"feature_store": resource})
     home = tmp_path / "home"

@@ -11,7 +11,8 @@ import pytest
 from feature_assets.definitions import build_defs
 from feature_store.definitions.event_stream import EventStream
 from feature_store.streaming.settings import StreamSettings
-from resources.kafka import KafkaResource
+from resources.feature_store import FeatureStoreResource
+from tests.dagster.conftest import overriding
 from tests.orders import CUSTOMER, START
 from tests.streaming.pipeline import Order, Pipeline, habits, no_files, random_orders
 
@@ -23,7 +24,7 @@ def streamed(domain, resources, kafka_server, store, tmp_path):
     domain.source = source
     del domain.spending, domain.activity, domain.purchase
     domain.stream = EventStream(source, Order, CUSTOMER, topic="orders-dagster", allowed_lateness=timedelta(days=3))
-    resources["kafka"] = KafkaResource(servers=kafka_server.bootstrap)
+    resources["feature_store"] = overriding(resources["feature_store"], kafka=kafka_server.bootstrap)
     settings = StreamSettings(
         {"bootstrap.servers": kafka_server.bootstrap}, state=tmp_path / "state", session_seconds=1
     )
@@ -38,7 +39,7 @@ def evaluated(defs: dg.Definitions, instance: dg.DagsterInstance, cursor: str | 
         cursor=cursor,
         repository_def=repository,
         sensor_name="stream_sensor",
-        resources={"kafka": defs.resources["kafka"]},
+        resources={"feature_store": defs.resources["feature_store"]},
     )
     with context:
         return repository.get_sensor_def("stream_sensor").evaluate_tick(context)
@@ -74,5 +75,7 @@ def test_streamed_rows_are_drained_and_folded(streamed, domain, resources, insta
 
 def test_without_a_broker_there_is_nothing_to_drain(streamed, domain, resources, instance, monkeypatch):
     monkeypatch.delenv("FEATURE_STORE_KAFKA", raising=False)
-    defs = build_defs(domain=domain, resources={**resources, "kafka": KafkaResource()})
+    resource = resources["feature_store"]
+    without = {name: text for name, text in resource.overrides.items() if name != "kafka"}
+    defs = build_defs(domain=domain, resources={**resources, "feature_store": FeatureStoreResource(overrides=without)})
     assert "FEATURE_STORE_KAFKA" in evaluated(defs, instance, None).skip_message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
 
 import dagster as dg
 import polars as pl
@@ -13,6 +14,7 @@ from dagster._core.definitions.partitions.context import partition_loading_conte
 from feature_assets.definitions import build_defs
 from feature_assets.partitions import DAY, group_partitions
 from feature_assets.training_set_assets import training_set_asset
+from feature_store.definitions.on_demand import on_demand
 from feature_store.definitions.schema import FeatureSchema, feature
 from feature_store.definitions.training_set import TrainingSet, every_entity
 from feature_store.partitions import Partitioning
@@ -105,7 +107,7 @@ def test_a_late_change_is_told_and_built_on_request_as_a_new_version(run, instan
 @pytest.mark.parametrize(("job", "arguments"), [("purchase", {}), ("daily_purchase", {"partition_key": "2024-03-04"})])
 def test_a_leak_fails_the_check(run, monkeypatch, job, arguments):
     run(tags=RANGE)
-    monkeypatch.setattr("resources.feature_store.engine_named", lambda *_, **__: FaultyEngine("day before"))
+    monkeypatch.setattr("feature_store.engines.engine_named", lambda *_, **__: FaultyEngine("day before"))
     result = run(f"{job}_training_set", **arguments)
     [check] = checks(result).values()
     assert not check.passed
@@ -140,7 +142,7 @@ def test_a_partition_reads_as_far_back_as_rows_are_visible(domain, ttl, of_group
     definition = TrainingSet(
         "amounts", domain.source.events.lazy, ["amount"], "team@example.com", partitioning=of_set, start=START, end=end
     )
-    asset = training_set_asset(definition, [group])
+    asset = training_set_asset(definition, [group], ModuleType("domain"))
     mapping = asset.get_partition_mapping(dg.AssetKey("spending"))
     upstream, downstream = group_partitions(group), asset.partitions_def
     reach = min(ttl, end - START)
@@ -168,6 +170,36 @@ def test_the_last_partition_is_the_one_whose_labels_are_complete(domain):
         start=START,
         label_delay=timedelta(hours=30),
     )
-    partitions = training_set_asset(definition, [domain.spending]).partitions_def
+    partitions = training_set_asset(definition, [domain.spending], domain).partitions_def
     with partition_loading_context(effective_dt=datetime(2024, 3, 9, 6, tzinfo=UTC)):
         assert partitions.get_last_partition_key() == "2024-03-06"
+
+
+class Doubled(FeatureSchema):
+    doubled: int = feature("Twice the amount of 3 days")
+
+
+@on_demand(inputs=["amount_3d"], schema=Doubled, owner="team@example.com")
+def twice(amount_3d: pl.Expr) -> dict[str, pl.Expr]:
+    """Twice of it."""
+    return {"doubled": amount_3d * 2}
+
+
+def test_features_on_demand_are_those_of_the_code_location(domain, resources, instance, store, monkeypatch):
+    """With the values that the library gives, downstream of the group that they are computed of."""
+    monkeypatch.delenv("FEATURE_STORE_DEFINITIONS", raising=False)
+    domain.twice = twice
+    whole = replace(domain.purchase, features=("doubled",))
+    domain.purchase = whole
+    domain.daily_purchase = replace(whole, name="daily_purchase", partitioning=Partitioning.DAILY, start=START)
+    defs = build_defs(domain=domain, resources=resources)
+    graph = defs.resolve_asset_graph()
+    for key in (WHOLE, DAILY):
+        assert dg.AssetKey("spending") in graph.get(key).parent_keys
+    for job, tags in (("features", RANGE), ("purchase_training_set", {}), ("daily_purchase_training_set", RANGE)):
+        assert defs.resolve_job_def(job).execute_in_process(instance=instance, tags=tags).success
+    expected = store.training_set(whole.labels(), ["amount_3d"]).select(doubled=pl.col("amount_3d") * 2)["doubled"]
+    assert expected.drop_nulls().len()
+    for name in ("purchase", "daily_purchase"):
+        built = store.open_training_set(name).scan().collect()
+        assert sorted(built["doubled"].to_list(), key=str) == sorted(expected.to_list(), key=str)

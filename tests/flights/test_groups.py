@@ -11,7 +11,8 @@ from polars.testing import assert_frame_equal
 from feature_assets.flights import END, FEATURE_GROUPS, REPLAY_END, START
 from feature_assets.flights.events import EVENTS
 from feature_store.definitions.names import EVENT_TIMESTAMP
-from feature_store.frames import polars_type
+from feature_store.rows.polars_schema import polars_type
+from feature_store.rows.schema import RowSchema
 
 BY_NAME = {group.name: group for group in FEATURE_GROUPS}
 DAY = timedelta(days=1)
@@ -87,7 +88,7 @@ def test_the_order_of_events_does_not_matter(group, one_pass, to_the_bit):
 def test_rows_of_the_year_satisfy_the_schema(group):
     rows = group.transform(EVENTS[group.source.name]().lazy()).collect()
     group.schema.validate(rows)
-    assert rows.columns == [column for column in group.columns if column != "ingested_at"]
+    assert rows.columns == list(RowSchema.of(group).computed)
     for spec in group.features:
         assert rows.schema[spec.ref.column] == polars_type(spec.dtype), spec.ref
     assert rows.select(*group.entity.join_keys, EVENT_TIMESTAMP).is_unique().all()

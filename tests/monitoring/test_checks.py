@@ -81,16 +81,26 @@ def test_profiles_are_kept_with_their_partitions(store, group):
     assert isinstance(stored[0][1].last_event, datetime)
 
 
-def test_a_file_without_a_profile_is_no_yardstick(store, group):
+OLD_FORM = '{"rows":1,"entities":1,"last_event":null,"features":{"last_amount":{"rows":1,"nulls":0}},"followers":0}'
+
+
+@pytest.mark.parametrize("metadata", [None, {"profile": OLD_FORM}, {"profile": "no JSON"}])
+def test_a_file_without_a_profile_of_this_form_is_profiled_anew(store, group, metadata):
+    store.apply([group])
+    done = store.materialize(group, "2024-03-01", "2024-03-04").partitions
+    (file,) = [file for file in store.offline.files("spending") if file.partition_key == "2024-03-02"]
+    pl.read_parquet(file.path).write_parquet(file.path, metadata=metadata)
+    found = profiles_before(store.offline, store.registered(group), day(group, 4), 56)
+    assert found == [(part.window, part.profile) for part in done]
+
+
+def test_a_damaged_file_is_no_yardstick(store, group):
     store.apply([group])
     store.materialize(group, "2024-03-01", "2024-03-04")
     (file,) = [file for file in store.offline.files("spending") if file.partition_key == "2024-03-02"]
-    pl.read_parquet(file.path).write_parquet(file.path)
-    keys = [
-        group.partitioning.key(window.start)
-        for window, _ in profiles_before(store.offline, store.registered(group), day(group, 4), 56)
-    ]
-    assert keys == ["2024-03-01", "2024-03-03", "2024-03-04"]
+    file.path.write_bytes(b"PAR1")
+    found = profiles_before(store.offline, store.registered(group), day(group, 4), 56)
+    assert [group.partitioning.key(window.start) for window, _ in found] == ["2024-03-01", "2024-03-03", "2024-03-04"]
 
 
 def test_thresholds_that_make_no_sense_are_refused():

@@ -166,7 +166,7 @@ def test_what_has_just_been_ingested_is_not_judged_while_a_write_is_under_way(li
     now = live.clock.now()
     written(live, group, ("c1", now - timedelta(minutes=1), 2, 9, 4, now))
     written(live, group, ("old", now - timedelta(minutes=30), 2, 9, 4, now - 2 * IN_FLIGHT))
-    with unfinished(live.offline.root, "spending", [now.date()]):
+    with unfinished(live.offline.root, "spending", [now.date()], now):
         report = live.check_consistency("spending", entity_ids=["c1", "old"])
         assert (report.in_flight, report.entities) == (1, 1)
         assert {offender.entity_id for offender in report.offenders} == {"old"}

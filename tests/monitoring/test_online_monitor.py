@@ -102,7 +102,7 @@ def test_freshness_is_what_the_group_promises(after_weeks, clock):
     result = store.check_freshness(group)
     assert not result.passed
     assert [finding.kind for finding in result.findings] == ["freshness"]
-    assert "older than the 30 hours promised" in result.summary
+    assert "older than the 1d 6h promised" in result.summary
     assert result.numbers["age_hours"] == 58
 
 

@@ -16,9 +16,9 @@ from feature_store.definitions.entity import Entity
 from feature_store.definitions.group import FeatureGroup, feature_group
 from feature_store.definitions.schema import Embedding, FeatureSchema, feature
 from feature_store.monitoring import profile as profiling
-from feature_store.monitoring.baseline import profile_column
+from feature_store.monitoring.baseline import DECILES, profile_column
 from feature_store.monitoring.profile import PartitionProfile, profile_partitions
-from feature_store.monitoring.quantiles import Quantiles, merged_deciles
+from feature_store.monitoring.quantiles import Quantiles, merged_quantiles
 from feature_store.monitoring.reference import merged
 from feature_store.partitions import Window
 from tests.orders import START, Orders, orders
@@ -52,7 +52,7 @@ ROW = st.fixed_dictionaries(
         "count": st.none() | st.integers(-3, 3),
         "kind": st.none() | st.sampled_from(["x", "y"]),
         "is_new": st.none() | st.booleans(),
-        "taste": st.none() | st.lists(st.floats(-8, 8, width=32), min_size=2, max_size=2),
+        "taste": st.none() | st.lists(st.floats(-8, 8, width=32) | st.just(float("inf")), min_size=2, max_size=2),
     }
 )
 
@@ -91,6 +91,8 @@ def test_a_profile_is_what_python_counts(rows):
         for column, seen in profile.features.items():
             values = [row[column] for row in inside]
             assert (seen.rows, seen.nulls) == (len(values), values.count(None))
+            assert seen.infinite == sum(is_infinite(value) for value in values)
+            assert seen.known == len(values) - seen.missing
             assert seen.repeats == repeats(inside, column)
         prices = [row["price"] for row in inside if row["price"] is not None and abs(row["price"]) < float("inf")]
         price = profile.features["price"]
@@ -105,7 +107,8 @@ def test_a_profile_is_what_python_counts(rows):
         assert profile.features["kind"].categories == {kind: kinds.count(kind) for kind in kinds}
         flags = [row["is_new"] for row in inside if row["is_new"] is not None]
         assert profile.features["is_new"].categories == {str(flag).lower(): flags.count(flag) for flag in flags}
-        vectors = [row["taste"] for row in inside if row["taste"] is not None]
+        assert sum(profile.features["kind"].buckets) == len(kinds)
+        vectors = [row["taste"] for row in inside if row["taste"] is not None and not is_infinite(row["taste"])]
         if vectors:
             assert profile.features["taste"].centroid == pytest.approx(np.mean(vectors, axis=0), abs=1e-5)
             norms = [float(np.linalg.norm(vector)) for vector in vectors]
@@ -113,6 +116,10 @@ def test_a_profile_is_what_python_counts(rows):
         assert msgspec.json.decode(msgspec.json.encode(profile), type=PartitionProfile) == profile
     alone = [profile_partitions(GROUP, of_day(frame(rows), window), [window])[0] for window in windows]
     assert alone == profiles
+
+
+def is_infinite(value: object) -> bool:
+    return any(each in (float("inf"), float("-inf")) for each in (value if isinstance(value, list) else [value]))
 
 
 def repeats(rows: list[dict[str, object]], column: str) -> int:
@@ -177,7 +184,7 @@ def test_no_numbers_have_no_sketch():
 def test_sketches_together_have_about_the_deciles_of_all_values(parts):
     sketches = [sketch for part in parts if (sketch := Quantiles.of(np.sort(np.array(part)))) is not None]
     together = np.sort(np.concatenate([np.array(part) for part in parts]))
-    edges, counts = merged_deciles(sketches)
+    edges, counts = merged_quantiles(sketches, DECILES)
     assert edges == sorted(set(edges))
     assert sum(counts) == pytest.approx(len(together))
     for edge, count in zip(edges, np.cumsum(counts), strict=False):
@@ -191,7 +198,7 @@ def test_partitions_together_are_profiled_as_if_they_were_one():
         {
             "user": f"u{number}",
             "minutes": int(rng.integers(0, 3 * 1440)),
-            "price": float(rng.normal(3, 2)),
+            "price": float(rng.normal(3, 2)) if number % 50 else float("inf"),
             "count": int(rng.integers(0, 4)),
             "kind": str(rng.choice(["x", "y", "z"], p=[0.6, 0.3, 0.1])),
             "is_new": bool(rng.random() < 0.2),
@@ -213,6 +220,8 @@ def test_partitions_together_are_profiled_as_if_they_were_one():
             assert parts["counts"] == pytest.approx(whole["counts"], rel=0.2)
         if "categories" in whole:
             assert parts["categories"] == whole["categories"]
+            assert parts["buckets"] == whole["buckets"]
+        assert parts["infinite"] == whole["infinite"] == (whole["n"] // 50 if column == "price" else 0)
         if "centroid" in whole:
             assert parts["centroid"] == pytest.approx(whole["centroid"], abs=1e-5)
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import multiprocessing
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -158,6 +163,84 @@ def test_settings_say_whether_there_is_a_log(tmp_path):
         Settings.from_env({"FEATURE_STORE_REQUEST_LOG_RATE": "much"})
     with pytest.raises(SettingsError, match="rate=0"):
         RequestLog(tmp_path, FixedClock(NOW), rate=0)
+
+
+def logged(folder) -> list[tuple[str, str, str]]:
+    """Feature, entity and value of all that stands in the log, in order."""
+    return sorted(pl.read_parquet(folder / "*.parquet").select("feature", "entity_id", "value").rows())
+
+
+def test_every_way_to_ask_is_logged_alike(logging_store, tmp_path):
+    ids, asked = ["c1", "nobody"], ["last_amount", "amount_3d"]
+    reads = {
+        "batch": lambda: logging_store.get_online_features_batch(ids, asked),
+        "frame": lambda: logging_store.get_online_features_frame(ids, asked),
+        "statuses": lambda: logging_store.get_online_statuses(ids, asked),
+        "async batch": lambda: asyncio.run(logging_store.aget_online_features_batch(ids, asked)),
+        "async frame": lambda: asyncio.run(logging_store.aget_online_features_frame(ids, asked)),
+        "async statuses": lambda: asyncio.run(logging_store.aget_online_statuses(ids, asked)),
+    }
+    found = {}
+    for name, read in reads.items():
+        read()
+        logging_store.request_log.flush()
+        found[name] = logged(tmp_path / "log")
+        for file in (tmp_path / "log").glob("*.parquet"):
+            file.unlink()
+    assert len(found["batch"]) == 4
+    assert found == dict.fromkeys(reads, found["batch"])
+    logging_store.explain("c1", "last_amount")
+    logging_store.request_log.flush()
+    assert not list((tmp_path / "log").glob("*.parquet")), "to explain an answer is to serve none"
+
+
+@pytest.mark.parametrize("end", ["closed", "multiprocessing"])
+def test_a_forked_process_writes_its_own_log(logging_store, tmp_path, end):
+    logging_store.get_online_features("c1", ["last_amount"])
+    logging_store.request_log.flush()
+    logging_store.get_online_features("c1", ["amount_3d"])  # waits in the parent, and is written by it alone
+
+    def serve() -> None:
+        for _ in range(3):
+            logging_store.get_online_features("c2", ["last_amount"])
+
+    if end == "multiprocessing":
+        child = multiprocessing.get_context("fork").Process(target=serve)
+        child.start()
+        child.join(30)
+        assert child.exitcode == 0
+    else:
+        child = os.fork()
+        if child == 0:
+            try:
+                serve()
+                logging_store.close()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+    logging_store.request_log.flush()
+    rows = [(feature, one) for feature, one, _ in logged(tmp_path / "log")]
+    assert rows == [("amount_3d:v1", "c1"), ("last_amount:v1", "c1"), *[("last_amount:v1", "c2")] * 3]
+
+
+LEAVE = """
+import os, sys
+from datetime import datetime
+from feature_store import FeatureStore, FixedClock
+from feature_store.monitoring.request_log import RequestLog
+clock = FixedClock(datetime(2024, 3, 10))
+store = FeatureStore(online=sys.argv[1], clock=clock, request_log=RequestLog(sys.argv[2], clock, rate=1))
+store.get_online_features("c1", ["last_amount"])
+if os.fork() == 0:
+    store.get_online_features("c2", ["last_amount"])
+    sys.exit()
+os.wait()
+"""
+
+
+def test_what_waits_is_written_when_a_process_ends_forked_or_not(logging_store, redis_url, tmp_path):
+    subprocess.run([sys.executable, "-c", LEAVE, redis_url, str(tmp_path / "left")], check=True, timeout=60)
+    assert [one for _, one, _ in logged(tmp_path / "left")] == ["c1", "c2"]
 
 
 def test_without_a_log_a_replay_says_what_to_set(store):

@@ -12,10 +12,11 @@ from feature_store.catalog import Feature, Group
 from feature_store.definitions.dtypes import FLOAT, INT, Dtype
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import FeatureRef
-from feature_store.offline.files import replace_file
 from feature_store.offline.row_changes import PartitionRows, write_rows
-from feature_store.offline.rows import checked_rows, row_schema
+from feature_store.offline.rows import checked_rows
 from feature_store.partitions import Window
+from feature_store.rows.polars_schema import row_schema
+from feature_store.storage.local_files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -18,10 +18,10 @@ import pytest
 
 from feature_store.catalog import Catalog
 from feature_store.errors import FeatureStoreError, OvertakenError, StorageError
-from feature_store.offline.files import replace_file
 from feature_store.offline.point_in_time.duckdb_asof import DuckDBEngine
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
+from feature_store.storage.local_files import replace_file
 from tests.offline.groups import FIRST_DAY, JAN_1, PASS, at, give, group, rows
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def test_killed_half_way_through_a_file_nothing_of_it_is_seen_and_nothing_stays(
     path = tmp_path / "folder" / "part.parquet"
     script = (
         "import os, signal, sys, pathlib\n"
-        "from feature_store.offline.files import replace_file\n"
+        "from feature_store.storage.local_files import replace_file\n"
         "def write(handle):\n"
         "    handle.write(b'half'); handle.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
         "replace_file(pathlib.Path(sys.argv[1]), lambda: write)\n"

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from feature_store.engines import engine_named
 from feature_store.errors import SettingsError
 from feature_store.offline.point_in_time.choice import ReadPlan, choose_engine
-from feature_store.offline.point_in_time.engines import engine_named
 
 MB, GB = 2**20, 2**30
 USUAL = ReadPlan(

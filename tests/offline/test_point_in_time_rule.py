@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from feature_store.catalog import Catalog, Group
 from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, TIMESTAMP, embedding
+from feature_store.engines import engine_named
 from feature_store.offline.point_in_time.date_sweep import SweepEngine
 from feature_store.offline.point_in_time.duckdb_asof import DuckDBEngine
-from feature_store.offline.point_in_time.engines import engine_named
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window

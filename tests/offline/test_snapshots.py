@@ -16,7 +16,7 @@ from polars.testing import assert_frame_equal
 
 from feature_store.catalog import Catalog, Group
 from feature_store.definitions.dtypes import FLOAT, INT
-from feature_store.offline.point_in_time.engines import engine_named
+from feature_store.engines import engine_named
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.snapshots import usable_snapshot, write_snapshots
 from feature_store.offline.store import OfflineStore

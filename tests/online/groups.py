@@ -13,7 +13,7 @@ from feature_store.clock import FixedClock
 from feature_store.definitions.dtypes import FLOAT, Dtype
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import FeatureRef
-from feature_store.frames import polars_type
+from feature_store.rows.polars_schema import polars_type
 
 NOON = datetime(2013, 7, 1, 12, tzinfo=UTC)
 """A moment of the past, as replays of history see it."""

@@ -152,7 +152,7 @@ def test_over_tls_with_users_of_least_rights(tls: TlsRedisServer, layout: Layout
 
         async def read() -> list[dict]:
             try:
-                return await prepared.avalues(ids)
+                return await prepared.aread("values", ids)
             finally:
                 await store.aclose()
 
@@ -214,7 +214,7 @@ def test_a_replica_promoted_in_mid_read_and_mid_write(layout: LayoutName) -> Non
 
         async def read() -> list[dict]:
             try:
-                return await prepared.avalues(ids)
+                return await prepared.aread("values", ids)
             finally:
                 await store.aclose()
 

@@ -107,7 +107,7 @@ def test_no_url_means_the_embedded_server_started_when_first_needed(
 
 def test_what_reads_imports_no_dataframes_and_no_database() -> None:
     code = (
-        "import sys, feature_store.online.store, feature_store.online.reader, feature_store.online.client; "
+        "import sys, feature_store.online.store, feature_store.online.reading.prepared, feature_store.online.client; "
         "print({'polars', 'sqlalchemy', 'dagster', 'pandera', 'pyarrow', 'numpy'} & set(sys.modules))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -118,7 +118,7 @@ def test_reads_follow_the_rule_after_any_history_of_writes(
         prepared = store.prepare(known.select(["activity"]), known)
         states = prepared.states(["a", "b"])
         values = prepared.values(["a", "b"])
-        columns = prepared.frame(["b", "a", "a"])
+        columns = prepared.read("frame", ["b", "a", "a"])
     for entity, entity_states, entity_values in zip("ab", states, values, strict=True):
         for column, label in LABELS.items():
             expected = visible(writes, entity, column, moments[-1])

@@ -132,9 +132,9 @@ def test_what_is_no_row_is_refused_by_name(server: Deployment, redis: Redis, kin
         store.write(of, frame(of, rows))
         redis.set(key, JUNK[kind](redis.get(key)))
         prepared = store.prepare(catalog(of).select(["activity"]), catalog(of))
-        for read in (prepared.values, prepared.states, prepared.frame):
+        for form in ("values", "states", "frame"):
             with pytest.raises(OnlineStoreError, match=f"'{re.escape(key)}'.*Delete the key and materialize"):
-                read(["good", "u"])
+                prepared.read(form, ["good", "u"])
 
 
 @pytest.mark.parametrize("junk", [b"seven", b"\xf5\x02" + bytes(40), b"\xf5"])

@@ -36,7 +36,7 @@ def test_rows_from_before_a_feature_was_added_stay_readable(
     with OnlineStore.connect(server.url, FixedClock(at(1))) as reader:
         prepared = reader.prepare(catalog(new).select(["activity"]), catalog(new))
         assert prepared.values(["old", "new"]) == [{"a": 1, "b": None, "c": None}, {"a": 2, "b": 2.0, "c": 2}]
-        assert prepared.frame(["new", "old"])["c"].to_list() == [2, None]
+        assert prepared.read("frame", ["new", "old"])["c"].to_list() == [2, None]
         [states] = prepared.states(["old"])
         assert [state.status for state in states.values()] == ["present", "null", "missing"]
     with OnlineStore.connect(server.url, FixedClock(at(1))) as behind:
@@ -53,7 +53,7 @@ def test_an_old_writer_beside_a_new_one_leaves_no_value_under_a_foreign_stamp(
         prepared = store.prepare(catalog(new).select(["c", "a"]), catalog(new))
         assert prepared.values(["u"]) == [{"c": None, "a": 5}], "the row of second 5 has no c"
         assert prepared.states(["u"])[0]["c"].status == "missing"
-        assert prepared.frame(["u"])["c"].to_list() == [None]
+        assert prepared.read("frame", ["u"])["c"].to_list() == [None]
 
 
 WRITES = st.lists(

@@ -21,9 +21,9 @@ from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, TIMESTAMP
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import FeatureRef
 from feature_store.errors import InvalidRequestError, InvalidRowsError, OnlineStoreError
-from feature_store.frames import polars_type
 from feature_store.online.keys import KeySpace
 from feature_store.online.store import OnlineStore
+from feature_store.rows.polars_schema import polars_type
 from tests.online.deployments import Deployment
 from tests.online.groups import DAY, LayoutName, at, catalog, frame, group
 
@@ -73,7 +73,7 @@ def test_values_survive_bit_for_bit(
     prepared = store.prepare(catalog(of).select(["x", "before"]), catalog(of))
     answers = prepared.values(ids)
     states = prepared.states(ids)
-    columns = prepared.frame(ids)
+    columns = prepared.read("frame", ids)
     expected = [without_nan(value) for value in values]
     for given_back in (
         [answer["x"] for answer in answers],
@@ -151,14 +151,14 @@ def test_large_reads_keep_order_and_duplicates(
         answers = store.read(ids, both.select(asked), both)
         assert store.read([], both.select(asked), both) == []
         prepared = store.prepare(both.select(asked), both)
-        columns = prepared.frame(ids)
+        columns = prepared.read("frame", ids)
         assert columns.drop("entity_id").to_dicts() == answers
         assert columns["entity_id"].to_list() == ids
-        assert prepared.frame([]).schema == columns.schema
+        assert prepared.read("frame", []).schema == columns.schema
 
         async def together() -> list[list[dict]]:
             try:
-                return await asyncio.gather(*(prepared.avalues(ids) for _ in range(5)))
+                return await asyncio.gather(*(prepared.aread("values", ids) for _ in range(5)))
             finally:
                 await store.aclose()
 

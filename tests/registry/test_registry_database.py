@@ -50,6 +50,18 @@ def test_migrations_lead_to_the_declared_tables(registry, url):
     engine.dispose()
 
 
+def test_a_forked_process_reads_on_connections_of_its_own(registry):
+    registry.apply([group("clicks")])
+    child = os.fork()
+    if child == 0:
+        try:
+            alike = all(set(registry.catalog().groups) == {"clicks"} for _ in range(20))
+        finally:
+            os._exit(0 if alike else 1)
+    assert all(set(registry.catalog().groups) == {"clicks"} for _ in range(20))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_the_declared_head_is_the_newest_migration():
     from alembic.config import Config
     from alembic.script import ScriptDirectory

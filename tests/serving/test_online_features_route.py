@@ -11,10 +11,18 @@ import pytest
 from feature_store.definitions.group import feature_group
 from feature_store.definitions.schema import FeatureSchema, feature
 from tests.orders import CUSTOMER
+from tests.servers.redis import RedisServer
 from tests.serving.servers import LONG_AGO, ODD, TRAITS, WHEN, call_on, open_shop
 from tests.serving.shop import ORDERS
 
 PATH = "/v1/online-features"
+
+
+@pytest.fixture
+def own_redis():
+    """For another registry than the shop's: one online store holds one catalog."""
+    with RedisServer() as redis:
+        yield redis
 
 
 def ask(server, **body):
@@ -157,11 +165,29 @@ def test_one_connection_serves_request_after_request_errors_among_them(server):
     connection.close()
 
 
+def test_what_is_served_stands_in_the_request_log_whatever_the_route(start, tmp_path):
+    log = tmp_path / "log"
+    server = start(FEATURE_STORE_REQUEST_LOG=str(log), FEATURE_STORE_REQUEST_LOG_RATE="1")
+    ask(server, entity_ids=["c0"], features=["amount_3d"])
+    ask(server, entity_ids=["c0"], features=["amount_3d"], statuses=True)
+    feast = {"features": ["spending:amount_3d"], "entities": {"customer": ["c0"]}}
+    assert server.call("POST", "/get-online-features", feast).status == 200
+    body = {"entity_ids": ["c0"], "features": ["basket_share"], "request_data": {"basket": [5]}}
+    assert ask(server, **body).json["values"] == [[50.0]]
+    assert ask(server, entity_ids=["c0"], features=["unknown"]).status == 404
+    server.stop()
+    rows = pl.read_parquet(log / "*.parquet")
+    assert (
+        rows.select("group", "feature", "entity_id", "value").rows() == [("spending", "amount_3d:v1", "c0", "10")] * 4
+    )
+
+
 @pytest.mark.gate
-def test_ten_thousand_features_in_one_request(environment, start, tmp_path):
+def test_ten_thousand_features_in_one_request(environment, start, tmp_path, own_redis):
     groups, each = 10, 500
     own = {
         **environment,
+        "FEATURE_STORE_ONLINE": own_redis.url,
         "FEATURE_STORE_OFFLINE": str(tmp_path),
         "FEATURE_STORE_REGISTRY": f"sqlite:///{tmp_path}/r.db",
     }

@@ -17,9 +17,6 @@ from dagster_duckdb import DuckDBResource
 from feature_assets.definitions import build_defs
 from feature_store.offline.footers import file_metadata
 from resources.feature_store import FeatureStoreResource
-from resources.offline import OfflineStoreResource
-from resources.online import OnlineStoreResource
-from resources.registry import RegistryResource
 from resources.spark import SparkJobsResource
 from tests.cli import shop
 from tests.servers.s3 import BUCKET, S3Server
@@ -41,11 +38,13 @@ def resources(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("FEATURE_STORE_ENGINE", "spark")
     return {
         "feature_store": FeatureStoreResource(
-            offline=OfflineStoreResource(root=str(tmp_path / "offline")),
-            online=OnlineStoreResource(url=redis_url),
-            registry=RegistryResource(url=f"sqlite:///{tmp_path / 'registry.db'}"),
+            overrides={
+                "offline": str(tmp_path / "offline"),
+                "online": redis_url,
+                "registry": f"sqlite:///{tmp_path / 'registry.db'}",
+                "clock": "2024-03-10T00:00:00Z",
+            },
             duckdb=DuckDBResource(database=":memory:"),
-            clock="2024-03-10T00:00:00Z",
         ),
     }
 

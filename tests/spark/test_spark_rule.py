@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from feature_store.engines import engine_named
 from feature_store.offline.point_in_time.date_sweep import SweepEngine
 from feature_store.offline.point_in_time.duckdb_asof import DuckDBEngine
-from feature_store.offline.point_in_time.engines import engine_named
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
 from feature_store.spark.engine import SparkEngine

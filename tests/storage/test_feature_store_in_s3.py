@@ -14,12 +14,12 @@ from dagster_aws.s3 import S3Resource
 from polars.testing import assert_frame_equal
 
 from feature_store.clock import FixedClock
-from feature_store.coverage import coverage
 from feature_store.partitions import Partitioning
+from feature_store.reconcile.coverage import coverage
+from feature_store.storage.s3_folders import CLAIM_FILE
 from feature_store.storage.s3_path import S3Path
 from feature_store.store import FeatureStore
-from feature_store.training_sets.uploading import CLAIM_FILE
-from resources.offline import OfflineStoreResource
+from resources.feature_store import FeatureStoreResource
 from tests.orders import START, Orders, some_orders, spending
 from tests.servers.s3 import S3Server
 from tests.training_sets.conftest import SPAN, every_morning, purchases
@@ -149,8 +149,8 @@ def test_what_a_killed_builder_has_left_is_not_seen(shops):
 def test_the_resource_says_how_s3_is_reached(s3_server: S3Server, s3_root: str, monkeypatch):
     for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name)
-    resource = OfflineStoreResource(
-        root=s3_root,
+    resource = FeatureStoreResource(
+        overrides={"offline": s3_root},
         s3=S3Resource(
             endpoint_url=s3_server.url,
             region_name="eu-west-1",
@@ -158,7 +158,8 @@ def test_the_resource_says_how_s3_is_reached(s3_server: S3Server, s3_root: str, 
             aws_secret_access_key="correct-horse-battery",
         ),
     )
-    root = resource.open().root
+    with resource.open() as store:
+        root = store.offline.root
     assert isinstance(root, S3Path)
     (root / "object").put(b"content")
     client = boto3.client(

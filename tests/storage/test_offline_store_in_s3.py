@@ -14,14 +14,14 @@ from polars.testing import assert_frame_equal
 
 from feature_store.catalog import Catalog
 from feature_store.definitions.dtypes import FLOAT
+from feature_store.engines import engine_named
 from feature_store.errors import FeatureStoreError, OvertakenError, SettingsError
-from feature_store.offline.point_in_time.engines import engine_named
 from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.row_changes import PartitionRows
-from feature_store.offline.rows import row_schema
 from feature_store.offline.snapshots import usable_snapshot, write_snapshots
 from feature_store.offline.store import OfflineStore, PartitionWrite
 from feature_store.partitions import Window
+from feature_store.rows.polars_schema import row_schema
 from tests.offline.groups import FIRST_DAY, PASS, at, claiming, give, group, metadata, rows
 
 CLICKS = group("clicks_daily")

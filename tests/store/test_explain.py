@@ -58,7 +58,7 @@ def test_the_latest_row_wins_and_the_others_say_why_they_lost(filled):
     assert found.winner.outcome == "wins"
     assert found.winner.ingested_at == NOON + timedelta(hours=2)
     assert [(row.outcome, row.value) for row in found.losers] == [("tie", 2), ("older", 1)]
-    assert "ingested 1 h earlier" in found.losers[0].reason
+    assert "ingested 1h earlier" in found.losers[0].reason
     assert found.ttl_left_seconds == (5 * DAY - timedelta(hours=36)).total_seconds()
     assert found.expires_at == NOON + 5 * DAY
     assert found.online.agrees

@@ -105,20 +105,11 @@ def test_memory_is_bounded_by_passes(store):
     source = Orders(some_orders())
     group = spending(source)
     store.apply([group])
-    from feature_store.transform.materialization import materialize
+    from feature_store.transform.materialization import Materialization, materialize
 
     record = store.registered(group)
-    passes = list(
-        materialize(
-            group,
-            Partitioning.DAILY.span(*SPAN),
-            record=record,
-            offline=store.offline,
-            online=store.online,
-            clock=store.clock,
-            partitions_per_pass=4,
-        )
-    )
+    job = Materialization(group, record, store.offline, store.online, store.clock, partitions_per_pass=4)
+    passes = list(materialize(job, Partitioning.DAILY.span(*SPAN)))
     assert [len(done.partitions) for done in passes] == [4, 4, 1]
     assert all(window.end - window.start <= timedelta(days=4 + 3) for window in source.scans)
 

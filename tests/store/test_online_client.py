@@ -117,7 +117,7 @@ def test_without_a_published_catalog_the_registry_is_asked(store, open_store, gr
 
 
 def test_a_reader_follows_apply_and_retire_within_seconds(store, group, online_only, monkeypatch):
-    monkeypatch.setattr("feature_store.online_reads.CATALOG_SECONDS", 0.05)
+    monkeypatch.setattr("feature_store.online.reading.following.CATALOG_SECONDS", 0.05)
     assert online_only.get_online_features("c2", ["spending"]) == {"orders_3d": 1, "amount_3d": 20, "last_amount": 20}
     unchanged = online_only.online_reads.catalog()
     store.apply([group])
@@ -131,7 +131,7 @@ def test_a_reader_follows_apply_and_retire_within_seconds(store, group, online_o
 
 
 def test_a_shorter_time_to_live_counts_at_the_next_look(store, group, online_only, monkeypatch, clock):
-    monkeypatch.setattr("feature_store.online_reads.CATALOG_SECONDS", 0.05)
+    monkeypatch.setattr("feature_store.online.reading.following.CATALOG_SECONDS", 0.05)
     assert online_only.get_online_features("c1", ["amount_3d"]) == {"amount_3d": 10}
 
     class Briefer(Spending):

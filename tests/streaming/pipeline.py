@@ -23,7 +23,7 @@ from feature_store.store import FeatureStore
 from feature_store.streaming.decoding import encode_events
 from feature_store.streaming.settings import StreamSettings
 from feature_store.streaming.streamer import Streamer
-from feature_store.transform.comparison import difference
+from feature_store.transform.comparison import Difference, difference
 from tests.orders import CUSTOMER, START, Orders, orders
 from tests.servers.kafka import KafkaServer
 
@@ -247,7 +247,7 @@ class Pipeline:
         assert expected.height
         customers = expected["customer"].to_list()
 
-        def wrong() -> str | None:
+        def wrong() -> Difference | None:
             found = pl.DataFrame(self.store.get_online_features_batch(customers, [self.group.name]))
             return difference(expected, found.insert_column(0, pl.Series("customer", customers)), ["customer"])
 
@@ -294,9 +294,9 @@ def by_the_rule(rows: pl.DataFrame) -> pl.DataFrame:
 
 def batch(group: FeatureGroup, events: pl.DataFrame) -> pl.DataFrame:
     """Returns what one batch pass over distinct events gives."""
+    from feature_store.changes.validation import validate
     from feature_store.partitions import Window
     from feature_store.transform.compute import apply_transform
-    from feature_store.transform.validation import validate
 
     span = Window(START - timedelta(days=400), START + timedelta(days=4000))
     return validate(group, apply_transform(group, events.lazy(), span))

@@ -11,16 +11,16 @@ import pytest
 
 from feature_assets import flights
 from feature_assets.flights.events import EVENTS
+from feature_store.changes.validation import validate
 from feature_store.clock import FixedClock
+from feature_store.day_windows import day_window
 from feature_store.definitions.event_stream import stream_of
-from feature_store.definitions.source import day_window
 from feature_store.partitions import Window
 from feature_store.store import FeatureStore
 from feature_store.streaming.publishing import publish_events
 from feature_store.streaming.settings import StreamSettings
 from feature_store.transform.comparison import difference
 from feature_store.transform.compute import apply_transform
-from feature_store.transform.validation import validate
 from tests.servers.kafka import KafkaServer
 from tests.streaming.pipeline import Pipeline
 

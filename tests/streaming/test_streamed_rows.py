@@ -219,6 +219,25 @@ def test_a_row_that_a_stream_took_back_never_comes_back(stream: Stream, bring: s
     assert stream.trained() == 1
 
 
+@pytest.mark.parametrize("by", ["ingest", "materialize"])
+def test_a_row_that_others_give_again_outlives_the_retraction_before_it(stream: Stream, by: str) -> None:
+    """Its content is that of the row which the offline store still holds: given again, it is a new row all the same."""
+    row = {("u", TEN): 1}
+    stream.send(row)
+    stream.drain()
+    stream.send({}, gone={("u", TEN)})
+    assert stream.served() is None
+    if by == "ingest":
+        stream.store.ingest(stream.group, table(row))
+    else:
+        assert isinstance(stream.group.source, Orders)
+        object.__setattr__(stream.group.source, "events", table(row))
+        stream.store.materialize(stream.group, TEN.date(), TEN.date())
+    assert (stream.served(), stream.trained()) == (1, 1)
+    stream.drain()
+    assert (stream.served(), stream.trained()) == (1, 1)
+
+
 @pytest.mark.parametrize("bring", ["push_online", "repair_online", "drain"])
 def test_a_row_that_a_batch_no_longer_has_never_comes_back(stream: Stream, bring: str) -> None:
     store, group = stream.store, stream.group

@@ -48,10 +48,31 @@ def test_deciles_that_fall_together_are_one_edge():
     assert (profile["edges"], profile["counts"]) == ([0.0], [90, 10])
 
 
-def test_infinities_are_counted_and_left_out_of_moments():
-    profile = profile_column(pl.Series("x", [float("-inf"), 1.0, 3.0, float("inf")]))
+def test_infinities_are_counted_by_themselves():
+    profile = profile_column(pl.Series("x", [float("-inf"), 1.0, 3.0, float("inf"), None]))
     assert (profile["mean"], profile["minimum"], profile["maximum"]) == (2.0, 1.0, 3.0)
-    assert sum(profile["counts"]) == 4
+    assert (profile["n"], profile["nulls"], profile["infinite"]) == (5, 1, 2)
+    assert sum(profile["counts"]) == 2
+    assert baseline_counts(profile)[:2] == [1, 2]
+    nothing_else = profile_column(pl.Series("x", [float("inf")] * 3))
+    assert (nothing_else["infinite"], nothing_else["mean"], nothing_else["edges"]) == (3, None, [])
+
+
+def test_an_embedding_with_an_infinite_element_is_infinite():
+    inside = pl.Series("x", [[3.0, 4.0], [float("inf"), 0.0], None], dtype=pl.Array(pl.Float32, 2))
+    profile = profile_column(inside)
+    assert (profile["infinite"], profile["nulls"], profile["centroid"]) == (1, 1, [3.0, 4.0])
+
+
+def test_values_that_differ_by_rounding_share_a_bin():
+    profile = profile_column(pl.Series("x", [0.3] * 9 + [0.1 + 0.2]))
+    assert bin_counts(profile, pl.Series("x", [0.3, 0.1 + 0.2, 0.3 - 1e-17, 0.4])) == [0, 0, 3, 1]
+
+
+def test_numbers_near_the_greatest_have_no_moments():
+    profile = profile_column(pl.Series("x", [1.7e308, 1.7e308, -1.7e308, 1.0]))
+    assert profile["stddev"] is None
+    assert profile["maximum"] == 1.7e308
 
 
 def test_texts_and_booleans():
@@ -60,8 +81,8 @@ def test_texts_and_booleans():
     assert next(iter(profile["categories"].items())) == ("c0", 2)
     assert (profile["other"], profile["distinct"]) == (10, 30)
     later = pl.Series("x", ["c0", "unheard of", None, None])
-    assert bin_counts(profile, later)[0] == 2
-    assert bin_counts(profile, later)[-1] == 1
+    assert bin_counts(profile, later)[:3] == [2, 0, 1]  # nulls, infinities, c0
+    assert sum(bin_counts(profile, later)[3:]) == 1
     assert profile_column(pl.Series("x", [True, False, True]))["categories"] == {"true": 2, "false": 1}
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from feature_store.clock import FixedClock
 from feature_store.partitions import Partitioning
+from feature_store.storage.location import LOCAL
 from feature_store.store import FeatureStore
 from feature_store.training_sets import partitioned
-from feature_store.training_sets.publishing import staging
 from tests.orders import START, Orders, some_orders, spending
 from tests.servers.redis import RedisServer
 from tests.training_sets.conftest import SPAN, label_frame, purchases
@@ -115,11 +115,11 @@ def test_killed_at_random_and_built_again_is_as_if_never_killed(tmp_path, spawn)
 
 def test_what_a_dead_writer_left_is_removed_and_what_a_live_one_writes_is_not(tmp_path):
     folder = tmp_path / "purchases"
-    with staging(folder) as alive:
+    with LOCAL.staging(folder) as alive:
         (alive / "rows").mkdir()
         dead = folder / ".writing-dead"
         (dead / "rows").mkdir(parents=True)
-        with staging(folder) as other:
+        with LOCAL.staging(folder) as other:
             assert alive.is_dir()
             assert other.is_dir()
             assert not dead.exists()

@@ -170,7 +170,6 @@ def test_the_guard_shares_nothing_with_the_engines():
     assert {name for name in imported if name.startswith("feature_store")} == {
         "feature_store.definitions.names",
         # Where bytes lie, and nothing of what they mean.
-        "feature_store.storage.arrow",
         "feature_store.storage.location",
     }
     assert not {"polars", "duckdb"} & imported

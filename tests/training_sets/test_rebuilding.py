@@ -112,7 +112,7 @@ def test_a_time_to_live_is_named(shop, source):
     longer = spending(source)
     object.__setattr__(longer, "default_ttl", timedelta(days=3))
     shop.apply([longer])
-    assert refused(shop) == ["the time to live of orders_3d:v1 is 3 days, 0:00:00, it was 2 days, 0:00:00"]
+    assert refused(shop) == ["the time to live of orders_3d:v1 is 3d, it was 2d"]
 
 
 def test_labels_splits_and_features_of_a_definition_are_compared(shop):

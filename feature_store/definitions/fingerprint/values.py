@@ -16,18 +16,46 @@ import typing
 import uuid
 import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import PurePath
 from types import BuiltinFunctionType, MappingProxyType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from feature_store.definitions.fingerprint.origins import is_library
 from feature_store.errors import DefinitionError
 
-if TYPE_CHECKING:
-    from feature_store.definitions.fingerprint.walk import Walk
+
+class Walk(typing.Protocol):
+    """Describes what a value is made of: `walk.Walk`."""
+
+    @property
+    def libraries(self) -> set[str]:
+        """Modules of libraries that were met."""
+        ...
+
+    def of(self, value: object) -> Any:
+        """Returns the description of a value."""
+        ...
+
+    def at(self, step: str) -> AbstractContextManager[None]:
+        """Remembers where the walk is, for errors."""
+        ...
+
+    def untellable(self, value: object, reason: str) -> DefinitionError:
+        """Returns the error of a value that cannot be described."""
+        ...
+
+    def unordered(self, items: Iterator[object]) -> tuple[Any, ...]:
+        """Returns the descriptions of items whose order means nothing."""
+        ...
+
+    def library(self, module: str | None, name: str) -> Any:
+        """Returns the description of what a library defines."""
+        ...
+
 
 _BY_REPR = {
     *(type(None), type(Ellipsis), type(NotImplemented), bool, int, float, complex, str, bytes, bytearray, range),

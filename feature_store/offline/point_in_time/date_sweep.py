@@ -44,7 +44,7 @@ from feature_store.offline.point_in_time.date_sweep_rows import (
 )
 from feature_store.offline.point_in_time.engine import GroupHistory, Progress, VisibleRows
 from feature_store.offline.point_in_time.labels import EntityLabels
-from feature_store.offline.rows import row_schema
+from feature_store.rows.polars_schema import row_schema
 
 _DAY_MICROS = 86_400_000_000
 _EPOCH = date(1970, 1, 1)

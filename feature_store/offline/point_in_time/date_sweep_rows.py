@@ -21,7 +21,7 @@ from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.point_in_time.date_sweep_match import Integers
 from feature_store.offline.point_in_time.engine import GroupHistory
-from feature_store.offline.rows import row_schema
+from feature_store.rows.polars_schema import row_schema
 from feature_store.storage.parquet import scan_files
 
 CHUNK_ROWS = 262_144

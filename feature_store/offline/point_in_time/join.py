@@ -14,19 +14,18 @@ import polars as pl
 
 from feature_store.catalog import Catalog, Group, Selection
 from feature_store.clock import nearest_datetime
-from feature_store.errors import FeatureStoreError
-from feature_store.frames import polars_type, without_nan
+from feature_store.frames import without_nan
 from feature_store.offline.footers import naming_corrupt_files, present_columns
-from feature_store.offline.layout import PartitionFile, identities
+from feature_store.offline.layout import PartitionFile
 from feature_store.offline.point_in_time.engine import GroupHistory, PointInTimeEngine, Progress, VisibleRows
 from feature_store.offline.point_in_time.former_rows import as_it_was
 from feature_store.offline.point_in_time.labels import EntityLabels, prepare_labels
 from feature_store.offline.snapshots import usable_snapshot
+from feature_store.offline.steady_reads import read_steadily
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
+from feature_store.rows.polars_schema import polars_type
 from feature_store.visibility import Visibility
-
-_ATTEMPTS = 5
 
 
 def point_in_time_join(  # what, where, how: each is needed by every caller
@@ -121,30 +120,23 @@ def _read_group(
     times = request.labels.as_of.to_physical()
     oldest, newest = int(times.min()), int(times.max())  # type: ignore[arg-type]  # integers without nulls
     span = visible_span(oldest, newest, request.selections)
-    # An engine may open a file twice, and a re-materialization may replace it in between: only a read during which
-    # every file stayed what it was counts.
-    for _ in range(_ATTEMPTS):
+    snapshot: PartitionFile | None = None
+
+    def files() -> list[PartitionFile]:
+        nonlocal snapshot
         snapshot = _snapshot(store, request, span)
-        files = store.files(group.name, span)
-        if snapshot is not None:
-            files = [snapshot, *(file for file in files if file.date >= snapshot.date)]
-        before = identities(files, listed=True)
-        try:
-            history = group_history(group, request.selections, files, span, snapshot=snapshot, strict=request.strict)
-            with naming_corrupt_files(group, files):
-                values = {} if history is None else _visible_values(request, history, engine, progress)
-                if request.strict:
-                    values = as_it_was(store, group, request.labels, request.selections, files, span, values)
-        except Exception:
-            if identities(files) == before:
-                raise
-            continue
-        if identities(files) == before:
-            return _answer(request, values)
-    raise FeatureStoreError(
-        f"Files of feature group {group.name!r} were replaced during each of {_ATTEMPTS} reads: "
-        "read again when the materialization has ended."
-    )
+        found = store.files(group.name, span)
+        return found if snapshot is None else [snapshot, *(file for file in found if file.date >= snapshot.date)]
+
+    def read(files: list[PartitionFile]) -> dict[str, pl.Series]:
+        history = group_history(group, request.selections, files, span, snapshot=snapshot, strict=request.strict)
+        with naming_corrupt_files(group, files):
+            values = {} if history is None else _visible_values(request, history, engine, progress)
+            if request.strict:
+                values = as_it_was(store, group, request.labels, request.selections, files, span, values)
+        return _answer(request, values)
+
+    return read_steadily(group.name, files, read)
 
 
 def _visible_values(

@@ -18,8 +18,9 @@ from feature_store.clock import to_utc
 from feature_store.definitions.dtypes import INT, Dtype
 from feature_store.definitions.entity import Entity
 from feature_store.errors import InvalidRequestError, did_you_mean
-from feature_store.frames import TIMESTAMP_TYPE, polars_type, to_polars, utc_micros
+from feature_store.frames import TIMESTAMP_TYPE, to_polars, utc_micros
 from feature_store.offline.point_in_time.entity_codes import EntityCodes
+from feature_store.rows.polars_schema import polars_type
 
 _EXAMPLES = 5
 

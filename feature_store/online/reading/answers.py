@@ -1,0 +1,84 @@
+"""From what was read to what is answered: on-demand features, and the three forms of an answer.
+
+Computing on-demand features is given as a function: the online store knows no transforms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from feature_store.definitions.names import ENTITY_ID
+from feature_store.online.reading.prepared import FeatureState, Form
+from feature_store.online.reading.requests import Request, RequestData
+from feature_store.resolution import Resolution
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Row = dict[str, Any]
+Compute = Callable[[Resolution, Sequence[Row], RequestData], list[Row]]
+"""Gives the answers of on-demand features: per entity, all values by label in the order of the request."""
+
+
+def form_read(request: Request, form: Form, request_data: RequestData) -> Form:
+    """Returns the form in which the stored features are read for an answer in another."""
+    return "values" if form == "frame" and is_computed(request, request_data) else form
+
+
+def is_computed(request: Request, request_data: RequestData) -> bool:
+    """Returns whether there is something to compute, or request data to be refused."""
+    return bool(request.resolution.computations or request_data)
+
+
+def values_read(answer: Any, form: Form) -> list[Row]:
+    """Returns the values of what was read in a form, by label, one dict per entity."""
+    if form == "states":
+        return [{label: state.value for label, state in row.items()} for row in answer]
+    if form == "frame":
+        rows: list[Row] = answer.drop(ENTITY_ID).to_dicts()
+        return rows
+    values: list[Row] = answer
+    return values
+
+
+def computed(
+    compute: Compute, request: Request, form: Form, entity_ids: Sequence[str], read: Any, request_data: RequestData
+) -> Any:
+    """Returns the answer with on-demand features.
+
+    Args:
+        compute: Computes them.
+        request: What was asked for.
+        form: The form of the answer.
+        entity_ids: The entities.
+        read: The stored features, in the form that `form_read` gives.
+        request_data: What on-demand features need.
+
+    Raises:
+        InvalidRequestError: If request data are missing, unknown, of another length or type, or make an expression
+            fail.
+        DefinitionError: If an expression is not what its definition promises.
+    """
+    rows = compute(request.resolution, values_read(read, form_read(request, form, request_data)), request_data)
+    if form == "states":
+        return [_with_states(row, states) for row, states in zip(rows, read, strict=True)]
+    return _frame(request, entity_ids, rows) if form == "frame" else rows
+
+
+def _with_states(row: Row, states: dict[str, FeatureState]) -> dict[str, FeatureState]:
+    # What was computed is there, or null, and stands in no row that could have a time.
+    return {
+        label: states.get(label) or FeatureState(value, "null" if value is None else "present", None, None)
+        for label, value in row.items()
+    }
+
+
+def _frame(request: Request, entity_ids: Sequence[str], rows: Sequence[Row]) -> pl.DataFrame:
+    import polars as pl
+
+    from feature_store.rows.polars_schema import polars_type
+
+    schema = {label: polars_type(dtype) for label, dtype in request.dtypes.items()}
+    ids = pl.Series(ENTITY_ID, entity_ids, dtype=pl.String)
+    return pl.DataFrame(rows, schema=schema).select(ids, pl.all())

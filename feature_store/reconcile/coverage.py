@@ -1,0 +1,102 @@
+"""What of a feature group lies in the offline store: its partitions, the features that they lack, the code they are of.
+
+What is done about it is decided elsewhere; nothing here writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import polars as pl
+
+from feature_store.definitions.group import FeatureGroup
+from feature_store.offline.footers import load_footers, read_footer
+from feature_store.offline.layout import PartitionFile
+from feature_store.offline.store import OfflineStore
+from feature_store.partitions import Window
+
+_FOOTERS_KEPT = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What batches have written of a feature group. All partitions are in order of time.
+
+    Attributes:
+        present: Partitions that can be read.
+        missing: Spans between the first and the last partition that have no file, or one that cannot be read.
+        lacking: Partitions whose files lack a feature that the group declares.
+        other_code: Partitions that were computed by another version of the function than the one declared.
+    """
+
+    present: tuple[Window, ...]
+    missing: tuple[Window, ...]
+    lacking: tuple[Window, ...]
+    other_code: tuple[Window, ...]
+
+
+def coverage(group: FeatureGroup, offline: OfflineStore) -> Coverage:
+    """Looks at the footers of all files that batches have written of a group.
+
+    Args:
+        group: As it is declared now.
+        offline: The offline store.
+    """
+    declared = {spec.ref.column for spec in group.features}
+    files = sorted(batch_files(group, offline), key=lambda file: file.window)
+    load_footers(files)
+    code_version = group.code_version
+    present, lacking, other_code, unreadable = [], [], [], []
+    for file in files:
+        footer = _footer(file)
+        if footer is None:
+            unreadable.append(file.window)
+            continue
+        columns, written_by = footer
+        present.append(file.window)
+        if not declared <= columns:
+            lacking.append(file.window)
+        if written_by != code_version:
+            other_code.append(file.window)
+    known = sorted([*present, *unreadable])
+    holes = [Window(one.end, other.start) for one, other in pairwise(known) if one.end < other.start]
+    missing = spans(sorted([*holes, *unreadable]))
+    return Coverage(tuple(present), tuple(missing), tuple(lacking), tuple(other_code))
+
+
+def spans(windows: Iterable[Window], *, bridging: int = 0) -> Iterator[Window]:
+    """Yields the spans that windows form, in order.
+
+    Args:
+        windows: Partitions, or spans of them, in order of time.
+        bridging: Gaps of up to this many seconds are bridged.
+    """
+    span: Window | None = None
+    for window in windows:
+        if span is not None and (window.start - span.end).total_seconds() <= bridging:
+            span = Window(span.start, max(span.end, window.end))
+            continue
+        if span is not None:
+            yield span
+        span = window
+    if span is not None:
+        yield span
+
+
+def batch_files(group: FeatureGroup, offline: OfflineStore) -> list[PartitionFile]:
+    """Returns the files that batches have written of a group, one per partition."""
+    return [file for file in offline.files(group.name) if file.belongs_to(group.partitioning)]
+
+
+@lru_cache(maxsize=_FOOTERS_KEPT)
+def _footer(file: PartitionFile) -> tuple[frozenset[str], str | None] | None:
+    """Returns a file's columns and code version, None if it is no whole Parquet file."""
+    # A replaced file has another time, size or tag: what tells its content apart is in the argument.
+    try:
+        footer = read_footer(file)
+    except (OSError, pl.exceptions.PolarsError):
+        return None
+    return frozenset(footer.schema), footer.metadata.get("code_version")

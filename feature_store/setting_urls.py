@@ -1,0 +1,138 @@
+"""URLs in settings: one check for each kind, made when a store is opened and not at its first use.
+
+Only the text is looked at: nothing connects, and no driver is imported. Messages show the value, but never what is or
+could be a secret in it.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from feature_store.errors import SettingsError
+
+# Up to the last @, and with no scheme too: a malformed URL must not show what would be a password in a good one.
+_CREDENTIALS = re.compile(r"^(?P<scheme>[a-z0-9+]+://)?.*@", re.IGNORECASE | re.DOTALL)
+_OPTION = re.compile(r"(?<==)[^&]*")
+_PORT = re.compile(r":(?P<port>[^:/?#\[\]@,]*)(?=[,/?#]|$)")
+_GREATEST_PORT = 65_535
+
+ONLINE = "FEATURE_STORE_ONLINE"
+REGISTRY = "FEATURE_STORE_REGISTRY"
+KAFKA = "FEATURE_STORE_KAFKA"
+
+_REGISTRY_REMEDY = "Write sqlite:////path/to/registry.db or postgresql://user:password@host:5432/database."
+_REGISTRY_SCHEMES = frozenset({"postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"})
+_SQLITE_SCHEMES = frozenset({"sqlite", "sqlite+pysqlite"})
+
+
+class UnusableUrlError(ValueError):
+    """Something is wrong with a URL. The message says what, and quotes nothing of it."""
+
+
+def masked(url: str) -> str:
+    """Returns a URL for messages: without user, password, values of options, and ports that are no numbers."""
+    place, question, query = url.partition("?")
+    if "@" in query:
+        # A question mark in a password that was not encoded: all before the last @ may belong to it.
+        place, question, query = url, "", ""
+    place = _CREDENTIALS.sub(lambda found: f"{found['scheme'] or ''}***@", place)
+    scheme, separator, rest = place.rpartition("://")
+    if not rest.startswith("/"):
+        rest = _PORT.sub(lambda found: f":{found['port'] if _is_number(found['port']) else '***'}", rest)
+    return f"{scheme}{separator}{rest}{question}{_OPTION.sub('***', query)}"
+
+
+def malformed(setting: str, url: str, what: str, reason: str, remedy: str) -> SettingsError:
+    """Returns the error of a malformed URL.
+
+    Args:
+        setting: The name of the setting.
+        url: Its value.
+        what: What it should be.
+        reason: What is wrong with it.
+        remedy: What to write.
+    """
+    # Where a URL is malformed, what looks like the name of an option, or like a path, may be a part of a password.
+    place, question, _ = masked(url).partition("?")
+    scheme, separator, rest = place.partition("://")
+    place = f"{scheme}{separator}/***" if rest.startswith("/") else place
+    shown = f"{place}?***" if question else place
+    return SettingsError(f"{setting} is not {what}, got {shown!r}: {reason}. {remedy}")
+
+
+def check_port(text: str | None) -> None:
+    """Checks a port: None or empty for none, else a number from 1 to 65,535.
+
+    Raises:
+        UnusableUrlError: If it is something else.
+    """
+    if text and not (_is_number(text) and 1 <= int(text) <= _GREATEST_PORT):
+        raise UnusableUrlError("the port is no number from 1 to 65535")
+
+
+def check_registry_url(url: str) -> None:
+    """Checks the URL of a registry.
+
+    Raises:
+        SettingsError: If it is malformed, or names another kind of database.
+    """
+
+    def refused(reason: str) -> SettingsError:
+        return malformed(REGISTRY, url, "a database URL", reason, _REGISTRY_REMEDY)
+
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        raise refused("it begins with no scheme")
+    if scheme in _SQLITE_SCHEMES:
+        path = rest.partition("?")[0]
+        if not path.startswith("/") or path[1:] in {"", ":memory:"} or path[1:].startswith("file:"):
+            raise refused("it names no file, and a registry in memory would be gone with its connection")
+        return
+    if scheme not in _REGISTRY_SCHEMES:
+        raise refused(f"it names {scheme!r}, and a registry is on SQLite or PostgreSQL")
+    try:
+        _check_address(urlsplit(f"postgresql://{rest}").netloc)
+    except UnusableUrlError as error:
+        raise refused(str(error)) from None
+    except ValueError:
+        # The library's own reasons may quote the URL.
+        raise refused("its host cannot be read") from None
+
+
+def check_kafka_servers(servers: str) -> None:
+    """Checks the bootstrap servers of a Kafka cluster: `host` or `host:port`, or several with commas between.
+
+    Raises:
+        SettingsError: If one of them is something else.
+    """
+    for server in map(str.strip, servers.split(",")):
+        try:
+            _check_kafka_server(server)
+        except UnusableUrlError as error:
+            raise SettingsError(
+                f"{KAFKA} is not a list of Kafka servers, got {masked(servers)!r}: {error}. Write host:9092, or "
+                "several with commas between; user and password are options of their own."
+            ) from None
+
+
+def _check_address(address: str) -> None:
+    if address.count("@") > 1:
+        raise UnusableUrlError("it has more than one @: write an @ in the user or the password as %40")
+    check_port(_port_of(address))
+
+
+def _check_kafka_server(server: str) -> None:
+    host = server.rpartition(":")[0] if ":" in server else server
+    if not host or "/" in server or "@" in server or any(map(str.isspace, server)):
+        raise UnusableUrlError("a server is a host and a port")
+    check_port(_port_of(server))
+
+
+def _port_of(address: str) -> str:
+    place = address.rpartition("@")[2]
+    return "" if place.endswith("]") or ":" not in place else place.rpartition(":")[2]
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and (text.isdigit() or not text)
