@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -96,8 +97,13 @@ def imports_of(module: str, text: str) -> Iterator[Import]:
                 yield Import(module, whole if whole in MODULES else node.module or "", node.lineno)
 
 
-IMPORTS = [found for module, path in MODULES.items() for found in imports_of(module, path.read_text())]
-INSIDE = [found for found in IMPORTS if found.name.partition(".")[0] in PACKAGES]
+@cache
+def imports() -> list[Import]:
+    return [found for module, path in MODULES.items() for found in imports_of(module, path.read_text())]
+
+
+def inside() -> list[Import]:
+    return [found for found in imports() if found.name.partition(".")[0] in PACKAGES]
 
 
 def lies_below(module: str, place: str) -> bool:
@@ -128,7 +134,7 @@ def test_every_place_is_that_of_a_module():
 
 
 def test_arrows_point_down():
-    assert [str(found) for found in INSIDE if points_up(found)] == []
+    assert [str(found) for found in inside() if points_up(found)] == []
 
 
 @pytest.mark.parametrize(
@@ -148,7 +154,7 @@ def test_an_arrow_that_points_up_is_seen(text):
 
 def test_no_modules_import_one_another():
     graph: dict[str, set[str]] = {module: set() for module in MODULES}
-    for found in INSIDE:
+    for found in inside():
         if not lies_below(found.module, found.name):
             graph[found.module].add(found.name)
     try:
@@ -159,7 +165,7 @@ def test_no_modules_import_one_another():
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_only_some_places_know_a_library(library):
-    knowing = [found for found in IMPORTS if lies_below(found.name, library)]
+    knowing = [found for found in imports() if lies_below(found.name, library)]
     assert [
         str(found) for found in knowing if not any(lies_below(found.module, place) for place in LIBRARIES[library])
     ] == []
@@ -169,7 +175,7 @@ def test_only_some_places_know_a_library(library):
 def test_the_example_domain_knows_no_dagster(place):
     assert [
         str(found)
-        for found in IMPORTS
+        for found in imports()
         if lies_below(found.module, place) and any(lies_below(found.name, library) for library in NEVER[place])
     ] == []
 
@@ -177,6 +183,6 @@ def test_the_example_domain_knows_no_dagster(place):
 def test_only_the_storage_asks_of_which_kind_a_place_is():
     assert [
         str(found)
-        for found in IMPORTS
+        for found in imports()
         if found.name == "feature_store.storage.s3_path" and not found.module.startswith("feature_store.storage.")
     ] == []

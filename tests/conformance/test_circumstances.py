@@ -13,6 +13,8 @@ from feature_store.partitions import Window
 from tests.conformance import functions
 from tests.conformance.functions import BROKEN, DAY, DEVIATION_ROUNDED, KEPT, START
 
+pytestmark = pytest.mark.gate
+
 SPAN = Window(START + 20 * DAY, START + 23 * DAY)
 ACROSS_PROCESSES = [name for name, (_, promise) in BROKEN.items() if promise == "process"]
 IN_ONE_PROCESS = [name for name in BROKEN if name not in ACROSS_PROCESSES]

@@ -255,6 +255,7 @@ def test_values_differ_between_functions_of_one_text(project):
     assert group(module.closure(1)).code_version == group(module.closure(1)).code_version
 
 
+@pytest.mark.gate
 def test_every_process_gives_the_same_versions(project):
     here = versions(project)
     script = """

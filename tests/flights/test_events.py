@@ -137,6 +137,7 @@ def test_landed_weather_keeps_what_was_recorded():
     assert weather_observations()["wind_speed"].max() == pytest.approx(1048.36058)
 
 
+@pytest.mark.gate
 def test_importing_the_domain_imports_neither_dagster_nor_the_data_package():
     code = (
         "import sys, feature_assets.flights as f; f.raw.airports(); "

@@ -14,6 +14,8 @@ from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.rows.polars_schema import polars_type
 from feature_store.rows.schema import RowSchema
 
+pytestmark = pytest.mark.gate
+
 BY_NAME = {group.name: group for group in FEATURE_GROUPS}
 DAY = timedelta(days=1)
 

@@ -21,6 +21,8 @@ from feature_store.monitoring.reference import Baseline
 from feature_store.partitions import Window
 from tests.orders import START, Orders, orders
 
+pytestmark = pytest.mark.gate
+
 ROWS = 200
 INFINITY = float("inf")
 

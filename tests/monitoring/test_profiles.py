@@ -74,7 +74,7 @@ def frame(rows: list[dict[str, object]]) -> pl.DataFrame:
     return table.with_columns(moment.dt.cast_time_unit("us").alias("event_timestamp")).drop("minutes")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(ROW, max_size=30, unique_by=lambda row: (row["user"], row["minutes"])))
 def test_a_profile_is_what_python_counts(rows):
     windows = list(GROUP.partitioning.windows(Window(START, START + timedelta(days=3))))

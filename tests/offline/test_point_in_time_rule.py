@@ -144,7 +144,7 @@ def write(store: OfflineStore, of: Group, drawn: list[tuple[dict[str, Any], str]
     user_type=st.sampled_from([pl.String, pl.Categorical]),
     strict=st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_every_engine_agrees_with_the_oracle(*, activity, delays, labels, form, flight_type, user_type, strict):
     times = as_given([label["t"] for label in labels], form)
     given_labels = pl.DataFrame(

@@ -84,7 +84,7 @@ def visible(writes: Sequence[Write], entity: str, column: str, now: timedelta) -
     return value, "null" if value is None else "present"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=HISTORIES, epoch=EPOCHS, live=st.booleans())
 def test_reads_follow_the_rule_after_any_history_of_writes(
     server: Deployment,
@@ -143,7 +143,7 @@ def test_of_equal_event_times_the_later_ingested_wins(server: Deployment, redis:
 MICROS = st.integers(-(62 * 10**15), 25 * 10**16)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(times=st.lists(st.tuples(MICROS | st.integers(-3, 3), MICROS | st.integers(-3, 3)), min_size=2, max_size=4))
 @example(times=[(2**32 - 1, 0), (2**32, 0)])
 @example(times=[(2**53, 1), (2**53 + 1, 0)])

@@ -27,6 +27,8 @@ from feature_store.rows.polars_schema import polars_type
 from tests.online.deployments import Deployment
 from tests.online.groups import DAY, LayoutName, at, catalog, frame, group
 
+pytestmark = pytest.mark.gate
+
 ANY_BITS = st.integers(0, 2**64 - 1).map(lambda bits: struct.unpack("d", struct.pack("Q", bits))[0])
 FLOATS = ANY_BITS | st.floats() | st.sampled_from([0.0, -0.0, 5e-324, float("inf"), float("-inf"), 1e22, 0.1])
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

@@ -97,6 +97,7 @@ def test_a_run_reports_each_partition_that_its_spark_job_has_written(tmp_path, r
         assert store.get_online_features("c1", ["last_amount"])["last_amount"] is not None
 
 
+@pytest.mark.long
 def test_refused_rows_fail_the_run_and_name_the_partition(tmp_path, resources):
     with dg.DagsterInstance.ephemeral(str(tmp_path)) as instance:
         result = run(refused_shop, resources, instance)
@@ -105,6 +106,7 @@ def test_refused_rows_fail_the_run_and_name_the_partition(tmp_path, resources):
     assert "partition 2024-03-05, were refused" in errors
 
 
+@pytest.mark.long
 def test_a_launcher_may_send_and_receive_through_s3(tmp_path, resources, monkeypatch):
     with S3Server() as s3, dg.DagsterInstance.ephemeral(str(tmp_path)) as instance:
         for name, value in s3.environment.items():

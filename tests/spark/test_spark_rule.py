@@ -103,6 +103,7 @@ def test_spark_agrees_with_the_other_engines_and_the_oracle(spark, *, activity, 
     agree(spark, activity, delays, labels, strict=strict)
 
 
+@pytest.mark.long
 @given(activity=activity_rows, delays=delay_rows, labels=label_rows, strict=st.booleans())
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @pytest.mark.timeout(1800)

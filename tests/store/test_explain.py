@@ -169,7 +169,7 @@ def test_it_answers_as_the_point_in_time_rule_does(store, group, clock):
     batches = st.lists(st.lists(st.tuples(minutes, st.none() | st.integers(0, 9)), max_size=4), min_size=1, max_size=3)
 
     @given(batches=batches, instants=st.lists(minutes, min_size=1, max_size=3))
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=12, deadline=None)
     def check(batches, instants):
         entity = f"e{next(numbers)}"
         for position, batch in enumerate(batches):

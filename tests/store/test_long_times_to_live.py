@@ -18,6 +18,8 @@ from feature_store.store import FeatureStore
 from tests.cli.conftest import run_command, table
 from tests.orders import CUSTOMER, START, Orders, orders
 
+pytestmark = pytest.mark.gate
+
 DAY = timedelta(days=1)
 NOW = datetime(2024, 3, 10, tzinfo=UTC)
 EVENT = NOW - 3 * DAY

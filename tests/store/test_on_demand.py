@@ -106,7 +106,7 @@ NUMBERS = st.none() | st.floats(allow_nan=True, allow_infinity=True) | st.intege
 )
 @example(baskets=[("c0", 0.37)])
 @example(baskets=[("c0", 0.37)] * 5)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_online_and_training_give_the_same_bits(shop, baskets):
     features = ["share_of_3d", "share_of_3d:v1", "is_first", "amount_3d"]
     customers, amounts = [customer for customer, _ in baskets], [amount for _, amount in baskets]

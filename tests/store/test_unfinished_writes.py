@@ -17,6 +17,7 @@ from tests.refusing import limited, read_only
 from tests.store.scores import HOUR, NOON, dumped, online, scores_group, some, stored
 
 NOW = NOON + 12 * HOUR
+HEAVY = ["feature_store.registry.registry", "feature_store.online.store", "feature_store.offline.store"]
 
 
 class DeadlyClock(FixedClock):
@@ -52,6 +53,7 @@ def ingest(folder: Path, url: str, layout: str, looks: int) -> None:
 @pytest.mark.parametrize("layout", ["feature", "row"])
 def test_what_a_killed_writer_has_left_is_done_by_the_next_write(tmp_path, redis_url, redis_server, layout):
     context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.store.test_unfinished_writes", *HEAVY])
     left = []
     for looks in count():
         redis_server.client().flushall()

@@ -51,6 +51,7 @@ def test_a_few_kills(tmp_path, kafka_server):
     run(tmp_path, events=4000, customers=60, seconds=3, victims=victims, calm=(0.3, 0.8), broker=kafka_server)
 
 
+@pytest.mark.long
 @pytest.mark.gate
 @pytest.mark.usefixtures("_kafka_jars")
 @pytest.mark.timeout(900)

@@ -101,6 +101,7 @@ def test_a_week_of_flights(tmp_path, redis_url, kafka_server):
     replay(tmp_path, redis_url, kafka_server, last=date(2013, 1, 7), labels=500)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_quarter_of_flights(tmp_path, redis_url, kafka_server):
     replay(tmp_path, redis_url, kafka_server, last=date(2013, 3, 31), labels=20_000)

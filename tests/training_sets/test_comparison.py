@@ -14,6 +14,8 @@ from feature_store.errors import InvalidRequestError, UnknownFeatureError
 from tests.orders import START
 from tests.training_sets.conftest import SPAN, every_morning, purchases
 
+pytestmark = pytest.mark.gate
+
 FEATURES = ("orders_3d", "amount_3d", "last_amount")
 
 

@@ -108,7 +108,7 @@ edges = st.sampled_from([timedelta(0), timedelta(microseconds=1), -timedelta(mic
     st.integers(-10, 40),
     st.integers(0, 60),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_against_every_entity_and_instant(tmp_path_factory, history, ttl, every, start, length):
     record = group_record("delays", ROUTE, {"seats": (INT, 60 * ttl)})
     store = OfflineStore(tmp_path_factory.mktemp("offline"))

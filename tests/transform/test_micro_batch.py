@@ -45,7 +45,7 @@ def cut_orders(draw: st.DrawFn) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("name", GROUPS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(deliveries=cut_orders())
 def test_any_order_in_any_cuts_comes_to_the_rows_of_a_batch(name, deliveries):
     group = GROUPS[name]
