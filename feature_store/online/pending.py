@@ -82,16 +82,20 @@ class Pending:
         self._looking = threading.Lock()
 
     def add(self, group: Group, rows: Sequence[PendingRow]) -> None:
-        """Keeps rows until their time comes.
+        """Keeps rows until their time comes; of one entity and event time the row that was ingested last.
 
         Raises:
             OnlineStoreError: If the server does not answer, or refuses.
         """
+        key = KeySpace.pending(group.name)
         for start in range(0, len(rows), MOST_AT_ONCE):
             words: list[int | bytes] = []
             for row in rows[start : start + MOST_AT_ONCE]:
                 words += [row.event, msgspec.msgpack.encode(row)]
-            self._client().ask("ZADD", KeySpace.pending(group.name), *words)
+            self._client().ask("ZADD", key, *words)
+        if rows:
+            # An older one would stand again if the newer one is withdrawn.
+            self._remove(group, self._superseded(group, rows))
 
     def withdraw(self, group: Group, times: Iterable[tuple[str, int]]) -> None:
         """Takes back rows, given by entity id and event time (microseconds since 1970).
@@ -99,11 +103,11 @@ class Pending:
         Raises:
             OnlineStoreError: If the server does not answer, or refuses.
         """
-        key = KeySpace.pending(group.name)
-        for entity_id, event in times:
-            for member in self._client().ask("ZRANGEBYSCORE", key, event, event):
-                if msgspec.msgpack.decode(member, type=PendingRow).entity_id == entity_id:
-                    self._client().ask("ZREM", key, member)
+        wanted = set(times)
+        if wanted:
+            events = [event for _, event in wanted]
+            waiting = self._waiting(group, min(events), max(events))
+            self._remove(group, [member for member, row in waiting if (row.entity_id, row.event) in wanted])
 
     def forget(self, group: Group, is_stale: Callable[[PendingRow], bool]) -> None:
         """Takes back the rows of which something is said.
@@ -111,10 +115,7 @@ class Pending:
         Raises:
             OnlineStoreError: If the server does not answer, or refuses.
         """
-        key = KeySpace.pending(group.name)
-        for member in self._client().ask("ZRANGEBYSCORE", key, "-inf", "+inf"):
-            if is_stale(msgspec.msgpack.decode(member, type=PendingRow)):
-                self._client().ask("ZREM", key, member)
+        self._remove(group, [member for member, row in self._waiting(group, "-inf", "+inf") if is_stale(row)])
 
     def count(self, group: Group) -> int:
         """Returns how many rows wait."""
@@ -168,6 +169,28 @@ class Pending:
     def is_due(self, groups: Iterable[Group]) -> bool:
         """Tells whether `look` would look."""
         return any(self._would_look(group.name) for group in groups)
+
+    def _waiting(self, group: Group, first: int | str, last: int | str) -> list[tuple[bytes, PendingRow]]:
+        """Returns the rows between two event times, each with the member that it is kept as."""
+        members = self._client().ask("ZRANGEBYSCORE", KeySpace.pending(group.name), first, last)
+        return [(member, msgspec.msgpack.decode(member, type=PendingRow)) for member in members]
+
+    def _superseded(self, group: Group, rows: Sequence[PendingRow]) -> list[bytes]:
+        """Returns what waits beside a newer row of the same entity and event time as one of some rows."""
+        events = [row.event for row in rows]
+        newest = {(row.entity_id, row.event): row.ingested for row in rows}
+        waiting = self._waiting(group, min(events), max(events))
+        for _, row in waiting:
+            identity = (row.entity_id, row.event)
+            if identity in newest:
+                newest[identity] = max(newest[identity], row.ingested)
+        return [
+            member for member, row in waiting if row.ingested < newest.get((row.entity_id, row.event), row.ingested)
+        ]
+
+    def _remove(self, group: Group, members: Sequence[bytes]) -> None:
+        for start in range(0, len(members), MOST_AT_ONCE):
+            self._client().ask("ZREM", KeySpace.pending(group.name), *members[start : start + MOST_AT_ONCE])
 
     def _would_look(self, group: str) -> bool:
         known = self._looked.get(group)

@@ -242,7 +242,8 @@ class History:
         today = now.replace(hour=0, minute=0, second=0, microsecond=0)
         day = self.chance.choice([day for day in (DAY, DAY + timedelta(days=1), today) if day <= now])
         inside = [event for event in self.events() if event.date() == day.date()]
-        before = {each: self.model.offline[each] for each in self.model.of_batch if each[1].date() == day.date()}
+        written = sorted(each for each in self.model.of_batch if each[1].date() == day.date())
+        before = {each: self.model.offline[each] for each in written}
         kept = {each: value for each, value in before.items() if self.chance.random() < 0.7}
         rows = {**kept, **({} if self.chance.random() < 0.3 else self.rows(3, inside))}
         rows = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -14,7 +15,7 @@ from feature_store.definitions.group import FeatureGroup
 from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.offline.stream_files import StreamFiles
 from feature_store.store import FeatureStore
-from tests.changes.histories import TOPIC, TTL, things
+from tests.changes.histories import TOPIC, TTL, Killed, killed_before, things
 from tests.online.groups import LAYOUTS
 from tests.orders import Orders
 
@@ -289,3 +290,21 @@ def test_a_row_ahead_is_served_in_time(open_store, group: FeatureGroup) -> None:
             # A look once a second: who asks a second after the event's time finds the row.
             assert asked < event + timedelta(seconds=1.5), "the row is late"
     assert seen == 7
+
+
+@pytest.mark.parametrize("effect", range(8, 12))
+def test_what_waited_before_a_row_that_is_withdrawn_does_not_stand_again(
+    stream: Stream, clock: FixedClock, effect: int
+) -> None:
+    ahead = {("u", NOON + timedelta(minutes=2)): 2}
+    stream.store.ingest(stream.group, table({("u", TEN): 1}))
+    stream.send(ahead)
+    assert isinstance(stream.group.source, Orders)
+    for rows in (ahead, {}):
+        object.__setattr__(stream.group.source, "events", table(rows))
+        if not rows:
+            with suppress(Killed), killed_before(effect):
+                stream.store.materialize(stream.group, NOON, NOON)
+        stream.store.materialize(stream.group, NOON, NOON)
+    clock.set(NOON + timedelta(minutes=3))
+    assert (stream.served(), stream.trained()) == (1, 1)
