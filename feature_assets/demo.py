@@ -10,12 +10,16 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from dagster_feature_store import training_set_job
+from dagster_feature_store.feature_jobs import FEATURE_JOB
+from dagster_feature_store.monitor_checks import NIGHTLY_JOB
+from dagster_feature_store.naming import DEFAULT_NAMES
+from dagster_feature_store.sensors.landing import landed_events
 from feature_assets import flights
-from feature_assets.definitions import FEATURE_JOB, defs
-from feature_assets.monitor_assets import NIGHTLY_JOB
+from feature_assets.console import brief_console
+from feature_assets.definitions import defs
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
-from sensors.landing import landed_events
 
 SHOWN_PLANE = "N14228"
 NEXT = {
@@ -26,6 +30,9 @@ NEXT = {
 }
 READS = 200
 SHOWN_LABELS = 4
+
+# Runs of the demo say a line per thing that a person at a terminal wants to know.
+LOCATION = dg.Definitions.merge(defs, dg.Definitions(loggers={"console": brief_console}))
 
 console = Console(highlight=False)
 if not console.is_terminal:
@@ -38,11 +45,11 @@ def main() -> None:
     with dg.DagsterInstance.get() as instance:
         _land(instance)
         _heading("Computing five feature groups for every day of 2013: Parquet, Redis and checks")
-        features = _run(instance, FEATURE_JOB, year=True)
+        features = _run(instance, DEFAULT_NAMES.of(FEATURE_JOB), year=True)
         _heading("Building the training set flight_delay: what was known two hours before each departure")
-        _run(instance, f"{flights.flight_delay.name}_training_set")
+        _run(instance, training_set_job(flights.flight_delay).name)
         _heading("Looking at what is online: freshness, values, consistency with the offline store")
-        _show_monitored(_run(instance, NIGHTLY_JOB))
+        _show_monitored(_run(instance, DEFAULT_NAMES.of(NIGHTLY_JOB)))
     with FeatureStore.from_env() as store:
         _show_built(store, features)
         _show_training_set(store)
@@ -78,7 +85,7 @@ def _run(instance: dg.DagsterInstance, job_name: str, *, year: bool = False) -> 
             "dagster/asset_partition_range_start": flights.FIRST_DAY.isoformat(),
             "dagster/asset_partition_range_end": flights.LAST_DAY.isoformat(),
         }
-    result = defs.resolve_job_def(job_name).execute_in_process(
+    result = LOCATION.resolve_job_def(job_name).execute_in_process(
         run_config={"loggers": {"console": {}}}, instance=instance, tags=tags, raise_on_error=False
     )
     if not result.success:
@@ -93,7 +100,7 @@ def _show_built(store: FeatureStore, result: dg.ExecuteInProcessResult) -> None:
     for column in table.columns[2:]:
         column.justify = "right"
     seconds = {
-        event.step_key: (event.step_success_data.duration_ms / 1000)
+        event.step_key.removeprefix(DEFAULT_NAMES.of("")): (event.step_success_data.duration_ms / 1000)
         for event in result.all_events
         if event.event_type_value == "STEP_SUCCESS" and event.step_key
     }

@@ -230,6 +230,13 @@ class Settings:
     ui_url: str | None = _setting(
         "Base URL of the Dagster page, for links in alerts.", unset="no links", example="https://dagster.example.com"
     )
+    automation: bool = _setting(
+        "Whether the sensors and schedules of the Dagster project run from the start; each can be switched in the UI.",
+        default=True,
+        unset="yes",
+        example="no",
+        parse=_flag,
+    )
     debug: bool = _setting(
         "Whether the command line shows the traceback of an error.",
         default=False,

@@ -1,1 +1,1 @@
-"""Dagster resources: thin openers of library objects, one file each. No logic of the store lives here."""
+"""This project's stores: which offline store, online store, registry and broker it uses."""

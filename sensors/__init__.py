@@ -1,1 +1,1 @@
-"""Sensors and schedules: when things run. One file per sensor; what runs is defined in `feature_assets`."""
+"""This project's automation: what triggers what, how often, and whether it runs from the start."""

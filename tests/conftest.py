@@ -53,6 +53,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = _GATE_FIXTURES.intersection(getattr(item, "fixturenames", ()))
         if fixtures or (folders.intersection(item.path.parents)):
             item.add_marker(pytest.mark.gate)
+        if "spark" in item.path.parent.name:
+            # One Spark application for all of them.
+            item.add_marker(pytest.mark.xdist_group("spark"))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("feature_store", "resources", "sensors", "feature_assets")
+PACKAGES = ("feature_store", "dagster_feature_store", "resources", "sensors", "feature_assets")
 
 # From the ground up. A module may import what stands in a line above its own, and its own package; those of one line do
 # not know one another. A module belongs to the longest name that it lies below. What is new needs a place here.
@@ -43,6 +43,24 @@ LAYERS = (
     ("feature_store",),
     ("feature_store.serving",),
     ("feature_store.cli",),
+    ("dagster_feature_store.compat", "dagster_feature_store.partitions", "dagster_feature_store.spark_job"),
+    ("dagster_feature_store.metadata", "dagster_feature_store.resources"),
+    ("dagster_feature_store.naming",),
+    ("dagster_feature_store.check_results", "dagster_feature_store.held_back", "dagster_feature_store.one_asset"),
+    ("dagster_feature_store.sensors", "dagster_feature_store.spark_passes"),
+    (
+        "dagster_feature_store.feature_groups",
+        "dagster_feature_store.monitor_checks",
+        "dagster_feature_store.refill",
+        "dagster_feature_store.snapshots",
+        "dagster_feature_store.streams",
+        "dagster_feature_store.training_sets",
+        "dagster_feature_store.up_to_date",
+    ),
+    ("dagster_feature_store.feature_jobs",),
+    ("dagster_feature_store.definitions",),
+    ("dagster_feature_store.component",),
+    ("dagster_feature_store",),
     ("feature_assets.flights",),
     ("resources",),
     ("sensors",),
@@ -52,9 +70,11 @@ HEIGHTS = {place: height for height, layer in enumerate(LAYERS) for place in lay
 
 # Libraries that only some places know: each with the places that do.
 LIBRARIES = {
-    "dagster": ("resources", "sensors", "feature_assets"),
-    "dagster_aws": ("resources", "sensors", "feature_assets"),
-    "dagster_duckdb": ("resources", "sensors", "feature_assets"),
+    "dagster": ("dagster_feature_store", "resources", "sensors", "feature_assets"),
+    "dagster._core": ("dagster_feature_store.compat",),
+    "dagster._serdes": ("dagster_feature_store.compat",),
+    "dagster_aws": ("resources",),
+    "dagster_duckdb": ("resources",),
     "pyspark": ("feature_store.spark",),
     "obstore": ("feature_store.storage",),
 }

@@ -22,6 +22,7 @@ _Definition = TypeVar("_Definition", FeatureGroup, TrainingSet, OnDemandFeatures
 class LoadedDefinitions:
     """What a module defines, by name: groups, training sets, on-demand features, feature services, streams by topic."""
 
+    module: ModuleType
     groups: Mapping[str, FeatureGroup]
     training_sets: Mapping[str, TrainingSet]
     on_demand: Mapping[str, OnDemandFeatures]
@@ -61,7 +62,8 @@ def load_definitions(module: str | ModuleType | None) -> LoadedDefinitions:
 
     Raises:
         SettingsError: If no module is named, or it cannot be imported.
-        DefinitionError: If it defines two things of one kind and name, or a feature both stored and on demand.
+        DefinitionError: If it defines two things of one kind and name, a feature both stored and on demand, or two
+            of a source, a group and a training set by one name.
     """
     if not module:
         raise SettingsError(
@@ -77,6 +79,7 @@ def load_definitions(module: str | ModuleType | None) -> LoadedDefinitions:
                 "correct FEATURE_STORE_DEFINITIONS."
             ) from error
     loaded = LoadedDefinitions(
+        module=module,
         groups=_of_kind(module, FeatureGroup, "feature groups"),
         training_sets=_of_kind(module, TrainingSet, "training sets"),
         on_demand=_of_kind(module, OnDemandFeatures, "groups of on-demand features"),
@@ -84,6 +87,7 @@ def load_definitions(module: str | ModuleType | None) -> LoadedDefinitions:
         streams=_of_kind(module, EventStream, "streams"),
     )
     _refuse_shared_names(module.__name__, loaded)
+    _refuse_shared_assets(module.__name__, loaded)
     return loaded
 
 
@@ -105,6 +109,18 @@ def _refuse_shared_names(module: str, loaded: LoadedDefinitions) -> None:
                     f"{module}: {name!r} of the on-demand features {functions.name!r} is the name of something else "
                     "that can be asked for. Rename one of them."
                 )
+
+
+def _refuse_shared_assets(module: str, loaded: LoadedDefinitions) -> None:
+    """Sources, groups and training sets are assets of one lineage: each has a name of its own."""
+    sources = {group.source.name for group in loaded.groups.values()}
+    kinds = {"a source": sources, "a feature group": loaded.groups, "a training set": loaded.training_sets}
+    taken: dict[str, str] = {}
+    for kind, names in kinds.items():
+        for name in names:
+            other = taken.setdefault(name, kind)
+            if other != kind:
+                raise DefinitionError(f"{module}: {name!r} is {other} and {kind}. Rename one of them.")
 
 
 def _named(known: Mapping[str, _Definition], name: str, what: str) -> _Definition:

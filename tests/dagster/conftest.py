@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 from dagster_duckdb import DuckDBResource
 
-from feature_assets.definitions import build_defs
+from dagster_feature_store import feature_store_definitions
+from dagster_feature_store.resources.feature_store import FeatureStoreResource
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.store import FeatureStore
-from resources.feature_store import FeatureStoreResource
 from tests.orders import Orders, hourly_activity, some_orders, spending
 
 
@@ -71,7 +71,7 @@ def overriding(resource: object, **overrides: str) -> FeatureStoreResource:
 
 @pytest.fixture
 def defs(domain: Domain, resources: dict[str, object]) -> dg.Definitions:
-    return build_defs(domain=domain, resources=resources)
+    return feature_store_definitions(domain, resources=resources)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ class Ticks:
             cursor=self._cursors.get(name),
             repository_def=repository,
             sensor_name=name,
-            resources={key: defs.resources[key] for key in ("feature_store", "alerts")},
+            resources={key: defs.resources[key] for key in ("feature_store", "feature_store_alerts")},
         )
         with context:
             data = repository.get_sensor_def(name).evaluate_tick(context)
@@ -137,7 +137,7 @@ class Ticks:
         """Runs what was asked for, in order."""
         results = []
         for request in requests:
-            job = defs.resolve_job_def(request.job_name or "refill_online")
+            job = defs.resolve_job_def(request.job_name or "feature_store_refill_online")
             results.append(
                 job.execute_in_process(
                     run_config=request.run_config,

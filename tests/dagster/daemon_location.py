@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from feature_assets.definitions import build_defs
+from dagster_feature_store import feature_store_definitions
 from feature_store.definitions.source import ParquetSource
 from tests.dagster.conftest import Domain
 
@@ -30,4 +30,4 @@ def _domain() -> Domain:
     return domain
 
 
-defs = build_defs(domain=_domain(), sensor_interval_seconds=2)
+defs = feature_store_definitions(_domain(), sensor_interval_seconds=2)

@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from sensors.failed_checks import findings_of
+from dagster_feature_store.sensors.failed_checks import findings_of
 from tests.orders import orders
 from tests.servers.listeners import HttpListener
 
@@ -25,15 +25,15 @@ def http(monkeypatch):
 def finish(defs, instance):
     """Runs a job and evaluates the sensor of its outcome, as the daemon does."""
 
-    def run(job="features", **arguments):
+    def run(job="feature_store_features", **arguments):
         result = defs.resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False, **arguments)
-        name = "alerts_of_successful_runs" if result.success else "alerts_of_failed_runs"
+        name = "feature_store_alerts_of_successful_runs" if result.success else "feature_store_alerts_of_failed_runs"
         context = dg.build_run_status_sensor_context(
             sensor_name=name,
             dagster_event=result.get_run_success_event() if result.success else result.get_run_failure_event(),
             dagster_instance=instance,
             dagster_run=instance.get_run_by_id(result.run_id),
-            resources={name: defs.resources[name] for name in ("feature_store", "alerts")},
+            resources={name: defs.resources[name] for name in ("feature_store", "feature_store_alerts")},
         )
         with context:
             answer = defs.get_repository_def().get_sensor_def(name)(context)

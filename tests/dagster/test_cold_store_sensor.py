@@ -3,7 +3,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from feature_assets.definitions import build_defs
+from dagster_feature_store import feature_store_definitions
 from feature_store.clock import FixedClock
 from tests.dagster.conftest import overriding
 
@@ -18,7 +18,7 @@ def redis(redis_server):
 
 @pytest.fixture
 def filled(defs, instance):
-    assert defs.resolve_job_def("features").execute_in_process(instance=instance, tags=RANGE).success
+    assert defs.resolve_job_def("feature_store_features").execute_in_process(instance=instance, tags=RANGE).success
 
 
 def values(store):
@@ -27,12 +27,12 @@ def values(store):
 
 
 def test_a_warm_store_is_left_alone(ticks, defs, filled):
-    assert ticks.requests(defs, "cold_store_sensor") == []
+    assert ticks.requests(defs, "feature_store_cold_store_sensor") == []
     assert "are all there" in ticks.message
 
 
 def test_the_first_look_at_a_new_store_is_no_failure(ticks, defs):
-    assert ticks.requests(defs, "cold_store_sensor") == []
+    assert ticks.requests(defs, "feature_store_cold_store_sensor") == []
     assert "never been applied" in ticks.message
 
 
@@ -42,15 +42,17 @@ def test_a_flushed_store_is_filled_again_and_nothing_is_computed(ticks, defs, fi
     redis.flushall()
     assert values(store) != before
     domain.source.scans.clear()
-    requests = ticks.requests(defs, "cold_store_sensor")
-    assert [request.run_config["ops"]["push_online"]["config"] for request in requests] == [{"groups": ["spending"]}]
+    requests = ticks.requests(defs, "feature_store_cold_store_sensor")
+    assert [request.run_config["ops"]["feature_store_push_online"]["config"] for request in requests] == [
+        {"groups": ["spending"]}
+    ]
     (result,) = ticks.run(defs, requests)
     assert result.success
     assert domain.source.scans == []
     assert values(store) == before
     (observation,) = instance.fetch_observations(dg.AssetKey("spending"), limit=5).records
     assert observation.asset_observation.metadata["refill/written"].value > 0
-    assert ticks.requests(defs, "cold_store_sensor") == []
+    assert ticks.requests(defs, "feature_store_cold_store_sensor") == []
     assert "are all there" in ticks.message
     assert store.registry.incidents()["online/spending"].resolved_at is not None
 
@@ -58,33 +60,33 @@ def test_a_flushed_store_is_filled_again_and_nothing_is_computed(ticks, defs, fi
 def test_a_loss_of_single_keys_is_found(ticks, defs, filled, redis):
     for key in redis.scan_iter("feature*:c3"):
         redis.delete(key)
-    assert len(ticks.requests(defs, "cold_store_sensor")) == 1
+    assert len(ticks.requests(defs, "feature_store_cold_store_sensor")) == 1
 
 
 def test_a_loss_is_one_request_however_often_it_is_seen(ticks, defs, filled, redis, instance):
     redis.flushall()
-    (request,) = ticks.requests(defs, "cold_store_sensor")
+    (request,) = ticks.requests(defs, "feature_store_cold_store_sensor")
     for _ in range(2):
-        assert {again.run_key[:-6] for again in type(ticks)(instance).requests(defs, "cold_store_sensor")} == {
-            request.run_key[:-6]
-        }
-        assert len(ticks.requests(defs, "cold_store_sensor")) <= 1
+        assert {
+            again.run_key[:-6] for again in type(ticks)(instance).requests(defs, "feature_store_cold_store_sensor")
+        } == {request.run_key[:-6]}
+        assert len(ticks.requests(defs, "feature_store_cold_store_sensor")) <= 1
 
 
 def test_what_a_killed_writer_left_undone_is_asked_for_and_done(ticks, defs, filled, store):
     mark = store.offline.root / "_unfinished" / "spending" / "of-a-dead-writer.json"
     mark.write_text('["2024-03-08"]')
     assert store.sample_online("spending").unfinished == 1
-    (result,) = ticks.run(defs, ticks.requests(defs, "cold_store_sensor"))
+    (result,) = ticks.run(defs, ticks.requests(defs, "feature_store_cold_store_sensor"))
     assert result.success
     assert not mark.exists()
-    assert ticks.requests(defs, "cold_store_sensor") == []
+    assert ticks.requests(defs, "feature_store_cold_store_sensor") == []
 
 
 def test_what_is_being_worked_on_is_not_judged(ticks, defs, filled, redis, instance):
     redis.flushall()
-    instance.create_run_for_job(defs.resolve_job_def("features"), status=dg.DagsterRunStatus.STARTED)
-    assert ticks.requests(defs, "cold_store_sensor") == []
+    instance.create_run_for_job(defs.resolve_job_def("feature_store_features"), status=dg.DagsterRunStatus.STARTED)
+    assert ticks.requests(defs, "feature_store_cold_store_sensor") == []
 
 
 def test_expired_values_are_not_lost(store, filled, redis):
@@ -96,16 +98,16 @@ def test_expired_values_are_not_lost(store, filled, redis):
 
 def test_a_store_that_does_not_answer_is_an_incident(ticks, domain, resources, instance, store, filled, tmp_path):
     dead = overriding(resources["feature_store"], online=f"unix://{tmp_path / 'nothing'}")
-    defs = build_defs(domain=domain, resources={"feature_store": dead})
-    assert ticks.requests(defs, "cold_store_sensor") == []
+    defs = feature_store_definitions(domain, resources={"feature_store": dead})
+    assert ticks.requests(defs, "feature_store_cold_store_sensor") == []
     assert store.registry.incidents()["online/store"].resolved_at is None
-    defs = build_defs(domain=domain, resources=resources)
-    ticks.requests(defs, "cold_store_sensor")
+    defs = feature_store_definitions(domain, resources=resources)
+    ticks.requests(defs, "feature_store_cold_store_sensor")
     assert store.registry.incidents()["online/store"].resolved_at is not None
 
 
 def test_all_groups_are_pushed_by_hand_without_configuration(defs, filled, store, redis, instance):
     before = values(store)
     redis.flushall()
-    assert defs.resolve_job_def("refill_online").execute_in_process(instance=instance).success
+    assert defs.resolve_job_def("feature_store_refill_online").execute_in_process(instance=instance).success
     assert values(store) == before

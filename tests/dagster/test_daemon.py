@@ -115,14 +115,14 @@ def test_a_night_with_late_files_and_a_flushed_store(environment, tmp_path, redi
             history = instance.event_log_storage.get_asset_check_execution_history(STALE, limit=1)
             return bool(history) and not history[0].event.asset_check_evaluation.passed
 
-        sensors = defs.get_repository_def().get_sensor_def("landing_sensor")
+        sensors = defs.get_repository_def().get_sensor_def("feature_store_landing_sensor")
         for _ in range(2):
             with dg.build_sensor_context(instance, cursor=locals().get("cursor")) as context:
                 data = sensors.evaluate_tick(context)
             cursor = data.cursor
             for event in data.asset_events:
                 instance.report_runless_asset_event(event)
-        for name, tags in (("features", RANGE), ("purchase_training_set", {})):
+        for name, tags in (("feature_store_features", RANGE), ("feature_store_purchase_training_set", {})):
             assert defs.resolve_job_def(name).execute_in_process(instance=instance, tags=tags).success
 
         keys = set(redis.keys("feature:*"))
@@ -134,7 +134,13 @@ def test_a_night_with_late_files_and_a_flushed_store(environment, tmp_path, redi
                 if state.instigator_name == name
                 for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=5)
             )
-            until(lambda: ticked("late_data_sensor") and ticked("landing_sensor") and ticked("cold_store_sensor"))
+            until(
+                lambda: (
+                    ticked("feature_store_late_data_sensor")
+                    and ticked("feature_store_landing_sensor")
+                    and ticked("feature_store_cold_store_sensor")
+                )
+            )
             late = [(f"c{day}", datetime(2024, 3, day, 15, tzinfo=UTC), 7) for day in (2, 3, 4)]
             land(tmp_path / "landing", pl.concat([some_orders(), orders(*late)]))
             until(lambda: recomputed() == {f"2024-03-0{day}" for day in range(2, 8)})
@@ -142,10 +148,10 @@ def test_a_night_with_late_files_and_a_flushed_store(environment, tmp_path, redi
             redis.flushall()
             until(lambda: keys <= set(redis.keys("feature:*")))
         assert len(instance.get_backfills()) == 1
-        refills = instance.get_runs(dg.RunsFilter(job_name="refill_online"))
+        refills = instance.get_runs(dg.RunsFilter(job_name="feature_store_refill_online"))
         assert len(refills) == 1
         with daemon(environment, log):
             until(lambda: log.read_text().count("Instance is configured with the following daemons") == 2)
             until(lambda: instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])) == 0)
         assert len(instance.get_backfills()) == 1
-        assert len(instance.get_runs(dg.RunsFilter(job_name="refill_online"))) == 1
+        assert len(instance.get_runs(dg.RunsFilter(job_name="feature_store_refill_online"))) == 1

@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from feature_assets.definitions import build_defs
+from dagster_feature_store import feature_store_definitions
 from feature_store.definitions.group import feature_group
 from feature_store.definitions.schema import FeatureSchema, feature
 from feature_store.reconcile import partitions
@@ -113,7 +113,7 @@ def deploy(domain, resources):
         version = Domain(domain.source)
         version.spending = make(domain.source, **arguments)
         version.purchase = None
-        return build_defs(domain=version, resources=resources)
+        return feature_store_definitions(version, resources=resources)
 
     return build
 
@@ -121,7 +121,7 @@ def deploy(domain, resources):
 @pytest.fixture
 def stored(deploy, instance):
     defs = deploy(first)
-    assert defs.resolve_job_def("features").execute_in_process(instance=instance, tags=RANGE).success
+    assert defs.resolve_job_def("feature_store_features").execute_in_process(instance=instance, tags=RANGE).success
     return defs
 
 
@@ -130,15 +130,15 @@ def columns(store):
 
 
 def test_the_definition_that_everything_was_computed_with_asks_for_nothing(ticks, stored):
-    assert ticks.requests(stored, "definition_sensor") == []
-    assert ticks.requests(stored, "definition_sensor") == []
+    assert ticks.requests(stored, "feature_store_definition_sensor") == []
+    assert ticks.requests(stored, "feature_store_definition_sensor") == []
     assert "looked at before" in ticks.message
 
 
 def test_a_new_version_backfills_what_exists_the_newest_first(ticks, stored, deploy, store, monkeypatch):
     monkeypatch.setattr(partitions, "NEWEST_PARTITIONS", 4)
     defs = deploy(second)
-    requests = ticks.requests(defs, "definition_sensor")
+    requests = ticks.requests(defs, "feature_store_definition_sensor")
     assert spans_of(requests) == [("spending", DAYS[5], DAYS[8]), ("spending", DAYS[0], DAYS[4])]
     assert [request.tags["dagster/priority"] for request in requests] == ["1", "0"]
     before = {file.name: pl.read_parquet(file.path)["amount_3d"].to_list() for file in store.offline.files("spending")}
@@ -146,21 +146,21 @@ def test_a_new_version_backfills_what_exists_the_newest_first(ticks, stored, dep
     assert all("amount_3d_v2" in found for found in columns(store))
     after = {file.name: pl.read_parquet(file.path)["amount_3d"].to_list() for file in store.offline.files("spending")}
     assert before == after
-    assert ticks.requests(defs, "definition_sensor") == []
+    assert ticks.requests(defs, "feature_store_definition_sensor") == []
     assert store.registry.incidents() == {}
 
 
 def test_a_backfill_is_requested_once_however_often_the_daemon_restarts(ticks, stored, deploy, instance):
     defs = deploy(second)
-    (request,) = ticks.requests(defs, "definition_sensor")
-    assert ticks.requests(defs, "definition_sensor") == []
-    (again,) = type(ticks)(instance).requests(defs, "definition_sensor")
+    (request,) = ticks.requests(defs, "feature_store_definition_sensor")
+    assert ticks.requests(defs, "feature_store_definition_sensor") == []
+    (again,) = type(ticks)(instance).requests(defs, "feature_store_definition_sensor")
     assert request.run_key == again.run_key
 
 
 def test_an_edited_function_is_reported_and_nothing_is_recomputed(ticks, stored, deploy, store, instance):
     defs = deploy(edited)
-    assert ticks.requests(defs, "definition_sensor") == []
+    assert ticks.requests(defs, "feature_store_definition_sensor") == []
     assert "live values would change" in ticks.message
     incident = store.registry.incidents()["definition/spending"]
     assert incident.finding["owner"] == "team@example.com"
@@ -174,26 +174,26 @@ def test_an_edited_function_is_reported_and_nothing_is_recomputed(ticks, stored,
             evaluation_time=datetime(2024, 3, 10, hour, tzinfo=UTC),
         )
         assert automation.total_requested == 0
-    assert ticks.requests(stored, "definition_sensor") == []
+    assert ticks.requests(stored, "feature_store_definition_sensor") == []
     assert store.registry.incidents()["definition/spending"].resolved_at is not None
 
 
 def test_a_column_is_not_added_at_the_price_of_live_values(ticks, stored, deploy, store):
     defs = deploy(edited, schema=Second)
-    assert ticks.requests(defs, "definition_sensor") == []
+    assert ticks.requests(defs, "feature_store_definition_sensor") == []
     assert store.registry.incidents()["definition/spending"].resolved_at is None
 
 
 def test_it_is_well_again_once_everything_is_computed_by_hand(ticks, stored, deploy, store, instance):
     defs = deploy(edited)
-    ticks.requests(defs, "definition_sensor")
-    assert defs.resolve_job_def("features").execute_in_process(instance=instance, tags=RANGE).success
-    assert ticks.requests(defs, "definition_sensor") == []
+    ticks.requests(defs, "feature_store_definition_sensor")
+    assert defs.resolve_job_def("feature_store_features").execute_in_process(instance=instance, tags=RANGE).success
+    assert ticks.requests(defs, "feature_store_definition_sensor") == []
     assert "Recovered" in ticks.message
 
 
 def test_an_edit_without_consequence_is_no_news(ticks, stored, deploy, store):
-    assert ticks.requests(deploy(reformatted), "definition_sensor") == []
+    assert ticks.requests(deploy(reformatted), "feature_store_definition_sensor") == []
     assert store.registry.incidents() == {}
     assert ticks.message == "Nothing that is stored lacks a feature."
 
@@ -207,5 +207,5 @@ def test_a_function_that_raises_is_reported(ticks, stored, deploy, store):
 
         return spending
 
-    assert ticks.requests(deploy(broken), "definition_sensor") == []
+    assert ticks.requests(deploy(broken), "feature_store_definition_sensor") == []
     assert "raises ZeroDivisionError" in store.registry.incidents()["definition/spending"].finding["summary"]

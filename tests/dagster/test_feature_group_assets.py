@@ -6,14 +6,14 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from feature_assets.definitions import build_defs
+from dagster_feature_store import feature_store_definitions
 from tests.orders import orders, spending
 
 RANGE = {"dagster/asset_partition_range_start": "2024-03-01", "dagster/asset_partition_range_end": "2024-03-09"}
 GROUP = dg.AssetKey("spending")
 
 
-def run(defs, instance, job="features", **arguments):
+def run(defs, instance, job="feature_store_features", **arguments):
     return defs.resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False, **arguments)
 
 
@@ -48,7 +48,7 @@ def test_a_range_runs_as_one_run_with_metadata_and_checks_per_partition(defs, in
 def test_a_single_partition_and_an_hour_work_too(defs, instance):
     assert run(defs, instance, partition_key="2024-03-05").success
     assert list(materializations(instance)) == ["2024-03-05"]
-    assert run(defs, instance, job="hourly_features", partition_key="2024-03-05-06:00").success
+    assert run(defs, instance, job="feature_store_hourly_features", partition_key="2024-03-05-06:00").success
     assert list(materializations(instance, dg.AssetKey("activity"))) == ["2024-03-05-06:00"]
 
 
@@ -66,7 +66,7 @@ def test_refused_rows_fail_the_schema_check_of_their_partition_and_the_run(defs,
 def test_the_training_set_asset_writes_a_version_and_finds_it_again(defs, instance):
     assert run(defs, instance, tags=RANGE).success
     for _ in range(2):
-        assert run(defs, instance, job="purchase_training_set").success
+        assert run(defs, instance, job="feature_store_purchase_training_set").success
     records = instance.fetch_materializations(dg.AssetKey("purchase"), limit=10).records
     assert [record.asset_materialization.metadata["version"].value for record in records] == [1, 1]
     assert {"preview", "path", "null_rate/amount_3d"} <= records[0].asset_materialization.metadata.keys()
@@ -98,7 +98,7 @@ def test_a_partition_depends_on_the_days_that_its_lookback_reaches(defs, name):
 
 def test_a_group_that_keeps_snapshots_has_an_asset_that_makes_what_is_missing(domain, resources, instance):
     domain.spending = spending(domain.source, snapshot_every=timedelta(days=3))
-    defs = build_defs(domain=domain, resources=resources)
+    defs = feature_store_definitions(domain, resources=resources)
     assert run(defs, instance, tags=RANGE).success
     made = []
     for _ in range(2):

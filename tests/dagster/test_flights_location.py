@@ -5,7 +5,8 @@ from typing import Any
 import dagster as dg
 from syrupy.assertion import SnapshotAssertion
 
-from feature_assets.definitions import build_defs
+from dagster_feature_store import feature_store_definitions
+from feature_assets import flights
 
 
 def described(asset: Any) -> dict[str, Any]:
@@ -25,31 +26,34 @@ def described(asset: Any) -> dict[str, Any]:
 
 
 def test_the_assets_are_what_they_were(snapshot: SnapshotAssertion) -> None:
-    graph = build_defs().resolve_asset_graph()
+    graph = feature_store_definitions(flights).resolve_asset_graph()
     found = {key.to_user_string(): described(graph.get(key)) for key in sorted(graph.get_all_asset_keys())}
     assert found == snapshot
 
 
 def test_the_location_loads_with_its_jobs_sensors_and_schedule() -> None:
-    defs = build_defs()
+    defs = feature_store_definitions(flights)
     dg.Definitions.validate_loadable(defs)
     repository = defs.get_repository_def()
-    assert {job.name for job in repository.get_all_jobs()} >= {"features", "flight_delay_training_set"}
+    assert {job.name for job in repository.get_all_jobs()} >= {
+        "feature_store_features",
+        "feature_store_flight_delay_training_set",
+    }
     assert {sensor.name for sensor in repository.sensor_defs} == {
-        "late_data_sensor",
-        "landing_sensor",
-        "definition_sensor",
-        "gap_sensor",
-        "cold_store_sensor",
-        "stale_training_set_sensor",
-        "stream_sensor",
-        "alerts_of_successful_runs",
-        "alerts_of_failed_runs",
+        "feature_store_late_data_sensor",
+        "feature_store_landing_sensor",
+        "feature_store_definition_sensor",
+        "feature_store_gap_sensor",
+        "feature_store_cold_store_sensor",
+        "feature_store_stale_training_set_sensor",
+        "feature_store_stream_sensor",
+        "feature_store_alerts_of_successful_runs",
+        "feature_store_alerts_of_failed_runs",
     }
     assert {sensor.default_status for sensor in repository.sensor_defs} == {dg.DefaultSensorStatus.RUNNING}
     assert {schedule.name for schedule in repository.schedule_defs} == {
-        "daily_features",
-        "hourly_freshness",
-        "nightly_compaction",
-        "nightly_monitor",
+        "feature_store_daily_features",
+        "feature_store_hourly_freshness",
+        "feature_store_nightly_compaction",
+        "feature_store_nightly_monitor",
     }

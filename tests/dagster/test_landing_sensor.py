@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import polars as pl
 
-from sensors.landing import MOST_TICKS_WAITED
+from dagster_feature_store.sensors.landing import MOST_TICKS_WAITED
 from tests.orders import orders
 
 RANGE = {"dagster/asset_partition_range_start": "2024-03-01", "dagster/asset_partition_range_end": "2024-03-09"}
@@ -16,7 +16,7 @@ def partitions(ticks, defs, count=1):
     """What the sensor reports in some ticks."""
     found = []
     for _ in range(count):
-        assert ticks.requests(defs, "landing_sensor") == []
+        assert ticks.requests(defs, "feature_store_landing_sensor") == []
         found += [event.partition for event in ticks.events]
     return found
 
@@ -62,7 +62,7 @@ def test_a_source_that_never_comes_to_rest_is_reported_in_the_end(ticks, defs, d
 
 def test_late_data_recomputes_exactly_the_partitions_that_its_lookback_reaches(ticks, defs, domain, instance):
     partitions(ticks, defs, 2)
-    assert defs.resolve_job_def("features").execute_in_process(instance=instance, tags=RANGE).success
+    assert defs.resolve_job_def("feature_store_features").execute_in_process(instance=instance, tags=RANGE).success
     with_time = datetime(2024, 3, 10, 1, tzinfo=UTC)
     selection = dg.AssetSelection.assets("spending")
     before = dg.evaluate_automation_conditions(defs, instance, selection, evaluation_time=with_time)

@@ -26,8 +26,8 @@ def of_spending(result):
 
 
 def test_the_nightly_monitor_looks_at_every_group(defs, instance):
-    assert run(defs, instance, "features", tags=RANGE).success
-    result = run(defs, instance, "nightly_monitor")
+    assert run(defs, instance, "feature_store_features", tags=RANGE).success
+    result = run(defs, instance, "feature_store_nightly_monitor")
     assert result.success
     found = {(check.asset_key.to_user_string(), check.check_name) for check in result.get_asset_check_evaluations()}
     assert found == {(group, check) for group in ("spending", "activity") for check in ONLINE}
@@ -38,17 +38,17 @@ def test_the_nightly_monitor_looks_at_every_group(defs, instance):
 
 
 def test_a_feature_job_leaves_the_monitors_checks_to_their_own_jobs(defs, instance):
-    result = run(defs, instance, "features", tags=RANGE)
+    result = run(defs, instance, "feature_store_features", tags=RANGE)
     assert not ONLINE & of_spending(result).keys()
-    assert of_spending(run(defs, instance, "freshness")).keys() == {"freshness"}
+    assert of_spending(run(defs, instance, "feature_store_freshness")).keys() == {"freshness"}
 
 
 def test_lost_keys_fail_the_consistency_check_with_examples_and_the_remedy(defs, instance, redis_url):
-    assert run(defs, instance, "features", tags=RANGE).success
+    assert run(defs, instance, "feature_store_features", tags=RANGE).success
     with Redis.from_url(redis_url) as server:
         for key in server.keys("*c1*"):
             server.delete(key)
-    result = run(defs, instance, "nightly_monitor")
+    result = run(defs, instance, "feature_store_nightly_monitor")
     assert result.success
     check = of_spending(result)["online_consistency"]
     assert not check.passed
@@ -61,21 +61,21 @@ def test_lost_keys_fail_the_consistency_check_with_examples_and_the_remedy(defs,
 
 def test_a_wrong_answer_fails_the_check_of_what_was_served(domain, resources, instance, redis_url, tmp_path):
     """By the log that the settings name, as a server or a client has written it."""
-    from feature_assets.definitions import build_defs
+    from dagster_feature_store import feature_store_definitions
     from tests.dagster.conftest import overriding
 
     logged = overriding(resources["feature_store"], request_log=str(tmp_path / "log"), request_log_rate="1")
-    defs = build_defs(domain=domain, resources={**resources, "feature_store": logged})
-    assert run(defs, instance, "features", tags=RANGE).success
+    defs = feature_store_definitions(domain, resources={**resources, "feature_store": logged})
+    assert run(defs, instance, "feature_store_features", tags=RANGE).success
     with logged.open() as store, Redis.from_url(redis_url) as server:
         store.get_online_features_batch(["c1", "c2"], ["spending"])
-    served = of_spending(run(defs, instance, "nightly_monitor"))["served_values"]
+    served = of_spending(run(defs, instance, "feature_store_nightly_monitor"))["served_values"]
     assert served.passed
     assert served.metadata["values"].value == 6
     with logged.open() as store, Redis.from_url(redis_url) as server:
         server.set("feature:last_amount:v1:c1", "-5", keepttl=True)
         store.get_online_features("c1", ["last_amount"])
-    served = of_spending(run(defs, instance, "nightly_monitor"))["served_values"]
+    served = of_spending(run(defs, instance, "feature_store_nightly_monitor"))["served_values"]
     assert not served.passed
     assert "-5 served" in served.description
 
@@ -83,16 +83,16 @@ def test_a_wrong_answer_fails_the_check_of_what_was_served(domain, resources, in
 def test_a_drift_check_carries_numbers_and_a_picture_once_there_is_a_baseline(domain, instance, resources):
     from datetime import date
 
-    from feature_assets.definitions import build_defs
+    from dagster_feature_store import feature_store_definitions
     from tests.dagster.conftest import overriding
     from tests.orders import Orders, some_orders, spending
 
     domain.source = Orders(some_orders(days=40, customers=60), landed=date(2024, 4, 9))
     domain.spending = spending(domain.source)
     later = overriding(resources["feature_store"], clock="2024-04-09T00:00:00Z")
-    defs = build_defs(domain=domain, resources={**resources, "feature_store": later})
+    defs = feature_store_definitions(domain, resources={**resources, "feature_store": later})
     tags = {**RANGE, "dagster/asset_partition_range_end": "2024-04-08"}
-    result = run(defs, instance, "features", tags=tags)
+    result = run(defs, instance, "feature_store_features", tags=tags)
     assert result.success
     (drift,) = [
         check

@@ -8,8 +8,8 @@ import dagster as dg
 import yaml
 from dagster_duckdb import DuckDBResource
 
-from feature_assets.definitions import build_defs
-from resources.feature_store import FeatureStoreResource
+from dagster_feature_store import feature_store_definitions
+from dagster_feature_store.resources.feature_store import FeatureStoreResource
 from tests.dagster.test_feature_group_assets import RANGE, materializations, run
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import BUCKET
@@ -26,7 +26,7 @@ def test_a_range_runs_on_postgresql_and_s3(domain, postgres: PostgresServer, s3_
         overrides={"online": redis_url, "registry": postgres.create_database(), "clock": "2024-03-10T00:00:00Z"},
         duckdb=DuckDBResource(database=":memory:"),
     )
-    defs = build_defs(domain=domain, resources={"feature_store": resource})
+    defs = feature_store_definitions(domain, resources={"feature_store": resource})
     home = tmp_path / "home"
     home.mkdir()
     (home / "dagster.yaml").write_text(SETTINGS.read_text())
@@ -34,7 +34,7 @@ def test_a_range_runs_on_postgresql_and_s3(domain, postgres: PostgresServer, s3_
         result = run(defs, instance, tags=RANGE)
         assert result.success
         assert {check.check_name for check in result.get_asset_check_evaluations()} >= {"schema", "row_count"}
-        assert run(defs, instance, job="purchase_training_set").success
+        assert run(defs, instance, job="feature_store_purchase_training_set").success
     with dg.DagsterInstance.from_config(str(home)) as another_process:
         assert type(another_process.run_storage).__name__ == "PostgresRunStorage"
         assert len(materializations(another_process)) == 9

@@ -13,7 +13,7 @@ RANGE = {"dagster/asset_partition_range_start": "2024-03-01", "dagster/asset_par
 
 @pytest.fixture
 def run(defs, instance):
-    def execute(job="features", **arguments):
+    def execute(job="feature_store_features", **arguments):
         result = defs.resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False, **arguments)
         assert result.success
         return result
@@ -24,11 +24,11 @@ def run(defs, instance):
 @pytest.fixture
 def built(run):
     run(tags=RANGE)
-    run("purchase_training_set")
+    run("feature_store_purchase_training_set")
 
 
 def marks(ticks, defs):
-    ticks.requests(defs, "stale_training_set_sensor")
+    ticks.requests(defs, "feature_store_stale_training_set_sensor")
     return [(event.asset_key.to_user_string(), event.check_name, event.passed) for event in ticks.events]
 
 
@@ -49,7 +49,7 @@ def test_a_set_is_stale_when_a_partition_that_it_used_has_changed(ticks, defs, b
     assert "Version 1 is stale" in evaluation.description
     assert "spending/date=2024-03-04/batch.parquet" in evaluation.description
     assert evaluation.severity is dg.AssetCheckSeverity.WARN
-    run("purchase_training_set")
+    run("feature_store_purchase_training_set")
     assert marks(ticks, defs) == [("purchase", "up_to_date", True)]
 
 

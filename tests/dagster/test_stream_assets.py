@@ -8,10 +8,10 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from feature_assets.definitions import build_defs
+from dagster_feature_store import feature_store_definitions
+from dagster_feature_store.resources.feature_store import FeatureStoreResource
 from feature_store.definitions.event_stream import EventStream
 from feature_store.streaming.settings import StreamSettings
-from resources.feature_store import FeatureStoreResource
 from tests.dagster.conftest import overriding
 from tests.orders import CUSTOMER, START
 from tests.streaming.pipeline import Order, Pipeline, habits, no_files, random_orders
@@ -38,16 +38,16 @@ def evaluated(defs: dg.Definitions, instance: dg.DagsterInstance, cursor: str | 
         instance,
         cursor=cursor,
         repository_def=repository,
-        sensor_name="stream_sensor",
+        sensor_name="feature_store_stream_sensor",
         resources={"feature_store": defs.resources["feature_store"]},
     )
     with context:
-        return repository.get_sensor_def("stream_sensor").evaluate_tick(context)
+        return repository.get_sensor_def("feature_store_stream_sensor").evaluate_tick(context)
 
 
 def test_streamed_rows_are_drained_and_folded(streamed, domain, resources, instance):
     streamed.server.create_topic(domain.stream.topic, 2)
-    defs = build_defs(domain=domain, resources=resources)
+    defs = feature_store_definitions(domain, resources=resources)
     cursor = None
     total = 0
     for part in random_orders(600, customers=8).iter_slices(300):
@@ -56,7 +56,7 @@ def test_streamed_rows_are_drained_and_folded(streamed, domain, resources, insta
         tick = evaluated(defs, instance, cursor)
         (request,) = tick.run_requests
         cursor = tick.cursor
-        result = defs.resolve_job_def("drain_streams").execute_in_process(
+        result = defs.resolve_job_def("feature_store_drain_streams").execute_in_process(
             instance=instance, asset_selection=list(request.asset_selection)
         )
         (materialization,) = result.asset_materializations_for_node("habits_stream")
@@ -68,7 +68,7 @@ def test_streamed_rows_are_drained_and_folded(streamed, domain, resources, insta
     assert not evaluated(defs, instance, cursor).run_requests
     assert streamed.offline().height == total
     files = len(streamed.store.offline.files("habits"))
-    assert defs.resolve_job_def("compact_streams").execute_in_process(instance=instance).success
+    assert defs.resolve_job_def("feature_store_compact_streams").execute_in_process(instance=instance).success
     assert len(streamed.store.offline.files("habits")) < files
     assert streamed.offline().select(pl.col("event_timestamp").min()).item() >= START
 
@@ -77,5 +77,7 @@ def test_without_a_broker_there_is_nothing_to_drain(streamed, domain, resources,
     monkeypatch.delenv("FEATURE_STORE_KAFKA", raising=False)
     resource = resources["feature_store"]
     without = {name: text for name, text in resource.overrides.items() if name != "kafka"}
-    defs = build_defs(domain=domain, resources={**resources, "feature_store": FeatureStoreResource(overrides=without)})
+    defs = feature_store_definitions(
+        domain, resources={**resources, "feature_store": FeatureStoreResource(overrides=without)}
+    )
     assert "FEATURE_STORE_KAFKA" in evaluated(defs, instance, None).skip_message

@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
 
-from feature_assets.definitions import build_defs
-from feature_assets.partitions import DAY, group_partitions
-from feature_assets.training_set_assets import training_set_asset
+from dagster_feature_store import feature_store_definitions
+from dagster_feature_store.partitions import DAY, group_partitions
+from dagster_feature_store.training_sets import training_set_asset
 from feature_store.definitions.on_demand import on_demand
 from feature_store.definitions.schema import FeatureSchema, feature
 from feature_store.definitions.training_set import TrainingSet, every_entity
@@ -36,12 +36,12 @@ def defs(domain, resources):
     domain.customers = TrainingSet(
         "customers", every_entity(domain.activity, start=START), ["last_amount"], "team@example.com"
     )
-    return build_defs(domain=domain, resources=resources)
+    return feature_store_definitions(domain, resources=resources)
 
 
 @pytest.fixture
 def run(defs, instance):
-    def execute(job="features", **arguments):
+    def execute(job="feature_store_features", **arguments):
         return defs.resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False, **arguments)
 
     return execute
@@ -62,7 +62,7 @@ def metadata(instance, key):
 
 def test_a_whole_set_is_built_and_checked(run, instance):
     assert run(tags=RANGE).success
-    result = run("purchase_training_set")
+    result = run("feature_store_purchase_training_set")
     assert result.success
     [check] = checks(result).values()
     assert check.passed
@@ -74,9 +74,11 @@ def test_a_whole_set_is_built_and_checked(run, instance):
 
 def test_partitions_are_built_in_one_run_and_appended_by_the_next(run, instance):
     assert run(tags=RANGE).success
-    first = run("daily_purchase_training_set", tags={**RANGE, "dagster/asset_partition_range_end": "2024-03-07"})
+    first = run(
+        "feature_store_daily_purchase_training_set", tags={**RANGE, "dagster/asset_partition_range_end": "2024-03-07"}
+    )
     assert first.success
-    second = run("daily_purchase_training_set", partition_key="2024-03-08")
+    second = run("feature_store_daily_purchase_training_set", partition_key="2024-03-08")
     assert second.success
     assert [partition for _, partition in checks(first)] == [f"2024-03-0{day}" for day in range(1, 8)]
     assert [partition for _, partition in checks(second)] == ["2024-03-08"]
@@ -89,17 +91,17 @@ def test_partitions_are_built_in_one_run_and_appended_by_the_next(run, instance)
 
 def test_a_late_change_is_told_and_built_on_request_as_a_new_version(run, instance, domain):
     run(tags=RANGE)
-    assert run("daily_purchase_training_set", tags=RANGE).success
+    assert run("feature_store_daily_purchase_training_set", tags=RANGE).success
     domain.source.events = domain.source.events.with_columns(
         amount=pl.when(pl.col("event_timestamp").dt.day() == 4).then(1).otherwise("amount")
     )
     run(partition_key="2024-03-04")
-    again = run("daily_purchase_training_set", partition_key="2024-03-04")
+    again = run("feature_store_daily_purchase_training_set", partition_key="2024-03-04")
     assert again.success
     assert all(check.passed for check in checks(again).values())
     assert metadata(instance, DAILY)["2024-03-04"]["stale"].value
-    config = {"ops": {"daily_purchase": {"config": {"new_version": True}}}}
-    assert run("daily_purchase_training_set", partition_key="2024-03-04", run_config=config).success
+    config = {"ops": {"feature_store_daily_purchase": {"config": {"new_version": True}}}}
+    assert run("feature_store_daily_purchase_training_set", partition_key="2024-03-04", run_config=config).success
     newest = metadata(instance, DAILY)["2024-03-04"]
     assert (newest["version"].value, newest["stale"].value) == (2, False)
 
@@ -108,7 +110,7 @@ def test_a_late_change_is_told_and_built_on_request_as_a_new_version(run, instan
 def test_a_leak_fails_the_check(run, monkeypatch, job, arguments):
     run(tags=RANGE)
     monkeypatch.setattr("feature_store.engines.engine_named", lambda *_, **__: FaultyEngine("day before"))
-    result = run(f"{job}_training_set", **arguments)
+    result = run(f"feature_store_{job}_training_set", **arguments)
     [check] = checks(result).values()
     assert not check.passed
     assert check.metadata["violations"].value > 0
@@ -192,11 +194,15 @@ def test_features_on_demand_are_those_of_the_code_location(domain, resources, in
     whole = replace(domain.purchase, features=("doubled",))
     domain.purchase = whole
     domain.daily_purchase = replace(whole, name="daily_purchase", partitioning=Partitioning.DAILY, start=START)
-    defs = build_defs(domain=domain, resources=resources)
+    defs = feature_store_definitions(domain, resources=resources)
     graph = defs.resolve_asset_graph()
     for key in (WHOLE, DAILY):
         assert dg.AssetKey("spending") in graph.get(key).parent_keys
-    for job, tags in (("features", RANGE), ("purchase_training_set", {}), ("daily_purchase_training_set", RANGE)):
+    for job, tags in (
+        ("feature_store_features", RANGE),
+        ("feature_store_purchase_training_set", {}),
+        ("feature_store_daily_purchase_training_set", RANGE),
+    ):
         assert defs.resolve_job_def(job).execute_in_process(instance=instance, tags=tags).success
     expected = store.training_set(whole.labels(), ["amount_3d"]).select(doubled=pl.col("amount_3d") * 2)["doubled"]
     assert expected.drop_nulls().len()

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
+from dagster_feature_store.resources.feature_store import FeatureStoreResource
 from feature_store.errors import SettingsError
 from feature_store.settings import Setting, Settings, documentation, settings
 from feature_store.store import FeatureStore
-from resources.feature_store import FeatureStoreResource
 from tests.doors.walk import DOORS
 
 ROOT = Path(__file__).parents[2]

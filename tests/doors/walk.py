@@ -36,7 +36,7 @@ def streamer() -> None:
 def spark_job() -> None:
     from dagster_pipes import encode_param
 
-    from feature_assets.spark_job import main
+    from dagster_feature_store.spark_job import main
 
     extras = {"module": "tests.cli.stream_shop", "group": "shop_habits", "first": "2024-03-01", "last": "2024-03-01"}
     context = {
@@ -58,9 +58,9 @@ def spark_job() -> None:
 
 
 def dagster() -> None:
-    from feature_assets.definitions import default_resources
+    from resources.feature_store import feature_store
 
-    with default_resources()["feature_store"].open():
+    with feature_store.open():
         pass
 
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from feature_assets.build import source_spec
+from dagster_feature_store.feature_groups import source_spec
 from feature_store.definitions.source import Source, fingerprints
 from feature_store.errors import FeatureStoreError, MissingSourceError, SettingsError
 from feature_store.partitions import Partitioning, Window

@@ -14,10 +14,10 @@ import pytest
 from dagster_aws.pipes import PipesS3ContextInjector, PipesS3MessageReader
 from dagster_duckdb import DuckDBResource
 
-from feature_assets.definitions import build_defs
+from dagster_feature_store import feature_store_definitions
+from dagster_feature_store.resources.feature_store import FeatureStoreResource
+from dagster_feature_store.resources.spark import SparkJobsResource
 from feature_store.offline.footers import file_metadata
-from resources.feature_store import FeatureStoreResource
-from resources.spark import SparkJobsResource
 from tests.cli import shop
 from tests.servers.s3 import BUCKET, S3Server
 from tests.spark import refused_shop
@@ -69,9 +69,9 @@ def run(
     launcher: type[SparkJobsResource] = SparkJobsResource,
 ) -> dg.ExecuteInProcessResult:
     jobs = launcher(conf=CONF, definitions=domain.__name__)
-    defs = build_defs(domain=domain, resources={**resources, "spark": jobs})
+    defs = feature_store_definitions(domain, resources={**resources, "feature_store_spark": jobs})
     tags = {"dagster/asset_partition_range_start": "2024-03-03", "dagster/asset_partition_range_end": "2024-03-06"}
-    return defs.resolve_job_def("features").execute_in_process(
+    return defs.resolve_job_def("feature_store_features").execute_in_process(
         instance=instance, tags=tags, asset_selection=[dg.AssetKey("spending")], raise_on_error=False
     )
 

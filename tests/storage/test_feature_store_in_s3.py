@@ -13,13 +13,13 @@ import pytest
 from dagster_aws.s3 import S3Resource
 from polars.testing import assert_frame_equal
 
+from dagster_feature_store.resources.feature_store import FeatureStoreResource
 from feature_store.clock import FixedClock
 from feature_store.partitions import Partitioning
 from feature_store.reconcile.coverage import coverage
 from feature_store.storage.s3_folders import CLAIM_FILE
 from feature_store.storage.s3_path import S3Path
 from feature_store.store import FeatureStore
-from resources.feature_store import FeatureStoreResource
 from tests.orders import START, Orders, some_orders, spending
 from tests.servers.s3 import S3Server
 from tests.training_sets.conftest import SPAN, every_morning, purchases

@@ -14,12 +14,11 @@ from typing import Any
 import dagster as dg
 from dagster import AssetCheckEvaluation, DagsterEventType, DagsterInstance, DagsterRunStatus
 
+from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.monitoring.descriptions import summary_of
-from resources.alerts import AlertsResource
-from resources.feature_store import FeatureStoreResource
 
 INTERVAL_SECONDS = 30
 _SUMMARIES = 3
@@ -29,25 +28,35 @@ _PAGE = 5000
 Owned = FeatureGroup | TrainingSet
 
 
-def findings_of(instance: DagsterInstance, run: dg.DagsterRun, owned: Mapping[str, Owned]) -> list[Finding]:
-    """Returns what a finished run says, good and bad: one finding per check, and one per step.
+def findings_of(
+    instance: DagsterInstance, run: dg.DagsterRun, owned: Mapping[str, Owned], names: Names = DEFAULT_NAMES
+) -> list[Finding]:
+    """Returns what a finished run says of the feature store, good and bad: one finding per check, and one per step.
+
+    Runs, steps and checks of others in the same code location are none of its business.
 
     Args:
         instance: Holds the run's events.
         run: The run.
-        owned: What is defined, by asset name.
+        owned: What is defined, by asset key.
+        names: What the objects of the code location are called.
     """
     by_check: dict[tuple[str, str], list[AssetCheckEvaluation]] = defaultdict(list)
     for event in _events(instance, run, DagsterEventType.ASSET_CHECK_EVALUATION):
         evaluation = event.asset_check_evaluation_data
-        by_check[evaluation.asset_key.to_user_string(), evaluation.check_name].append(evaluation)
+        asset = evaluation.asset_key.to_user_string()
+        if asset in owned:
+            by_check[asset, evaluation.check_name].append(evaluation)
     findings = [
         finding
         for (asset, check), evaluations in by_check.items()
-        for finding in _of_check(asset, check, evaluations, run.run_id, owned.get(asset))
+        for finding in _of_check(asset, check, evaluations, run.run_id, owned[asset])
     ]
     explained = {finding.group for finding in findings if finding.failed and finding.severity == "error"}
-    return [*findings, *_of_steps(instance, run, owned, explained)]
+    return [
+        *findings,
+        *_of_steps(instance, run, {names.of(each.name): each for each in owned.values()}, explained, names),
+    ]
 
 
 def alert_sensors(
@@ -55,13 +64,15 @@ def alert_sensors(
     training_sets: Sequence[TrainingSet],
     *,
     interval_seconds: int = INTERVAL_SECONDS,
+    names: Names = DEFAULT_NAMES,
+    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
 ) -> list[dg.SensorDefinition]:
     """Returns the sensors over all runs of this code location: one for those that succeed, one for those that fail."""
-    owned: dict[str, Owned] = {group.name: group for group in groups}
-    owned.update({definition.name: definition for definition in training_sets})
+    every: list[Owned] = [*groups, *training_sets]
+    owned = {names.key_text(each.name): each for each in every}
     return [
-        _alert_sensor(status, name, owned, interval_seconds)
-        for status, name in (
+        _alert_sensor(of, names.of(name), owned, interval_seconds, names, status)
+        for of, name in (
             (DagsterRunStatus.SUCCESS, "alerts_of_successful_runs"),
             (DagsterRunStatus.FAILURE, "alerts_of_failed_runs"),
         )
@@ -69,21 +80,18 @@ def alert_sensors(
 
 
 def _alert_sensor(
-    status: DagsterRunStatus, name: str, owned: Mapping[str, Owned], interval_seconds: int
+    of: DagsterRunStatus,
+    name: str,
+    owned: Mapping[str, Owned],
+    interval_seconds: int,
+    names: Names,
+    status: dg.DefaultSensorStatus,
 ) -> dg.SensorDefinition:
-    @dg.run_status_sensor(
-        run_status=status,
-        name=name,
-        description="Tells owners once when checks or runs fail, and once when they are well again.",
-        minimum_interval_seconds=interval_seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-    )
-    def sense(
-        context: dg.RunStatusSensorContext, feature_store: FeatureStoreResource, alerts: AlertsResource
-    ) -> dg.SkipReason:
-        findings = findings_of(context.instance, context.dagster_run, owned)
-        with feature_store.open() as store:
-            notices = alerts.open(store.registry).report(findings)
+    def sense(context: dg.RunStatusSensorContext, **_resources: object) -> dg.SkipReason:
+        # Who calls the sensor directly, as tests do, has its resources passed by name, too.
+        findings = findings_of(context.instance, context.dagster_run, owned, names)
+        with names.store(context).open() as store:
+            notices = names.alerts(context).open(store.registry).report(findings)
         for notice in notices:
             for error in notice.errors.values():
                 context.log.error("An alert was not delivered. %s", error)
@@ -91,7 +99,16 @@ def _alert_sensor(
         told = "; ".join(f"{notice.event}: {notice.title}" for notice in notices) or "nobody needed to be told"
         return dg.SkipReason(f"{failing} of {len(findings)} checks and steps failed; {told}.")
 
-    return sense
+    # The decorator takes no keys of resources.
+    return dg.RunStatusSensorDefinition(
+        name,
+        of,
+        sense,
+        description="Tells owners once when checks or runs fail, and once when they are well again.",
+        minimum_interval_seconds=interval_seconds,
+        default_status=status,
+        required_resource_keys={names.store_key, names.alerts_key},
+    )
 
 
 def _events(instance: DagsterInstance, run: dg.DagsterRun, kind: DagsterEventType) -> Iterator[Any]:
@@ -106,7 +123,7 @@ def _events(instance: DagsterInstance, run: dg.DagsterRun, kind: DagsterEventTyp
 
 
 def _of_check(
-    asset: str, check: str, evaluations: Sequence[AssetCheckEvaluation], run_id: str, definition: Owned | None
+    asset: str, check: str, evaluations: Sequence[AssetCheckEvaluation], run_id: str, definition: Owned
 ) -> Iterator[Finding]:
     """Yields the finding of a check, and a second one where some partitions only gave warnings."""
     passed = {one.partition or WHOLE for one in evaluations if one.passed}
@@ -130,7 +147,7 @@ def _of_check(
             numbers=_numbers(failing[-1], features) if failing else {},
             group=asset,
             features=features,
-            owner=definition.owner if definition else "",
+            owner=definition.owner,
             remedy=_remedy(failing[-1]) if failing else "",
             link=f"/assets/{asset}?view=checks&checkDetail={check}",
             run_id=run_id,
@@ -138,7 +155,11 @@ def _of_check(
 
 
 def _of_steps(
-    instance: DagsterInstance, run: dg.DagsterRun, owned: Mapping[str, Owned], explained: set[str]
+    instance: DagsterInstance,
+    run: dg.DagsterRun,
+    by_step: Mapping[str, Owned],
+    explained: set[str],
+    names: Names,
 ) -> Iterator[Finding]:
     failed: dict[str, str] = {}
     for event in _events(instance, run, DagsterEventType.STEP_FAILURE):
@@ -149,25 +170,31 @@ def _of_steps(
     succeeded = [event.step_key for event in _events(instance, run, DagsterEventType.STEP_SUCCESS)]
     if run.status is DagsterRunStatus.FAILURE and not failed:
         failed[run.job_name] = "The run failed outside of its steps; its page shows where."
+    touched = {key.to_user_string() for key in run.asset_selection or ()}
+    owned_keys = {names.key_text(each.name) for each in by_step.values()}
     for step in sorted({*failed, *succeeded, *([run.job_name] if run.status is DagsterRunStatus.SUCCESS else [])}):
-        definition = owned.get(step)
-        if step in failed and step in explained:
+        is_of_our_assets = step == run.job_name and touched & owned_keys
+        if not step.startswith(names.of("")) and not is_of_our_assets:
+            continue
+        definition = by_step.get(step)
+        called = definition.name if definition else step
+        if step in failed and definition and names.key_text(definition.name) in explained:
             continue
         yield Finding(
-            key=f"run/{step}",
-            title=f"The run of {step} fails",
+            key=f"run/{called}",
+            title=f"The run of {called} fails",
             failed=(WHOLE,) if step in failed else (),
             passed=() if step in failed else (WHOLE,),
             summary=failed.get(step, "")[:_MOST_CHARACTERS],
             group=definition.name if definition else "",
             owner=definition.owner if definition else "",
             remedy="The message says what to do. What has been written stays; run the same again once it is done.",
-            link=f"/assets/{step}" if definition else "",
+            link=f"/assets/{names.key_text(definition.name)}" if definition else "",
             run_id=run.run_id,
         )
 
 
-def _features(definition: Owned | None, failing: Sequence[AssetCheckEvaluation]) -> tuple[str, ...]:
+def _features(definition: Owned, failing: Sequence[AssetCheckEvaluation]) -> tuple[str, ...]:
     """Returns the features that failing evaluations are about: those that they list, or name in their sentences."""
     if not isinstance(definition, FeatureGroup):
         return ()

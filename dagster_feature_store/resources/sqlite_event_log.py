@@ -16,8 +16,8 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 from dagster import Field, StringSource
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
-from dagster._serdes import ConfigurableClassData
+
+from dagster_feature_store.compat import ConfigurableClassData, SqliteEventLogStorage
 
 _OPEN_SHARDS = 16
 _BUSY_TIMEOUT_SECONDS = 60

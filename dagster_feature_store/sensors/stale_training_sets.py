@@ -11,32 +11,35 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from dagster_feature_store.sensors.requests import digest
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.reconcile.stale_training_sets import UP_TO_DATE, Staleness, listing, staleness
-from resources.feature_store import FeatureStoreResource
-from sensors.requests import digest
 
 INTERVAL_SECONDS = 60
 
 
 def stale_training_set_sensor(
-    training_sets: Sequence[TrainingSet], *, interval_seconds: int = INTERVAL_SECONDS
+    training_sets: Sequence[TrainingSet],
+    *,
+    interval_seconds: int = INTERVAL_SECONDS,
+    names: Names = DEFAULT_NAMES,
+    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
 ) -> dg.SensorDefinition:
     """Returns the sensor over all training sets."""
 
     @dg.sensor(
-        name="stale_training_set_sensor",
+        name=names.of("stale_training_set_sensor"),
         description="Marks training sets whose source files have changed since they were built, and unmarks them.",
         minimum_interval_seconds=interval_seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=status,
+        required_resource_keys={names.store_key},
     )
-    def sense(
-        context: dg.SensorEvaluationContext, feature_store: FeatureStoreResource
-    ) -> dg.SensorResult | dg.SkipReason:
+    def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         known: dict[str, dict[str, str]] = json.loads(context.cursor) if context.cursor else {}
         told: dict[str, dict[str, str]] = {}
         events = []
-        with feature_store.open() as store:
+        with names.store(context).open() as store:
             for definition in training_sets:
                 before = known.get(definition.name, {})
                 files = listing(store.offline, definition.name)
@@ -49,7 +52,7 @@ def stale_training_set_sensor(
                 state = digest([found.version, found.files])
                 # What was up to date when it was first seen needs no mark.
                 if before.get("state", "" if found.files else state) != state:
-                    events.append(_evaluation(definition.name, found))
+                    events.append(_evaluation(names.key(definition.name), found))
                 told[definition.name] = {"files": files, "state": state}
         cursor = json.dumps(told)
         if not events:
@@ -60,10 +63,10 @@ def stale_training_set_sensor(
     return sense
 
 
-def _evaluation(name: str, found: Staleness) -> dg.AssetCheckEvaluation:
+def _evaluation(key: dg.AssetKey, found: Staleness) -> dg.AssetCheckEvaluation:
     """Returns the check's outcome as an event that needs no run."""
     return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey(name),
+        asset_key=key,
         check_name=UP_TO_DATE,
         passed=not found.files,
         severity=dg.AssetCheckSeverity.WARN,

@@ -5,16 +5,15 @@ from collections.abc import Iterator
 import dagster as dg
 import msgspec
 
+from dagster_feature_store.naming import Names
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import FeatureStoreError
 from feature_store.partitions import Window
 from feature_store.spark.reports import PassReport, Refusal
 from feature_store.store import FeatureStore
 from feature_store.transform.materialization import MaterializedPass
-from resources.feature_store import FeatureStoreResource
-from resources.spark import SparkJobsResource
 
-_JOB = "feature_assets.spark_job"
+_JOB = "dagster_feature_store.spark_job"
 
 
 def materialized_passes(
@@ -22,8 +21,7 @@ def materialized_passes(
     store: FeatureStore,
     group: FeatureGroup,
     span: Window,
-    feature_store: FeatureStoreResource,
-    spark: SparkJobsResource,
+    names: Names,
 ) -> Iterator[MaterializedPass]:
     """Yields the passes of a materialization; the engine that the settings name decides where they run.
 
@@ -37,6 +35,7 @@ def materialized_passes(
     store.publish_catalog()
     windows = list(group.partitioning.windows(span))
     first, last = (group.partitioning.key(window.start) for window in (windows[0], windows[-1]))
+    feature_store, spark = names.store(context), names.spark(context)
     module = spark.definitions or feature_store.settings().definitions or group.transform.__module__
     extras = {"module": module, "group": group.name, "first": first, "last": last}
     settings = {**feature_store.environment(), "FEATURE_STORE_ENGINE": store.engine.name}

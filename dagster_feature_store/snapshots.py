@@ -4,30 +4,32 @@ from typing import Any
 
 import dagster as dg
 
-from feature_assets.metadata import owners
+from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from dagster_feature_store.one_asset import one_asset
 from feature_store.definitions.group import FeatureGroup
-from resources.feature_store import FeatureStoreResource
 
 SNAPSHOTS = "snapshots"
 
 
-def snapshot_asset(group: FeatureGroup) -> dg.AssetsDefinition:
+def snapshot_asset(group: FeatureGroup, *, names: Names = DEFAULT_NAMES) -> dg.AssetsDefinition:
     """Returns the asset of a group's snapshots, downstream of the group.
 
     A run makes those that are missing, and those whose days have changed since; the others are left as they are.
     """
 
-    @dg.asset(
-        name=f"{group.name}_snapshots",
+    @one_asset(
+        names,
+        f"{group.name}_snapshots",
         description=f"The latest row per {group.entity.name} at regular days, from which long look-backs start.",
-        group_name=SNAPSHOTS,
-        owners=owners(group.owner),
+        group=SNAPSHOTS,
+        owner=group.owner,
+        resources={names.store_key},
         kinds={"polars", "parquet"},
-        deps=[group.name],
+        deps=[names.key(group.name)],
         automation_condition=dg.AutomationCondition.eager(),
     )
-    def compute(context: dg.AssetExecutionContext, feature_store: FeatureStoreResource) -> dg.MaterializeResult[Any]:
-        with feature_store.open() as store:
+    def compute(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        with names.store(context).open() as store:
             written = list(store.write_snapshots(group))
         made = sum(snapshot.created for snapshot in written)
         context.log.info(f"{group.name}: {made} of {len(written)} snapshots made, the others are up to date")

@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Sequence
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from dagster_feature_store.compat import UnresolvedAssetJobDefinition
+from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from dagster_feature_store.sensors.requests import REASON_TAG, busy_assets
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import StreamError
 from feature_store.streaming.settings import StreamSettings
-from resources.feature_store import FeatureStoreResource
-from sensors.requests import REASON_TAG, busy_assets
 
 INTERVAL_SECONDS = 30
 NIGHTLY = "45 3 * * *"
@@ -25,6 +25,8 @@ def stream_sensor(
     asset_name: Callable[[str], str],
     *,
     interval_seconds: int = INTERVAL_SECONDS,
+    names: Names = DEFAULT_NAMES,
+    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
 ) -> dg.SensorDefinition:
     """Returns the sensor over all groups that have a stream.
 
@@ -33,19 +35,20 @@ def stream_sensor(
         job: Drains them.
         asset_name: Returns the name of the asset that drains a group, given the group's.
         interval_seconds: Time between two looks.
+        names: What the objects of the code location are called.
+        status: Whether it runs from the start.
     """
 
     @dg.sensor(
-        name="stream_sensor",
+        name=names.of("stream_sensor"),
         description="Drains the rows that streams have computed into the offline store, as they come.",
         job=job,
         minimum_interval_seconds=interval_seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=status,
+        required_resource_keys={names.store_key},
     )
-    def sense(
-        context: dg.SensorEvaluationContext, feature_store: FeatureStoreResource
-    ) -> dg.SensorResult | dg.SkipReason:
-        settings = feature_store.settings()
+    def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        settings = names.store(context).settings()
         if settings.kafka is None:
             return dg.SkipReason("No Kafka broker is named (FEATURE_STORE_KAFKA): there are no streams to drain.")
         from feature_store.streaming.topics import ends_of, features_topic
@@ -62,13 +65,13 @@ def stream_sensor(
             group.name: end
             for group in groups
             if (end := ends.get(features_topic(group.name), 0)) > seen.get(group.name, 0)
-            and asset_name(group.name) not in busy
+            and names.key_text(asset_name(group.name)) not in busy
         }
         if not grown:
             return dg.SkipReason("Nothing has been streamed since.")
         request = dg.RunRequest(
             run_key=json.dumps(grown, sort_keys=True),
-            asset_selection=[dg.AssetKey(asset_name(name)) for name in grown],
+            asset_selection=[names.key(asset_name(name)) for name in grown],
             tags={REASON_TAG: "stream: rows have come"},
         )
         return dg.SensorResult(run_requests=[request], cursor=json.dumps(seen | grown, sort_keys=True))
@@ -76,12 +79,17 @@ def stream_sensor(
     return sense
 
 
-def compaction_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
+def compaction_schedule(
+    job: dg.JobDefinition,
+    *,
+    names: Names = DEFAULT_NAMES,
+    status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.RUNNING,
+) -> dg.ScheduleDefinition:
     """Returns the schedule that folds small files every night."""
     return dg.ScheduleDefinition(
-        name="nightly_compaction",
+        name=names.of("nightly_compaction"),
         job=job,
         cron_schedule=NIGHTLY,
         description="Folds every night the small files that streams leave.",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=status,
     )

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from feature_assets.check_results import check_metadata, severity
+from dagster_feature_store.check_results import check_metadata, severity
+from dagster_feature_store.compat import UnresolvedAssetJobDefinition
+from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import FeatureRef
 from feature_store.monitoring.consistency import ConsistencyReport, Offender
@@ -19,7 +20,6 @@ from feature_store.monitoring.freshness import FRESHNESS
 from feature_store.monitoring.online_monitor import ONLINE_VALUES
 from feature_store.monitoring.replay import ReplayReport
 from feature_store.store import FeatureStore
-from resources.feature_store import FeatureStoreResource
 
 NIGHTLY_JOB = "nightly_monitor"
 FRESHNESS_JOB = "freshness"
@@ -35,62 +35,75 @@ DESCRIPTIONS = {
 }
 
 
-def freshness_checks(groups: Sequence[FeatureGroup]) -> dg.AssetChecksDefinition:
+def freshness_checks(groups: Sequence[FeatureGroup], *, names: Names = DEFAULT_NAMES) -> dg.AssetChecksDefinition:
     """Returns the freshness checks of all groups, as one op."""
-    by_name = {group.name: group for group in groups}
-
-    @dg.multi_asset_check(name="freshness_checks", specs=_specs(groups, [FRESHNESS]), can_subset=True)
-    def check(context: dg.AssetCheckExecutionContext, feature_store: FeatureStoreResource) -> Iterable[Any]:
-        with feature_store.open() as store:
-            for name in _selected(context):
-                store.apply([by_name[name]])
-                yield _result(name, store.check_freshness(by_name[name]))
-
-    return check
-
-
-def online_checks(groups: Sequence[FeatureGroup]) -> dg.AssetChecksDefinition:
-    """Returns the checks of what is online and of what was served, as one op."""
-    by_name = {group.name: group for group in groups}
+    by_key = {names.key(group.name): group for group in groups}
 
     @dg.multi_asset_check(
-        name="online_checks", specs=_specs(groups, [ONLINE_VALUES, CONSISTENCY, SERVED]), can_subset=True
+        name=names.of("freshness_checks"),
+        specs=_specs(groups, [FRESHNESS], names),
+        can_subset=True,
+        required_resource_keys={names.store_key},
     )
-    def check(context: dg.AssetCheckExecutionContext, feature_store: FeatureStoreResource) -> Iterable[Any]:
-        selected = {(key.asset_key.to_user_string(), key.name) for key in context.selected_asset_check_keys}
-        with feature_store.open() as store:
-            for name in _selected(context):
-                store.apply([by_name[name]])
-                if (name, ONLINE_VALUES) in selected:
-                    yield _result(name, store.run_monitor(by_name[name]).result)
-                if (name, CONSISTENCY) in selected:
-                    yield _result(name, consistency_result(store.check_consistency(name)))
-                if (name, SERVED) in selected:
-                    yield _result(name, _served(store, name))
+    def check(context: dg.AssetCheckExecutionContext) -> Iterable[Any]:
+        with names.store(context).open() as store:
+            for key in _selected(context):
+                store.apply([by_key[key]])
+                yield _result(key, store.check_freshness(by_key[key]))
 
     return check
 
 
-def monitor_checks(groups: Sequence[FeatureGroup], names: Sequence[str] = tuple(DESCRIPTIONS)) -> dg.AssetSelection:
+def online_checks(groups: Sequence[FeatureGroup], *, names: Names = DEFAULT_NAMES) -> dg.AssetChecksDefinition:
+    """Returns the checks of what is online and of what was served, as one op."""
+    by_key = {names.key(group.name): group for group in groups}
+
+    @dg.multi_asset_check(
+        name=names.of("online_checks"),
+        specs=_specs(groups, [ONLINE_VALUES, CONSISTENCY, SERVED], names),
+        can_subset=True,
+        required_resource_keys={names.store_key},
+    )
+    def check(context: dg.AssetCheckExecutionContext) -> Iterable[Any]:
+        selected = {(key.asset_key, key.name) for key in context.selected_asset_check_keys}
+        with names.store(context).open() as store:
+            for key in _selected(context):
+                group = by_key[key]
+                store.apply([group])
+                if (key, ONLINE_VALUES) in selected:
+                    yield _result(key, store.run_monitor(group).result)
+                if (key, CONSISTENCY) in selected:
+                    yield _result(key, consistency_result(store.check_consistency(group.name)))
+                if (key, SERVED) in selected:
+                    yield _result(key, _served(store, group.name))
+
+    return check
+
+
+def monitor_checks(
+    groups: Sequence[FeatureGroup], checks: Sequence[str] = tuple(DESCRIPTIONS), *, names: Names = DEFAULT_NAMES
+) -> dg.AssetSelection:
     """Returns the selection of these checks of all groups; materializations leave them out."""
     return dg.AssetSelection.checks(
-        *(dg.AssetCheckKey(dg.AssetKey(group.name), name) for name in names for group in groups)
+        *(dg.AssetCheckKey(names.key(group.name), check) for check in checks for group in groups)
     )
 
 
 def monitor_jobs(
-    groups: Sequence[FeatureGroup],
+    groups: Sequence[FeatureGroup], *, names: Names = DEFAULT_NAMES
 ) -> tuple[UnresolvedAssetJobDefinition, UnresolvedAssetJobDefinition]:
     """Returns the nightly monitor and the freshness job."""
     return (
         dg.define_asset_job(
-            NIGHTLY_JOB,
-            selection=monitor_checks(groups),
+            names.of(NIGHTLY_JOB),
+            selection=monitor_checks(groups, names=names),
+            executor_def=dg.in_process_executor,
             description="Looks at freshness, at what is online, whether it is right, and at what was served.",
         ),
         dg.define_asset_job(
-            FRESHNESS_JOB,
-            selection=monitor_checks(groups, [FRESHNESS]),
+            names.of(FRESHNESS_JOB),
+            selection=monitor_checks(groups, [FRESHNESS], names=names),
+            executor_def=dg.in_process_executor,
             description="Looks whether every feature group is as fresh as it promises.",
         ),
     )
@@ -156,19 +169,21 @@ def _served(store: FeatureStore, name: str) -> CheckResult:
     return served_result(store.replay_requests(groups=[name]))
 
 
-def _specs(groups: Sequence[FeatureGroup], names: Sequence[str]) -> list[dg.AssetCheckSpec]:
+def _specs(groups: Sequence[FeatureGroup], checks: Sequence[str], names: Names) -> list[dg.AssetCheckSpec]:
     return [
-        dg.AssetCheckSpec(name, asset=group.name, description=DESCRIPTIONS[name]) for group in groups for name in names
+        dg.AssetCheckSpec(check, asset=names.key(group.name), description=DESCRIPTIONS[check])
+        for group in groups
+        for check in checks
     ]
 
 
-def _selected(context: dg.AssetCheckExecutionContext) -> list[str]:
-    return sorted({key.asset_key.to_user_string() for key in context.selected_asset_check_keys})
+def _selected(context: dg.AssetCheckExecutionContext) -> list[dg.AssetKey]:
+    return sorted({key.asset_key for key in context.selected_asset_check_keys})
 
 
-def _result(name: str, result: CheckResult) -> dg.AssetCheckResult:
+def _result(key: dg.AssetKey, result: CheckResult) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
-        asset_key=name,
+        asset_key=key,
         check_name=result.name,
         passed=result.passed,
         severity=severity(result),

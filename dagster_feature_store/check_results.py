@@ -11,11 +11,9 @@ from typing import Any
 
 import dagster as dg
 from dagster import AssetCheckEvaluation, AssetMaterialization
-from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-    AssetCheckEvaluationTargetMaterializationData,
-)
 
-from feature_assets.metadata import rounded
+from dagster_feature_store.compat import AssetCheckEvaluationTargetMaterializationData
+from dagster_feature_store.metadata import rounded
 from feature_store.monitoring.descriptions import description, image
 from feature_store.monitoring.findings import CheckResult
 

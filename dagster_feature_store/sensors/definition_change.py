@@ -15,15 +15,14 @@ from typing import Any
 
 import dagster as dg
 
+from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from dagster_feature_store.sensors.requests import FeatureJobs, busy_assets, digest, jobs_of, range_request
 from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.definitions.group import FeatureGroup
 from feature_store.offline.store import OfflineStore
 from feature_store.reconcile.coverage import Coverage, coverage
 from feature_store.reconcile.definition_change import changed_values
 from feature_store.reconcile.partitions import lacking_features
-from resources.alerts import AlertsResource
-from resources.feature_store import FeatureStoreResource
-from sensors.requests import FeatureJobs, busy_assets, digest, jobs_of, range_request
 
 INTERVAL_SECONDS = 60
 
@@ -37,13 +36,16 @@ class _Verdict:
     is_settled: bool
 
 
-def backfill_requests(group: FeatureGroup, found: Coverage, job_name: str) -> Iterator[dg.RunRequest]:
+def backfill_requests(
+    group: FeatureGroup, found: Coverage, job_name: str, names: Names = DEFAULT_NAMES
+) -> Iterator[dg.RunRequest]:
     """Yields requests for the partitions that lack a feature: the newest in one run, then the rest of each range.
 
     Args:
         group: As it is declared now.
         found: What lies in the offline store.
         job_name: The job that computes the group.
+        names: What the objects of the code location are called.
     """
     columns = sorted(spec.ref.column for spec in group.features)
     cause = f"columns-{digest([columns, group.code_version])}"
@@ -51,27 +53,33 @@ def backfill_requests(group: FeatureGroup, found: Coverage, job_name: str) -> It
     newest, rest = lacking_features(group, found)
     for priority, part in ((1, newest), (0, rest)):
         for span in part:
-            yield range_request(group, span, job_name=job_name, cause=cause, reason=reason, priority=priority)
+            yield range_request(
+                group, span, job_name=job_name, cause=cause, reason=reason, priority=priority, names=names
+            )
 
 
 def definition_sensor(
-    groups: Sequence[FeatureGroup], feature_jobs: FeatureJobs, *, interval_seconds: int = INTERVAL_SECONDS
+    groups: Sequence[FeatureGroup],
+    feature_jobs: FeatureJobs,
+    *,
+    interval_seconds: int = INTERVAL_SECONDS,
+    names: Names = DEFAULT_NAMES,
+    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
 ) -> dg.SensorDefinition:
     """Returns the sensor over all feature groups."""
 
     @dg.sensor(
-        name="definition_sensor",
+        name=names.of("definition_sensor"),
         description=(
             "Backfills the partitions that exist with features that were added, the newest first; reports an edited "
             "function whose live values would change, and computes nothing again."
         ),
         jobs=jobs_of(feature_jobs),
         minimum_interval_seconds=interval_seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=status,
+        required_resource_keys={names.store_key, names.alerts_key},
     )
-    def sense(
-        context: dg.SensorEvaluationContext, feature_store: FeatureStoreResource, alerts: AlertsResource
-    ) -> dg.SensorResult | dg.SkipReason:
+    def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         settled: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
         changed = [group for group in groups if settled.get(group.name) != _signature(group)]
         if not changed:
@@ -79,17 +87,17 @@ def definition_sensor(
         busy = busy_assets(context.instance, [job.name for job in feature_jobs.values()])
         requests: list[dg.RunRequest] = []
         findings: list[Finding] = []
-        with feature_store.open() as store:
+        with names.store(context).open() as store:
             for group in changed:
-                if busy is None or group.name in busy:
+                if busy is None or names.key_text(group.name) in busy:
                     continue
-                verdict = _judged(group, store.offline, feature_jobs[group.name].name)
+                verdict = _judged(group, store.offline, feature_jobs[group.name].name, names)
                 requests += verdict.requests
                 findings.append(_finding(group, verdict.difference))
                 context.log.info("%s: %s", group.name, verdict.difference or "no live value changes")
                 if verdict.is_settled:
                     settled[group.name] = _signature(group)
-            notices = alerts.open(store.registry).report(findings)
+            notices = names.alerts(context).open(store.registry).report(findings)
         told = [notice.title for notice in notices]
         cursor = json.dumps(settled)
         if not requests:
@@ -104,12 +112,12 @@ def _signature(group: FeatureGroup) -> str:
     return digest([sorted(spec.ref.column for spec in group.features), group.code_version])
 
 
-def _judged(group: FeatureGroup, offline: OfflineStore, job_name: str) -> _Verdict:
+def _judged(group: FeatureGroup, offline: OfflineStore, job_name: str, names: Names) -> _Verdict:
     found = coverage(group, offline)
     difference = changed_values(group, offline, found)
     if difference is not None:
         return _Verdict((), difference, is_settled=False)
-    return _Verdict(tuple(backfill_requests(group, found, job_name)), None, is_settled=not found.lacking)
+    return _Verdict(tuple(backfill_requests(group, found, job_name, names)), None, is_settled=not found.lacking)
 
 
 def _finding(group: FeatureGroup, difference: str | None) -> Finding:

@@ -10,18 +10,18 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 from dagster import DagsterInstance
 
+from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from dagster_feature_store.sensors.requests import FeatureJobs, busy_assets, digest, jobs_of, range_request
 from feature_store.definitions.group import FeatureGroup
 from feature_store.reconcile.coverage import Coverage, coverage
 from feature_store.reconcile.partitions import gaps, source_days
-from resources.feature_store import FeatureStoreResource
-from sensors.requests import FeatureJobs, busy_assets, digest, jobs_of, range_request
 
 INTERVAL_SECONDS = 300
 MOST_RUNS_A_TICK = 20
 
 
 def gap_requests(
-    group: FeatureGroup, instance: DagsterInstance, found: Coverage, job_name: str
+    group: FeatureGroup, instance: DagsterInstance, found: Coverage, job_name: str, names: Names = DEFAULT_NAMES
 ) -> Iterator[dg.RunRequest]:
     """Yields requests for a group's missing partitions, the newest first, as few runs as is worth it.
 
@@ -33,39 +33,44 @@ def gap_requests(
         instance: Tells when the group was last materialized.
         found: What lies in the offline store.
         job_name: The job that computes the group.
+        names: What the objects of the code location are called.
     """
-    latest = instance.get_latest_materialization_event(dg.AssetKey(group.name))
+    latest = instance.get_latest_materialization_event(names.key(group.name))
     for span in gaps(group, found):
         events = [group.source.fingerprint(day) for day in source_days(group, span).dates()]
         cause = digest([events, group.code_version, latest.timestamp if latest else None])
         reason = "gap: partitions between others were missing"
-        yield range_request(group, span, job_name=job_name, cause=f"gap-{cause}", reason=reason)
+        yield range_request(group, span, job_name=job_name, cause=f"gap-{cause}", reason=reason, names=names)
 
 
 def gap_sensor(
-    groups: Sequence[FeatureGroup], feature_jobs: FeatureJobs, *, interval_seconds: int = INTERVAL_SECONDS
+    groups: Sequence[FeatureGroup],
+    feature_jobs: FeatureJobs,
+    *,
+    interval_seconds: int = INTERVAL_SECONDS,
+    names: Names = DEFAULT_NAMES,
+    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
 ) -> dg.SensorDefinition:
     """Returns the sensor over all feature groups."""
 
     @dg.sensor(
-        name="gap_sensor",
+        name=names.of("gap_sensor"),
         description="Requests partitions that are missing, or damaged, between others that are materialized.",
         jobs=jobs_of(feature_jobs),
         minimum_interval_seconds=interval_seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=status,
+        required_resource_keys={names.store_key},
     )
-    def sense(
-        context: dg.SensorEvaluationContext, feature_store: FeatureStoreResource
-    ) -> dg.SensorResult | dg.SkipReason:
+    def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         busy = busy_assets(context.instance, [job.name for job in feature_jobs.values()])
         requests: list[dg.RunRequest] = []
-        with feature_store.open() as store:
+        with names.store(context).open() as store:
             for group in groups:
                 # A backfill in the making has gaps of its own.
-                if busy is None or group.name in busy:
+                if busy is None or names.key_text(group.name) in busy:
                     continue
                 requests += gap_requests(
-                    group, context.instance, coverage(group, store.offline), feature_jobs[group.name].name
+                    group, context.instance, coverage(group, store.offline), feature_jobs[group.name].name, names
                 )
         if not requests:
             return dg.SkipReason("No partition is missing between others, or what is missing is being worked on.")

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 from dagster import DagsterInstance
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
+from dagster_feature_store.compat import AssetCheckExecutionRecordStatus, PartitionKeyFilter
+from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from feature_store.definitions.group import FeatureGroup
 from feature_store.monitoring.checks import SCHEMA
 
@@ -25,14 +25,17 @@ _DONE = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordSta
 _EXAMPLES = 5
 
 
-def failing_partitions(instance: DagsterInstance, groups: Sequence[FeatureGroup]) -> dict[str, list[str]]:
+def failing_partitions(
+    instance: DagsterInstance, groups: Sequence[FeatureGroup], names: Names = DEFAULT_NAMES
+) -> dict[str, list[str]]:
     """Returns the partitions whose blocking checks failed when they were last evaluated, by check and group.
 
     Args:
         instance: Holds the evaluations.
         groups: The feature groups to look at.
+        names: What their assets are called.
     """
-    keys = [dg.AssetCheckKey(dg.AssetKey(group.name), name) for group in groups for name in BLOCKING]
+    keys = [dg.AssetCheckKey(names.key(group.name), name) for group in groups for name in BLOCKING]
     failing: dict[str, list[str]] = {}
     for info in instance.event_log_storage.get_asset_check_partition_info(keys):
         if info.partition_key is None:
@@ -46,13 +49,13 @@ def failing_partitions(instance: DagsterInstance, groups: Sequence[FeatureGroup]
     return {where: sorted(partitions) for where, partitions in failing.items()}
 
 
-def hold_back(context: dg.AssetExecutionContext, groups: Sequence[FeatureGroup]) -> None:
+def hold_back(context: dg.AssetExecutionContext, groups: Sequence[FeatureGroup], names: Names = DEFAULT_NAMES) -> None:
     """Refuses to go on while a blocking check of a group fails, unless the run's tags say otherwise.
 
     Raises:
         Failure: If one does; it names the partitions and the remedy.
     """
-    failing = failing_partitions(context.instance, groups)
+    failing = failing_partitions(context.instance, groups, names)
     if not failing:
         return
     if context.run.tags.get(RELEASE_TAG) == "true":

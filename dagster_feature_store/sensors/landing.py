@@ -15,10 +15,11 @@ from datetime import date
 
 import dagster as dg
 from dagster import AssetMaterialization, DagsterEventType, DagsterInstance
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
+from dagster_feature_store.compat import DATA_VERSION_TAG
+from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from dagster_feature_store.sensors.requests import digest
 from feature_store.definitions.source import Source, fingerprints
-from sensors.requests import digest
 
 INTERVAL_SECONDS = 30
 MOST_EVENTS_A_TICK = 2000
@@ -29,7 +30,7 @@ _AT_REST = json.dumps(["", 0])
 
 
 def landed_events(
-    instance: DagsterInstance, source: Source, days: Sequence[date] | None = None
+    instance: DagsterInstance, source: Source, days: Sequence[date] | None = None, *, names: Names = DEFAULT_NAMES
 ) -> Iterator[AssetMaterialization]:
     """Yields a materialization for each landed day whose content differs from what Dagster has on record.
 
@@ -37,8 +38,9 @@ def landed_events(
         instance: Holds the record.
         source: The source.
         days: The days to look at; None for all that have landed.
+        names: What the objects of the code location are called.
     """
-    key = dg.AssetKey(source.name)
+    key = names.key(source.name)
     recorded = instance.event_log_storage.get_latest_tags_by_partition(
         key, DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
     )
@@ -48,20 +50,26 @@ def landed_events(
             yield AssetMaterialization(asset_key=key, partition=partition, tags={DATA_VERSION_TAG: fingerprint})
 
 
-def landing_sensor(sources: Sequence[Source], *, interval_seconds: int = INTERVAL_SECONDS) -> dg.SensorDefinition:
+def landing_sensor(
+    sources: Sequence[Source],
+    *,
+    interval_seconds: int = INTERVAL_SECONDS,
+    names: Names = DEFAULT_NAMES,
+    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
+) -> dg.SensorDefinition:
     """Returns the sensor over all sources."""
 
     @dg.sensor(
-        name="landing_sensor",
+        name=names.of("landing_sensor"),
         description=(
             "Reports source days that have landed or changed, together, once no more of them do; what reads them is "
             "then recomputed as one backfill."
         ),
         minimum_interval_seconds=interval_seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=status,
     )
     def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        events = [event for source in sources for event in landed_events(context.instance, source)]
+        events = [event for source in sources for event in landed_events(context.instance, source, names=names)]
         if not events:
             context.update_cursor(_AT_REST)
             return dg.SkipReason("No source day has landed or changed.")

@@ -11,15 +11,14 @@ from datetime import datetime
 
 import dagster as dg
 
+from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from dagster_feature_store.sensors.requests import REASON_TAG, FeatureJobs, busy_assets
 from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.clock import SystemClock
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import NeverAppliedError, OnlineStoreError, UnknownFeatureError
 from feature_store.reconcile.online_sample import OnlineSample
 from feature_store.store import FeatureStore
-from resources.alerts import AlertsResource
-from resources.feature_store import FeatureStoreResource
-from sensors.requests import REASON_TAG, FeatureJobs, busy_assets
 
 INTERVAL_SECONDS = 60
 SLOT_MINUTES = 10
@@ -33,32 +32,33 @@ def cold_store_sensor(
     feature_jobs: FeatureJobs,
     *,
     interval_seconds: int = INTERVAL_SECONDS,
+    names: Names = DEFAULT_NAMES,
+    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
 ) -> dg.SensorDefinition:
     """Returns the sensor over all feature groups."""
 
     @dg.sensor(
-        name="cold_store_sensor",
+        name=names.of("cold_store_sensor"),
         description=(
             "Samples entities that must be visible online; where keys are lost, pushes the group again from the "
             "offline store, without computing anything."
         ),
         job=refill_job,
         minimum_interval_seconds=interval_seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=status,
+        required_resource_keys={names.store_key, names.alerts_key},
     )
-    def sense(
-        context: dg.SensorEvaluationContext, feature_store: FeatureStoreResource, alerts: AlertsResource
-    ) -> dg.SensorResult | dg.SkipReason:
+    def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         turn = int(context.cursor or 0)
         busy = busy_assets(context.instance, {*(job.name for job in feature_jobs.values()), refill_job.name})
         # While a group is being written its files are ahead of its keys.
-        looked_at = [] if busy is None else [group for group in groups if group.name not in busy]
-        with feature_store.open() as store:
+        looked_at = [] if busy is None else [group for group in groups if names.key_text(group.name) not in busy]
+        with names.store(context).open() as store:
             try:
                 samples, answers = _samples(store, looked_at, turn)
             except NeverAppliedError as error:
                 return dg.SkipReason(f"Nothing can be online yet. {error}")
-            alerts.open(store.registry).report([_answer(answers), *(map(_loss, samples, looked_at))])
+            names.alerts(context).open(store.registry).report([_answer(answers), *(map(_loss, samples, looked_at))])
         cold = [sample for sample in samples if sample.lost or sample.unfinished]
         if not cold:
             context.update_cursor(str(turn + 1))
@@ -69,10 +69,10 @@ def cold_store_sensor(
             f"{sample.group}: {sample.lost} of {sample.entities} lost, {sample.unfinished} writes unfinished"
             for sample in cold
         )
-        names = [sample.group for sample in cold]
+        lost_groups = [sample.group for sample in cold]
         request = dg.RunRequest(
-            run_key=f"refill/{','.join(names)}/{_slot(SystemClock().now())}",
-            run_config=refill_config(names),
+            run_key=f"refill/{','.join(lost_groups)}/{_slot(SystemClock().now())}",
+            run_config=refill_config(lost_groups),
             tags={REASON_TAG: "cold store: keys were lost online"},
         )
         context.log.info(lost)

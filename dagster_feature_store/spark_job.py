@@ -1,4 +1,4 @@
-"""The job that Dagster launches on Spark: `python -m feature_assets.spark_job`, or the same file by `spark-submit`.
+"""The job that Dagster launches on Spark: `python -m dagster_feature_store.spark_job`, or this file by `spark-submit`.
 
 It runs where Spark's driver does, and needs the library, the definitions and dagster-pipes, but not Dagster. It reports
 each pass as a message of its own: Pipes' reports of materializations cannot name the partitions of a range.

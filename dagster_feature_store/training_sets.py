@@ -12,9 +12,12 @@ from typing import Any
 
 import dagster as dg
 
-from feature_assets.check_results import check_outputs, evaluations, latest_materializations
-from feature_assets.held_back import hold_back
-from feature_assets.metadata import owners, preview
+from dagster_feature_store.check_results import check_outputs, evaluations, latest_materializations
+from dagster_feature_store.compat import UnresolvedAssetJobDefinition
+from dagster_feature_store.held_back import hold_back
+from dagster_feature_store.metadata import preview
+from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from dagster_feature_store.one_asset import one_asset
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.loading import load_definitions
 from feature_store.definitions.names import FeatureRef
@@ -25,7 +28,6 @@ from feature_store.partitions import Partitioning
 from feature_store.store import FeatureStore
 from feature_store.training_sets.leak_guard import LeakReport
 from feature_store.training_sets.versions import WrittenTrainingSet
-from resources.feature_store import FeatureStoreResource
 
 TRAINING_SETS = "training_sets"
 NO_LEAK = "no_leak"
@@ -48,40 +50,60 @@ class NewVersion(dg.Config):
     new_version: bool = False
 
 
-def training_set_asset(definition: TrainingSet, groups: list[FeatureGroup], module: ModuleType) -> dg.AssetsDefinition:
+def training_set_asset(
+    definition: TrainingSet, groups: Sequence[FeatureGroup], module: ModuleType, *, names: Names = DEFAULT_NAMES
+) -> dg.AssetsDefinition:
     """Returns the asset of a training set, downstream of the groups whose features it joins, with its check.
 
     Args:
         definition: The training set.
         groups: All feature groups.
         module: Holds the definitions, the on-demand features among them.
+        names: What the objects of the code location are called.
     """
-    names = _stored_names(definition, load_definitions(module).on_demand.values())
-    upstream = _upstream(definition, names, groups)
+    stored = _stored_names(definition, load_definitions(module).on_demand.values())
+    upstream = _upstream(definition, stored, groups)
     if definition.partitioning is None:
-        return _whole_asset(definition, upstream, module)
+        return _whole_asset(definition, upstream, module, names)
     deps = [
-        dg.AssetDep(group.name, partition_mapping=_visible_partitions(names, definition.partitioning, group))
+        dg.AssetDep(
+            names.key(group.name), partition_mapping=_visible_partitions(stored, definition.partitioning, group)
+        )
         for group in upstream
     ]
-    return _partitioned_asset(definition, definition.partitioning, upstream, deps, module)
+    return _partitioned_asset(definition, definition.partitioning, upstream, deps, module, names)
 
 
-def _whole_asset(definition: TrainingSet, upstream: list[FeatureGroup], module: ModuleType) -> dg.AssetsDefinition:
-    check = dg.AssetCheckSpec(NO_LEAK, asset=definition.name, description=_check_description(), blocking=True)
+def training_set_job(definition: TrainingSet, *, names: Names = DEFAULT_NAMES) -> UnresolvedAssetJobDefinition:
+    """Returns the job that builds a training set."""
+    return dg.define_asset_job(
+        names.of(f"{definition.name}_training_set"),
+        selection=[names.key(definition.name)],
+        description=f"Builds the training set {definition.name}.",
+        executor_def=dg.in_process_executor,
+    )
 
-    @dg.asset(
-        name=definition.name,
+
+def _whole_asset(
+    definition: TrainingSet, upstream: list[FeatureGroup], module: ModuleType, names: Names
+) -> dg.AssetsDefinition:
+    key = names.key(definition.name)
+    check = dg.AssetCheckSpec(NO_LEAK, asset=key, description=_check_description(), blocking=True)
+
+    @one_asset(
+        names,
+        definition.name,
         description=definition.description,
-        group_name=TRAINING_SETS,
-        owners=owners(definition.owner),
+        group=TRAINING_SETS,
+        owner=definition.owner,
+        resources={names.store_key},
         kinds=_KINDS,
-        deps=[group.name for group in upstream],
+        deps=[names.key(group.name) for group in upstream],
         check_specs=[check],
     )
-    def compute(context: dg.AssetExecutionContext, feature_store: FeatureStoreResource) -> Iterator[Any]:
-        hold_back(context, upstream)
-        with feature_store.open(definitions=module) as store:
+    def compute(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        hold_back(context, upstream, names)
+        with names.store(context).open(definitions=module) as store:
             written = store.write_training_set(definition, progress=_log_progress(context))
             report = store.verify_training_set(written.name, written.version, rows=SAMPLE_ROWS)
         state = "written" if written.created else "unchanged since it was written"
@@ -107,6 +129,7 @@ def _partitioned_asset(
     upstream: list[FeatureGroup],
     deps: list[dg.AssetDep],
     module: ModuleType,
+    names: Names,
 ) -> dg.AssetsDefinition:
     partitions_def = _partitions(definition, partitioning)
     with warnings.catch_warnings():
@@ -114,31 +137,30 @@ def _partitioned_asset(
         warnings.simplefilter("ignore", category=dg.PreviewWarning)
         check = dg.AssetCheckSpec(
             NO_LEAK,
-            asset=definition.name,
+            asset=names.key(definition.name),
             description=_check_description(),
             blocking=True,
             partitions_def=partitions_def,
         )
 
-    @dg.asset(
-        name=definition.name,
+    @one_asset(
+        names,
+        definition.name,
         description=definition.description,
-        group_name=TRAINING_SETS,
-        owners=owners(definition.owner),
+        group=TRAINING_SETS,
+        owner=definition.owner,
+        resources={names.store_key},
         kinds=_KINDS,
         deps=deps,
         check_specs=[check],
         partitions_def=partitions_def,
         code_version=definition.labels_code_version,
-        backfill_policy=dg.BackfillPolicy.single_run(),
     )
-    def compute(
-        context: dg.AssetExecutionContext, config: NewVersion, feature_store: FeatureStoreResource
-    ) -> Iterator[Any]:
-        hold_back(context, upstream)
+    def compute(context: dg.AssetExecutionContext, config: NewVersion) -> Iterator[Any]:
+        hold_back(context, upstream, names)
         keys = list(context.partition_keys)
         span = partitioning.span(keys[0], keys[-1])
-        with feature_store.open(definitions=module) as store:
+        with names.store(context).open(definitions=module) as store:
             written = store.write_training_set(
                 definition, span, new_version=config.new_version, progress=_log_progress(context)
             )
@@ -198,7 +220,7 @@ def _stored_names(definition: TrainingSet, on_demand: Iterable[OnDemandFeatures]
     return frozenset(names)
 
 
-def _upstream(definition: TrainingSet, names: frozenset[str], groups: list[FeatureGroup]) -> list[FeatureGroup]:
+def _upstream(definition: TrainingSet, names: frozenset[str], groups: Sequence[FeatureGroup]) -> list[FeatureGroup]:
     """Returns the groups of the set's features, and those that decide which entities are its labels."""
     query = definition.labels
     return [

@@ -9,9 +9,9 @@ from typing import Any
 
 import dagster as dg
 from dagster import DagsterInstance, DagsterRunStatus
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
+from dagster_feature_store.compat import BulkActionsFilter, BulkActionStatus, UnresolvedAssetJobDefinition
+from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from feature_store.definitions.group import FeatureGroup
 from feature_store.partitions import Window
 
@@ -36,7 +36,14 @@ FeatureJobs = Mapping[str, UnresolvedAssetJobDefinition]
 
 
 def range_request(
-    group: FeatureGroup, span: Window, *, job_name: str, cause: str, reason: str, priority: int = 0
+    group: FeatureGroup,
+    span: Window,
+    *,
+    job_name: str,
+    cause: str,
+    reason: str,
+    priority: int = 0,
+    names: Names = DEFAULT_NAMES,
 ) -> dg.RunRequest:
     """Returns the request for one run that materializes a span of partitions.
 
@@ -48,12 +55,13 @@ def range_request(
             never launched twice, whatever restarts in between.
         reason: Why, in a few words; stands in the run's tags.
         priority: Runs of greater priority leave the queue first.
+        names: What the objects of the code location are called.
     """
     first, last = group.partitioning.key(span.start), group.partitioning.key(span.end - group.partitioning.length)
     return dg.RunRequest(
         run_key=f"{group.name}/{first}..{last}/{cause}",
         job_name=job_name,
-        asset_selection=[dg.AssetKey(group.name)],
+        asset_selection=[names.key(group.name)],
         tags={_RANGE_START: first, _RANGE_END: last, REASON_TAG: reason, _PRIORITY: str(priority)},
     )
 

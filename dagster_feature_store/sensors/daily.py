@@ -10,27 +10,34 @@ from collections.abc import Sequence
 from datetime import UTC, timedelta
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from dagster_feature_store.compat import UnresolvedAssetJobDefinition
+from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from dagster_feature_store.sensors.requests import REASON_TAG, busy_assets
 from feature_store.day_windows import day_window
 from feature_store.definitions.group import FeatureGroup
 from feature_store.partitions import Partitioning
 from feature_store.reconcile.partitions import has_landed
-from sensors.requests import REASON_TAG, busy_assets
 
 MINUTES_AFTER_MIDNIGHT = 15
 
 
-def daily_schedule(job: UnresolvedAssetJobDefinition, groups: Sequence[FeatureGroup]) -> dg.ScheduleDefinition:
+def daily_schedule(
+    job: UnresolvedAssetJobDefinition,
+    groups: Sequence[FeatureGroup],
+    *,
+    names: Names = DEFAULT_NAMES,
+    status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.RUNNING,
+) -> dg.ScheduleDefinition:
     """Returns the schedule of the feature job, some minutes after midnight so that the last events have landed."""
 
     @dg.schedule(
-        name="daily_features",
+        name=names.of("daily_features"),
         description="Materializes the UTC day that has ended, in the feature groups that do not have it yet.",
         job=job,
         cron_schedule=f"{MINUTES_AFTER_MIDNIGHT} 0 * * *",
         execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=status,
     )
     def ask(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         tick = context.scheduled_execution_time.astimezone(UTC)
@@ -38,14 +45,14 @@ def daily_schedule(job: UnresolvedAssetJobDefinition, groups: Sequence[FeatureGr
         key = Partitioning.DAILY.key(window.start)
         due = [group for group in groups if group.start <= window.start and (not group.end or window.end <= group.end)]
         busy = busy_assets(context.instance, {job.name})
-        open_groups = [] if busy is None else [group for group in due if group.name not in busy]
-        wanted = [group for group in open_groups if not _is_materialized(context.instance, group, key)]
+        open_groups = [] if busy is None else [group for group in due if names.key_text(group.name) not in busy]
+        wanted = [group for group in open_groups if not _is_materialized(context.instance, names.key(group.name), key)]
         ready = [group.name for group in wanted if has_landed(group, window)]
         if ready:
             return dg.RunRequest(
                 run_key=key,
                 partition_key=key,
-                asset_selection=[dg.AssetKey(name) for name in ready],
+                asset_selection=[names.key(name) for name in ready],
                 tags={REASON_TAG: "schedule: the day that has ended"},
             )
         if wanted:
@@ -56,9 +63,9 @@ def daily_schedule(job: UnresolvedAssetJobDefinition, groups: Sequence[FeatureGr
     return ask
 
 
-def _is_materialized(instance: dg.DagsterInstance, group: FeatureGroup, key: str) -> bool:
+def _is_materialized(instance: dg.DagsterInstance, asset_key: dg.AssetKey, key: str) -> bool:
     return bool(
         instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset_key=dg.AssetKey(group.name), asset_partitions=[key]), limit=1
+            dg.AssetRecordsFilter(asset_key=asset_key, asset_partitions=[key]), limit=1
         ).records
     )

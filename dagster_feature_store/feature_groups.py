@@ -4,23 +4,25 @@ Nothing here knows a particular group; nothing here computes or stores a feature
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any
 
 import dagster as dg
 
-from feature_assets.check_results import (
+from dagster_feature_store.check_results import (
     check_outputs,
     evaluations,
     latest_materializations,
     materialization_events,
 )
-from feature_assets.held_back import BLOCKING
-from feature_assets.metadata import column_schema, owners, partition_metadata, tags
-from feature_assets.partitions import group_partitions, lookback_mapping, source_partitions
-from feature_assets.spark_passes import materialized_passes
+from dagster_feature_store.held_back import BLOCKING
+from dagster_feature_store.metadata import column_schema, partition_metadata, tags
+from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from dagster_feature_store.one_asset import one_asset
+from dagster_feature_store.partitions import group_partitions, lookback_mapping, source_partitions
+from dagster_feature_store.spark_passes import materialized_passes
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.source import Source
 from feature_store.durations import duration_text
@@ -28,29 +30,58 @@ from feature_store.errors import InvalidRowsError
 from feature_store.monitoring.checks import DESCRIPTIONS, SCHEMA
 from feature_store.monitoring.findings import CheckResult
 from feature_store.partitions import Window
-from resources.feature_store import FeatureStoreResource
-from resources.spark import SparkJobsResource
 
 SOURCES = "sources"
 FEATURES = "features"
 
+SourceAsset = dg.AssetsDefinition | dg.AssetSpec | dg.AssetKey | str | Sequence[str]
+"""An asset of the project that writes what a source reads: the asset, its spec, or its key."""
 
-def source_spec(source: Source, end: datetime | None) -> dg.AssetSpec:
-    """Returns the external asset of a source: its days land by other hands, the landing sensor reports them."""
+
+def source_asset(source: Source, end: datetime | None, *, names: Names = DEFAULT_NAMES) -> dg.AssetSpec:
+    """Returns the external asset of a source. Others write its days; the landing sensor reports them.
+
+    Args:
+        source: The source.
+        end: Where its days end; None while time goes on.
+        names: What the objects of the code location are called.
+    """
     return dg.AssetSpec(
-        source.name,
+        names.key(source.name),
         description=getattr(source, "description", None),
-        group_name=SOURCES,
+        group_name=names.of(SOURCES),
         kinds={getattr(source, "kind", "parquet"), "source"},
         partitions_def=source_partitions(source, end),
     )
 
 
-def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
+def source_dependency(group: FeatureGroup, names: Names, source: SourceAsset | None) -> dg.AssetDep:
+    """Returns how a group depends on its source: on the days that its look-back reaches, where there are days."""
+    if source is None:
+        return dg.AssetDep(names.key(group.source.name), partition_mapping=lookback_mapping(group))
+    if isinstance(source, dg.AssetsDefinition | dg.AssetSpec):
+        is_daily = isinstance(source.partitions_def, dg.TimeWindowPartitionsDefinition)
+        return dg.AssetDep(source.key, partition_mapping=lookback_mapping(group) if is_daily else None)
+    return dg.AssetDep(dg.AssetKey.from_coercible(source))
+
+
+def feature_group_asset(
+    group: FeatureGroup,
+    *,
+    names: Names = DEFAULT_NAMES,
+    source: SourceAsset | None = None,
+    launches_spark: bool = False,
+) -> dg.AssetsDefinition:
     """Returns the partitioned asset of a feature group, with its checks.
 
     One run materializes any contiguous range of partitions, a bounded number of them at a time; a single partition
     is a range of one.
+
+    Args:
+        group: The feature group.
+        names: What the objects of the code location are called.
+        source: The project's own asset that writes the group's source; by default the source is an asset of its own.
+        launches_spark: Whether there is a resource for Spark jobs: the engine is `spark`.
     """
     partitions_def = group_partitions(group)
     with warnings.catch_warnings():
@@ -59,7 +90,7 @@ def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
         check_specs = [
             dg.AssetCheckSpec(
                 name,
-                asset=group.name,
+                asset=names.key(group.name),
                 description=description,
                 blocking=name in BLOCKING,
                 partitions_def=partitions_def,
@@ -67,18 +98,19 @@ def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
             for name, description in DESCRIPTIONS.items()
         ]
 
-    @dg.asset(
-        name=group.name,
+    @one_asset(
+        names,
+        group.name,
         description=group.description,
-        group_name=FEATURES,
-        owners=owners(group.owner),
+        group=FEATURES,
+        owner=group.owner,
+        resources={names.store_key, names.spark_key} if launches_spark else {names.store_key},
         kinds={"polars", "parquet", "redis"},
         tags={**tags(group.tags), "entity": group.entity.name},
         partitions_def=partitions_def,
-        deps=[dg.AssetDep(group.source.name, partition_mapping=lookback_mapping(group))],
+        deps=[source_dependency(group, names, source)],
         check_specs=check_specs,
         code_version=group.code_version,
-        backfill_policy=dg.BackfillPolicy.single_run(),
         automation_condition=dg.AutomationCondition.eager()
         .without(dg.AutomationCondition.in_latest_time_window())
         .with_label("source days landed late or changed"),
@@ -90,17 +122,15 @@ def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
             "online_layout": group.online_layout,
         },
     )
-    def compute(
-        context: dg.AssetExecutionContext, feature_store: FeatureStoreResource, spark: SparkJobsResource
-    ) -> Iterator[Any]:
+    def compute(context: dg.AssetExecutionContext) -> Iterator[Any]:
         numbers: dict[str, dict[str, Any]] = {}
         results: dict[str, list[CheckResult]] = {}
-        with feature_store.open() as store:
+        with names.store(context).open() as store:
             store.apply([group])
             try:
                 for span in contiguous(group, list(context.partition_keys)):
                     monitor = store.partition_monitor(group, span.start)
-                    for done in materialized_passes(context, store, group, span, feature_store, spark):
+                    for done in materialized_passes(context, store, group, span, names):
                         profiles = [(partition.window, partition.profile) for partition in done.partitions]
                         for partition, judged in zip(done.partitions, monitor.judge(profiles), strict=True):
                             numbers[partition.key] = partition_metadata(partition)

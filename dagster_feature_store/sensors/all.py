@@ -1,0 +1,77 @@
+"""All sensors of a code location, as one list; `docs/automation.md` has the table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypedDict
+
+import dagster as dg
+
+from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from dagster_feature_store.sensors import (
+    cold_store,
+    definition_change,
+    failed_checks,
+    gaps,
+    landing,
+    stale_training_sets,
+)
+from dagster_feature_store.sensors.requests import FeatureJobs
+from feature_store.definitions.group import FeatureGroup
+from feature_store.definitions.source import Source
+from feature_store.definitions.training_set import TrainingSet
+
+
+class Shared(TypedDict):
+    """What all sensors take."""
+
+    interval_seconds: int
+    names: Names
+    status: dg.DefaultSensorStatus
+
+
+def all_sensors(
+    *,
+    sources: Sequence[Source],
+    groups: Sequence[FeatureGroup],
+    training_sets: Sequence[TrainingSet],
+    feature_jobs: FeatureJobs,
+    refill_job: dg.JobDefinition,
+    refill_config: Callable[[Sequence[str]], dg.RunConfig],
+    interval_seconds: int | None = None,
+    names: Names = DEFAULT_NAMES,
+    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
+) -> list[dg.SensorDefinition]:
+    """Returns the sensors.
+
+    Args:
+        sources: All sources.
+        groups: All feature groups.
+        training_sets: All training sets.
+        feature_jobs: The job that computes each feature group, by the group's name.
+        refill_job: Fills the online store again.
+        refill_config: Returns the configuration of a run of it, given the groups to fill.
+        interval_seconds: Takes the place of every sensor's own interval, for a test or a demonstration.
+        names: What the objects of the code location are called.
+        status: Whether they run from the start.
+    """
+
+    def often(default: int) -> Shared:
+        return {"interval_seconds": interval_seconds or default, "names": names, "status": status}
+
+    sensors = [landing.landing_sensor(sources, **often(landing.INTERVAL_SECONDS))] if sources else []
+    if groups:
+        sensors += [
+            gaps.gap_sensor(groups, feature_jobs, **often(gaps.INTERVAL_SECONDS)),
+            definition_change.definition_sensor(groups, feature_jobs, **often(definition_change.INTERVAL_SECONDS)),
+            cold_store.cold_store_sensor(
+                groups, refill_job, refill_config, feature_jobs, **often(cold_store.INTERVAL_SECONDS)
+            ),
+        ]
+    if training_sets:
+        sensors.append(
+            stale_training_sets.stale_training_set_sensor(training_sets, **often(stale_training_sets.INTERVAL_SECONDS))
+        )
+    if groups or training_sets:
+        sensors += failed_checks.alert_sensors(groups, training_sets, **often(failed_checks.INTERVAL_SECONDS))
+    return sensors
