@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from feature_store.changes.streaming_rows import StreamedRows
-from feature_store.errors import OnlineStoreError, SettingsError
+from feature_store.errors import OnlineStoreError
+from feature_store.extras import needs_extra
 
-try:
+with needs_extra("stream", "A stream"):
     from feature_store.streaming.streamer import Streamer
-except ModuleNotFoundError as missing:  # pragma: no cover - an installation without the extra
-    raise SettingsError(f"Streams need the package {missing.name!r}: pip install 'feature-store[stream]'.") from None
 
 if TYPE_CHECKING:
     from feature_store.catalog import Group
