@@ -99,7 +99,7 @@ def feature_group_asset(group: FeatureGroup) -> dg.AssetsDefinition:
             store.apply([group])
             try:
                 for span in contiguous(group, list(context.partition_keys)):
-                    monitor = store.partition_monitor(group, span.start)
+                    monitor = store.monitor.partitions(group, span.start)
                     for done in materialized_passes(context, store, group, span, feature_store, spark):
                         profiles = [(partition.window, partition.profile) for partition in done.partitions]
                         for partition, judged in zip(done.partitions, monitor.judge(profiles), strict=True):

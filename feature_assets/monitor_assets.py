@@ -44,7 +44,7 @@ def freshness_checks(groups: Sequence[FeatureGroup]) -> dg.AssetChecksDefinition
         with feature_store.open() as store:
             for name in _selected(context):
                 store.apply([by_name[name]])
-                yield _result(name, store.check_freshness(by_name[name]))
+                yield _result(name, store.monitor.check_freshness(by_name[name]))
 
     return check
 

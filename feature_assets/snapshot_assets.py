@@ -28,7 +28,7 @@ def snapshot_asset(group: FeatureGroup) -> dg.AssetsDefinition:
     )
     def compute(context: dg.AssetExecutionContext, feature_store: FeatureStoreResource) -> dg.MaterializeResult[Any]:
         with feature_store.open() as store:
-            written = list(store.write_snapshots(group))
+            written = list(store.writes.snapshots(group))
         made = sum(snapshot.created for snapshot in written)
         context.log.info(f"{group.name}: {made} of {len(written)} snapshots made, the others are up to date")
         return dg.MaterializeResult(

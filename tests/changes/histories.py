@@ -439,7 +439,7 @@ def run_histories(url: str, seeds: Iterable[int], steps: int, layout: str) -> in
             with FeatureStore(offline=root, online=url, registry=registry, clock=clock) as store:
                 store.online._client().ask("FLUSHALL")
                 store.apply([group])
-                store.publish_catalog()
+                store.current_catalog.publish()
                 try:
                     History(store, group, clock, seed).run(steps)
                 except AssertionError as difference:
