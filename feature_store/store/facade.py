@@ -74,7 +74,7 @@ class FeatureStore(OnlineReader):
         return self.current_catalog.read()
 
     def registered(self, group: FeatureGroup) -> Group:
-        """Returns the record of a group, as applied.
+        """Returns what is registered of a group.
 
         Raises:
             UnknownFeatureError: If the group, or one of its features, has not been applied.

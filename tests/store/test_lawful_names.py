@@ -120,9 +120,9 @@ def drive(store: FeatureStore, group: FeatureGroup, open_duckdb: Callable[[], Fe
     monitor.judge([(part.window, part.profile) for part in done.partitions])
     assert store.replay_requests().passed
 
-    record = store.registered(group)
-    stored = store.offline.scan(record).collect()
-    codec = RowCodec(record)
+    registered = store.registered(group)
+    stored = store.offline.scan(registered).collect()
+    codec = RowCodec(registered)
     assert_frame_equal(codec.decode(codec.encode(stored)[1]), stored.select(list(codec.schema)))
     with duckdb.connect() as connection:
         store.offline.connect_views(store.catalog(), connection)
