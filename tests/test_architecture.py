@@ -38,7 +38,7 @@ LAYERS = (
         "feature_store.streaming",
         "feature_store.training_sets",
     ),
-    ("feature_store.engines", "feature_store.reconcile", "feature_store.streams"),
+    ("feature_store.engines", "feature_store.reconcile"),
     ("feature_store.store",),
     ("feature_store",),
     ("feature_store.serving",),

@@ -72,12 +72,24 @@ class OnlineReads:
     ) -> None:
         self.followed = FollowedCatalog(online, registered)
         self._online = online
+        self._registered = registered
         self._resolve = resolve
         self._compute = compute
         self._log = log
         self._observer = observer
         self._loops: LoopReads | None = None
         renew_in_children(self)
+
+    def for_transport(
+        self, resolve: Callable[[Catalog, Sequence[str]], Resolution], observer: ReadObserver | None = None
+    ) -> OnlineReads:
+        """Returns reads of the same stores, for a transport that has definitions or metrics of its own.
+
+        Args:
+            resolve: Resolves references against a catalog.
+            observer: Is told of every read that an event loop makes; None for nobody.
+        """
+        return OnlineReads(self._online, self._registered, resolve, self._compute, self._log, observer)
 
     def after_fork(self) -> None:
         """Lets a forked process go on with threads and event loops of its own."""
