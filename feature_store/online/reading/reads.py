@@ -104,6 +104,11 @@ class OnlineReads:
         found = _remembered(known, names)
         return self._worked_out(known, names, len(names), self._resolver(names)) if found is None else found
 
+    def remembered(self, features: Sequence[str]) -> Request | None:
+        """Returns a list of features, resolved, if that was done before and the catalog needs no look; else None."""
+        known = self.followed.due()
+        return None if known is None else _remembered(known, tuple(features))
+
     async def arequest(self, features: Features) -> Request:
         """Does what `request` does, without blocking the event loop."""
         names = _names(features)
@@ -214,7 +219,7 @@ class OnlineReads:
     def _note(self, request: Request, entity_ids: Sequence[str], read: Any, form: Form) -> None:
         log = self._log
         if log is not None and log.samples():
-            log.keep(entity_ids, request.resolution.selections, values_read(read, form))
+            log.keep(entity_ids, request.resolution.selections, values_read(request, read, form))
 
     def _resolver(self, names: tuple[str, ...]) -> Callable[[Catalog], Request]:
         return lambda catalog: request_of(self._resolve(catalog, names), catalog, self._online())
