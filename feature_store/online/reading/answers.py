@@ -22,9 +22,9 @@ Compute = Callable[[Resolution, Sequence[Row], RequestData], list[Row]]
 """Gives the answers of on-demand features: per entity, all values by label in the order of the request."""
 
 
-def form_read(request: Request, form: Form, request_data: RequestData) -> Form:
-    """Returns the form in which the stored features are read for an answer in another."""
-    return "values" if form in _UNLABELLED and is_computed(request, request_data) else form
+def form_read(form: Form) -> Form:
+    """Returns the form in which stored features are read, to compute an answer in another."""
+    return "values" if form in _UNLABELLED else form
 
 
 def is_computed(request: Request, request_data: RequestData) -> bool:
@@ -64,7 +64,7 @@ def computed(
             fail.
         DefinitionError: If an expression is not what its definition promises.
     """
-    values = values_read(request, read, form_read(request, form, request_data))
+    values = values_read(request, read, form_read(form))
     rows = compute(request.resolution, values, request_data)
     if form == "states":
         return [_with_states(row, states) for row, states in zip(rows, read, strict=True)]

@@ -145,7 +145,8 @@ class OnlineReads:
 
     def values(self, entity_ids: Sequence[str], features: Features, request_data: RequestData) -> list[Row]:
         """Returns what is visible now, a dict per entity; see `FeatureStore.get_online_features_batch`."""
-        return cast("list[Row]", self._answer("values", entity_ids, features, request_data))
+        rows: list[Row] = self._answer("values", entity_ids, features, request_data)
+        return rows
 
     def states(
         self, entity_ids: Sequence[str], features: Features, request_data: RequestData
@@ -194,10 +195,12 @@ class OnlineReads:
         """
         ids = entity_ids if type(entity_ids) in _LISTS else listed(entity_ids, "Entity ids")
         reads = self._reads_of_loop()
-        needed = form_read(request, form, request_data)
+        computes = is_computed(request, request_data)
+        needed = form_read(form) if computes else form
         read = await reads.read(request, ids, needed)
-        self._note(request, ids, read, needed)
-        if not is_computed(request, request_data):
+        if self._log is not None:
+            self._note(self._log, request, ids, read, needed)
+        if not computes:
             return read
         return await reads.in_thread(computed, self._compute, request, form, ids, read, request_data)
 
@@ -209,16 +212,18 @@ class OnlineReads:
     def _answer(self, form: Form, entity_ids: Sequence[str], features: Features, request_data: RequestData) -> Any:
         request = self.request(features)
         ids = entity_ids if type(entity_ids) in _LISTS else listed(entity_ids, "Entity ids")
-        needed = form_read(request, form, request_data)
+        computes = is_computed(request, request_data)
+        needed = form_read(form) if computes else form
         read = request.prepared.read(needed, ids)
-        self._note(request, ids, read, needed)
-        if not is_computed(request, request_data):
+        if self._log is not None:
+            self._note(self._log, request, ids, read, needed)
+        if not computes:
             return read
         return computed(self._compute, request, form, ids, read, request_data)
 
-    def _note(self, request: Request, entity_ids: Sequence[str], read: Any, form: Form) -> None:
-        log = self._log
-        if log is not None and log.samples():
+    @staticmethod
+    def _note(log: Log, request: Request, entity_ids: Sequence[str], read: Any, form: Form) -> None:
+        if log.samples():
             log.keep(entity_ids, request.resolution.selections, values_read(request, read, form))
 
     def _resolver(self, names: tuple[str, ...]) -> Callable[[Catalog], Request]:
