@@ -8,7 +8,7 @@ from typing import Any
 from feature_store.definitions.entity import Entity
 from feature_store.errors import InvalidRequestError
 
-SLICE = 1_000
+SLICE = 1_500
 """Values that are read, decoded and encoded in one go: a few milliseconds for which all other requests wait."""
 
 _ALL = [slice(None)]
