@@ -251,9 +251,10 @@ _LISTS = frozenset({list, tuple})
 
 
 def _names(features: Features) -> tuple[str, ...]:
-    if isinstance(features, FeatureService):
-        return tuple(features.features)
-    return features if type(features) is tuple else listed(features, "Features")
+    if type(features) in _LISTS:
+        names: Any = features
+        return tuple(names)
+    return tuple(features.features) if isinstance(features, FeatureService) else listed(features, "Features")
 
 
 def _remembered(known: Known, names: tuple[str, ...]) -> Request | None:
