@@ -26,14 +26,14 @@ def check_outputs(specs: Sequence[dg.AssetCheckSpec], selected: set[dg.AssetChec
 
 
 def latest_materializations(
-    context: dg.AssetExecutionContext, keys: Sequence[str]
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Sequence[str]
 ) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
     """Returns the newest materialization of each partition, as the target of its checks."""
     found: dict[str, AssetCheckEvaluationTargetMaterializationData] = {}
     cursor = None
     while len(found) < len(keys):
-        page = context.instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset_key=context.asset_key, asset_partitions=list(keys)), limit=1000, cursor=cursor
+        page = instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=asset_key, asset_partitions=list(keys)), limit=1000, cursor=cursor
         )
         for record in page.records:
             if record.partition_key is not None and record.partition_key not in found:

@@ -145,13 +145,19 @@ def feature_group_asset(
                 if isinstance(error, InvalidRowsError) and error.partition:
                     results[error.partition] = [CheckResult(SCHEMA, passed=False, summary=str(error))]
                 yield from check_outputs(check_specs, context.selected_asset_check_keys)
-                yield from evaluations(context.asset_key, results, latest_materializations(context, list(numbers)))
+                yield from evaluations(
+                    context.asset_key,
+                    results,
+                    latest_materializations(context.instance, context.asset_key, list(numbers)),
+                )
                 raise
         for key, metadata in numbers.items():
             context.add_asset_metadata(metadata, partition_key=key)
         yield dg.MaterializeResult()
         yield from check_outputs(check_specs, context.selected_asset_check_keys)
-        yield from evaluations(context.asset_key, results, latest_materializations(context, list(numbers)))
+        yield from evaluations(
+            context.asset_key, results, latest_materializations(context.instance, context.asset_key, list(numbers))
+        )
 
     return compute
 

@@ -109,7 +109,7 @@ def _whole_asset(
         state = "written" if written.created else "unchanged since it was written"
         context.log.info(f"{definition.name} v{written.version}: {written.rows:,} rows, {state}")
         context.log.info(f"{definition.name}: {report.summary()}")
-        yield dg.MaterializeResult(metadata=_metadata(written))
+        yield dg.MaterializeResult(metadata=written_metadata(written))
         if check.key in context.selected_asset_check_keys:
             yield dg.AssetCheckResult(
                 passed=report.passed,
@@ -185,10 +185,12 @@ def _partitioned_asset(
                 },
                 partition_key=key,
             )
-        yield dg.MaterializeResult(metadata=_metadata(written))
+        yield dg.MaterializeResult(metadata=written_metadata(written))
         yield from check_outputs([check], context.selected_asset_check_keys)
         if check.key in context.selected_asset_check_keys:
-            yield from evaluations(context.asset_key, reports, latest_materializations(context, list(reports)))
+            yield from evaluations(
+                context.asset_key, reports, latest_materializations(context.instance, context.asset_key, list(reports))
+            )
 
     return compute
 
@@ -272,7 +274,8 @@ def _check_description() -> str:
     )
 
 
-def _metadata(written: WrittenTrainingSet) -> dict[str, Any]:
+def written_metadata(written: WrittenTrainingSet) -> dict[str, Any]:
+    """Returns what the UI shows of a version that was written."""
     splits = {f"rows/{split}": rows for split, rows in written.split_rows.items()}
     return {
         "dagster/row_count": written.rows,

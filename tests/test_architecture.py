@@ -58,7 +58,7 @@ LAYERS = (
         "dagster_feature_store.up_to_date",
     ),
     ("dagster_feature_store.feature_jobs",),
-    ("dagster_feature_store.definitions",),
+    ("dagster_feature_store.command_line", "dagster_feature_store.definitions"),
     ("dagster_feature_store.component",),
     ("dagster_feature_store",),
     ("feature_assets.flights",),

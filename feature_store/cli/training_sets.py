@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from feature_store.cli.context import definitions_option, load, open_store
+from feature_store.cli.observers import Observers
 from feature_store.cli.output import examples, hint, print_json, print_properties, print_table, progress_bar
 from feature_store.cli.ranges import range_options
 from feature_store.errors import InvalidRequestError
@@ -52,6 +53,7 @@ def build(name: str, *, first: str | None, last: str | None, new_version: bool, 
         span = _span(definition, store.clock.now(), first, last)
         with _progress() as progress:
             written = store.write_training_set(definition, span, new_version=new_version, progress=progress)
+    Observers().built(definition, written)
     if written.created:
         outcome = "created"
     elif written.built:

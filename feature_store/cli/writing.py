@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from feature_store.cli.context import definitions_option, load, open_store
+from feature_store.cli.observers import Observers
 from feature_store.cli.output import examples, hint, print_table, progress_bar
 from feature_store.cli.ranges import chosen_span, range_options
 
@@ -54,17 +55,19 @@ def materialize(
         now = store.clock.now()
         # All ranges are judged before the first is worked on.
         spans = [(each, chosen_span(each, now, partition or first, partition or last)) for each in chosen]
-        records = [(each.name, *_materialize(store, each, span)) for each, span in spans]
+        observers = Observers()
+        records = [(each.name, *_materialize(store, each, span, observers)) for each, span in spans]
     columns = ["group", "partitions", "first", "last", "rows", "changed", "withdrawn"]
     columns += ["online", "not newest", "expired", "pending", "seconds"]
     print_table(columns, records)
 
 
-def _materialize(store: FeatureStore, group: FeatureGroup, span: Window) -> tuple[object, ...]:
+def _materialize(store: FeatureStore, group: FeatureGroup, span: Window, observers: Observers) -> tuple[object, ...]:
     """Returns the cells of a group's line in the summary."""
     if span.start == span.end:
         hint(f"{group.name}: no partition is complete yet, it begins at {group.start.isoformat()}.")
         return 0, "", "", 0, 0, 0, 0, 0, 0, 0, "0.0"
+    before = observers.before(group, span)
     with progress_bar() as bar:
         task = bar.add_task(group.name, total=sum(1 for _ in group.partitioning.windows(span)))
 
@@ -76,6 +79,7 @@ def _materialize(store: FeatureStore, group: FeatureGroup, span: Window) -> tupl
         last = span.end - group.partitioning.length
         run_id = f"cli-{uuid.uuid4().hex[:12]}"
         done = store.materialize(group, span.start, last, run_id=run_id, progress=show)
+    observers.materialized(store, group, done, before)
     online = done.online
     brought = (done.rows, done.changed, done.gone)
     counts = (online.written, online.stale + online.superseded, online.expired, online.pending)

@@ -1,0 +1,65 @@
+"""Tells others what a command has done. Who wants to know is an entry point of the group `feature_store.observers`.
+
+The library knows none of them; `dagster_feature_store` is one: what the command line has computed, Dagster knows.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol
+
+from feature_store.cli.output import hint
+
+if TYPE_CHECKING:
+    from feature_store.definitions.group import FeatureGroup
+    from feature_store.definitions.training_set import TrainingSet
+    from feature_store.partitions import Window
+    from feature_store.store import FeatureStore
+    from feature_store.training_sets.versions import WrittenTrainingSet
+    from feature_store.transform.reports import MaterializationReport
+
+GROUP = "feature_store.observers"
+
+
+class Observer(Protocol):
+    """Wants to know of work. Each method may return a sentence for the one who has started the command."""
+
+    def before(self, group: FeatureGroup, span: Window) -> Any:
+        """Returns what it wants to keep from before a group is materialized: what the source holds, say."""
+
+    def materialized(
+        self, store: FeatureStore, group: FeatureGroup, report: MaterializationReport, before: Any
+    ) -> str | None:
+        """Is told that partitions of a group were materialized."""
+
+    def built(self, definition: TrainingSet, written: WrittenTrainingSet) -> str | None:
+        """Is told that a training set was built."""
+
+
+class Observers:
+    """All observers that are installed and have somebody to tell."""
+
+    def __init__(self) -> None:
+        found = (point.load()() for point in entry_points(group=GROUP))
+        self._observers: list[Observer] = [observer for observer in found if observer is not None]
+
+    def before(self, group: FeatureGroup, span: Window) -> list[Any]:
+        """Returns what the observers keep from before a group is materialized."""
+        return [observer.before(group, span) for observer in self._observers]
+
+    def materialized(
+        self, store: FeatureStore, group: FeatureGroup, report: MaterializationReport, before: list[Any]
+    ) -> None:
+        """Tells that partitions were materialized."""
+        for observer, kept in zip(self._observers, before, strict=True):
+            _say(observer.materialized(store, group, report, kept))
+
+    def built(self, definition: TrainingSet, written: WrittenTrainingSet) -> None:
+        """Tells that a training set was built."""
+        for observer in self._observers:
+            _say(observer.built(definition, written))
+
+
+def _say(sentence: str | None) -> None:
+    if sentence:
+        hint(sentence)
