@@ -6,6 +6,10 @@ highest, and the one before.
 
 from __future__ import annotations
 
+import warnings
+
+import dagster as dg
+
 # What `define_asset_job` returns; the public name is missing. Watched by: tests/dagster/test_flights_location.py.
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     # Ties an evaluation to the materialization that it judges, which only results of steps can do in public.
@@ -27,6 +31,10 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 # The SQLite event log whose connections are kept. Watched by: tests/dagster/test_daemon.py.
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._serdes import ConfigurableClassData
+
+# Dagster copies sensors with a beta parameter of its own that nobody here has set, whenever definitions are merged.
+# Watched by: tests/dagster/test_foreign_project.py.
+warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefinition", dg.BetaWarning)
 
 __all__ = [
     "DATA_VERSION_TAG",
