@@ -6,27 +6,57 @@ Three doors: `feature_store_definitions(module)` for all at once, to be merged w
 Nothing here computes or stores a feature: that is `feature_store`, which knows nothing of Dagster.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from feature_store.extras import needs_extra
 
-with needs_extra("dagster", "The package dagster_feature_store"):
-    import dagster as _dagster  # noqa: F401 - asked for before anything else, for the sake of the error
+if TYPE_CHECKING:
+    from dagster_feature_store.component import FeatureStoreComponent
+    from dagster_feature_store.definitions import feature_store_definitions
+    from dagster_feature_store.feature_groups import feature_group_asset, source_asset
+    from dagster_feature_store.feature_jobs import feature_jobs
+    from dagster_feature_store.monitor_checks import freshness_checks, monitor_jobs, online_checks
+    from dagster_feature_store.naming import Names
+    from dagster_feature_store.refill import refill_config, refill_job
+    from dagster_feature_store.resources.alerts import AlertsResource
+    from dagster_feature_store.resources.feature_store import FeatureStoreResource
+    from dagster_feature_store.resources.spark import SparkJobsResource
+    from dagster_feature_store.sensors.all import all_sensors
+    from dagster_feature_store.sensors.daily import daily_schedule
+    from dagster_feature_store.sensors.nightly import monitor_schedules
+    from dagster_feature_store.snapshots import snapshot_asset
+    from dagster_feature_store.streams import compaction_job, drain_job, stream_asset
+    from dagster_feature_store.training_sets import training_set_asset, training_set_job
+    from dagster_feature_store.up_to_date import up_to_date_checks
 
-from dagster_feature_store.definitions import feature_store_definitions
-from dagster_feature_store.feature_groups import feature_group_asset, source_asset
-from dagster_feature_store.feature_jobs import feature_jobs
-from dagster_feature_store.monitor_checks import freshness_checks, monitor_jobs, online_checks
-from dagster_feature_store.naming import Names
-from dagster_feature_store.refill import refill_config, refill_job
-from dagster_feature_store.resources.alerts import AlertsResource
-from dagster_feature_store.resources.feature_store import FeatureStoreResource
-from dagster_feature_store.resources.spark import SparkJobsResource
-from dagster_feature_store.sensors.all import all_sensors
-from dagster_feature_store.sensors.daily import daily_schedule
-from dagster_feature_store.sensors.nightly import monitor_schedules
-from dagster_feature_store.snapshots import snapshot_asset
-from dagster_feature_store.streams import compaction_job, drain_job, stream_asset
-from dagster_feature_store.training_sets import training_set_asset, training_set_job
-from dagster_feature_store.up_to_date import up_to_date_checks
+# Imported when it is asked for: Spark jobs run where Dagster is not, and components cost half a second.
+_HOMES = {
+    "AlertsResource": "resources.alerts",
+    "FeatureStoreComponent": "component",
+    "FeatureStoreResource": "resources.feature_store",
+    "Names": "naming",
+    "SparkJobsResource": "resources.spark",
+    "all_sensors": "sensors.all",
+    "compaction_job": "streams",
+    "daily_schedule": "sensors.daily",
+    "drain_job": "streams",
+    "feature_group_asset": "feature_groups",
+    "feature_jobs": "feature_jobs",
+    "feature_store_definitions": "definitions",
+    "freshness_checks": "monitor_checks",
+    "monitor_jobs": "monitor_checks",
+    "monitor_schedules": "sensors.nightly",
+    "online_checks": "monitor_checks",
+    "refill_config": "refill",
+    "refill_job": "refill",
+    "snapshot_asset": "snapshots",
+    "source_asset": "feature_groups",
+    "stream_asset": "streams",
+    "training_set_asset": "training_sets",
+    "training_set_job": "training_sets",
+    "up_to_date_checks": "up_to_date",
+}
 
 __all__ = [
     "AlertsResource",
@@ -57,9 +87,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name == "FeatureStoreComponent":
-        # Dagster's components cost half a second to import: those who do not use them do not wait for them.
-        from dagster_feature_store.component import FeatureStoreComponent
-
-        return FeatureStoreComponent
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    with needs_extra("dagster", "The package dagster_feature_store"):
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
