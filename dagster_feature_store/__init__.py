@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dagster_feature_store.component import FeatureStoreComponent
     from dagster_feature_store.definitions import feature_store_definitions
     from dagster_feature_store.feature_groups import feature_group_asset, source_asset
-    from dagster_feature_store.feature_jobs import feature_jobs
+    from dagster_feature_store.jobs import feature_jobs
     from dagster_feature_store.monitor_checks import freshness_checks, monitor_jobs, online_checks
     from dagster_feature_store.naming import Names
     from dagster_feature_store.refill import refill_config, refill_job
@@ -42,7 +42,7 @@ _HOMES = {
     "daily_schedule": "sensors.daily",
     "drain_job": "streams",
     "feature_group_asset": "feature_groups",
-    "feature_jobs": "feature_jobs",
+    "feature_jobs": "jobs",
     "feature_store_definitions": "definitions",
     "freshness_checks": "monitor_checks",
     "monitor_jobs": "monitor_checks",

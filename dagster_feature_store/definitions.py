@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 
 from dagster_feature_store.feature_groups import FEATURES, SourceAsset, feature_group_asset, source_asset
-from dagster_feature_store.feature_jobs import feature_jobs
+from dagster_feature_store.jobs import feature_jobs
 from dagster_feature_store.monitor_checks import freshness_checks, monitor_jobs, online_checks
 from dagster_feature_store.naming import Names
 from dagster_feature_store.refill import refill_config, refill_job

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dagster_feature_store import training_set_job
-from dagster_feature_store.feature_jobs import FEATURE_JOB
+from dagster_feature_store.jobs import FEATURE_JOB
 from dagster_feature_store.monitor_checks import NIGHTLY_JOB
 from dagster_feature_store.naming import DEFAULT_NAMES
 from dagster_feature_store.sensors.landing import landed_events

@@ -43,7 +43,12 @@ LAYERS = (
     ("feature_store",),
     ("feature_store.serving",),
     ("feature_store.cli",),
-    ("dagster_feature_store.compat", "dagster_feature_store.partitions", "dagster_feature_store.spark_job"),
+    (
+        "dagster_feature_store.compat",
+        "dagster_feature_store.compat_storage",
+        "dagster_feature_store.partitions",
+        "dagster_feature_store.spark_job",
+    ),
     ("dagster_feature_store.metadata", "dagster_feature_store.resources"),
     ("dagster_feature_store.naming",),
     ("dagster_feature_store.check_results", "dagster_feature_store.held_back", "dagster_feature_store.one_asset"),
@@ -57,7 +62,7 @@ LAYERS = (
         "dagster_feature_store.training_sets",
         "dagster_feature_store.up_to_date",
     ),
-    ("dagster_feature_store.feature_jobs",),
+    ("dagster_feature_store.jobs",),
     ("dagster_feature_store.command_line", "dagster_feature_store.definitions"),
     ("dagster_feature_store.component",),
     ("dagster_feature_store",),
@@ -71,8 +76,8 @@ HEIGHTS = {place: height for height, layer in enumerate(LAYERS) for place in lay
 # Libraries that only some places know: each with the places that do.
 LIBRARIES = {
     "dagster": ("dagster_feature_store", "resources", "sensors", "feature_assets"),
-    "dagster._core": ("dagster_feature_store.compat",),
-    "dagster._serdes": ("dagster_feature_store.compat",),
+    "dagster._core": ("dagster_feature_store.compat", "dagster_feature_store.compat_storage"),
+    "dagster._serdes": ("dagster_feature_store.compat_storage",),
     "dagster_aws": ("resources",),
     "dagster_duckdb": ("resources",),
     "pyspark": ("feature_store.spark",),

@@ -17,7 +17,7 @@ from typing import Any, Self
 import sqlalchemy as sa
 from dagster import Field, StringSource
 
-from dagster_feature_store.compat import ConfigurableClassData, SqliteEventLogStorage
+from dagster_feature_store.compat_storage import ConfigurableClassData, SqliteEventLogStorage
 
 _OPEN_SHARDS = 16
 _BUSY_TIMEOUT_SECONDS = 60

@@ -59,7 +59,7 @@ def test_streamed_rows_are_drained_and_folded(streamed, domain, resources, insta
         result = defs.resolve_job_def("feature_store_drain_streams").execute_in_process(
             instance=instance, asset_selection=list(request.asset_selection)
         )
-        (materialization,) = result.asset_materializations_for_node("habits_stream")
+        (materialization,) = result.asset_materializations_for_node("feature_store_habits_stream")
         numbers = {name: value.value for name, value in materialization.metadata.items()}
         assert numbers["lag"] == 0
         assert numbers["files"] > 0
