@@ -40,10 +40,16 @@ lock: install ## Lock the dependencies anew after a change of pyproject.toml
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --all-extras --group dev \
 		--generate-hashes --no-emit-index-url --no-header -o requirements.lock
 
-stop: install ## Stop the embedded Redis; its data stays
-	@$(BIN)/feature-store redis stop
+stop: ## Stop the embedded Redis; its data stays
+	@[ ! -x $(BIN)/feature-store ] || $(BIN)/feature-store redis stop
 
-clean: ## Remove what the demo has made, and the environment
+clean: ## Remove the environment, and, after a question, the store and Dagster's records
+	@if pgrep -f -- "$(CURDIR)/$(VENV)/.*([d]agster|[f]eature-store (serve|stream))" >/dev/null; then \
+		echo "Servers of this checkout are running: stop them first."; exit 1; fi
+	@if [ -e .feature_store ] || [ -e .dagster ]; then \
+		printf 'Remove .feature_store and .dagster, with all rows, versions and records that they hold? [y/N] '; \
+		read -r answer || answer=; \
+		case "$$answer" in y|Y|yes) ;; *) printf '\nNothing was removed.\n'; exit 1;; esac; fi
 	@[ ! -x $(BIN)/feature-store ] || $(BIN)/feature-store redis stop || true
 	@rm -rf .feature_store .dagster .env $(VENV)
 
@@ -59,6 +65,6 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 .env: | .env.example
 	@cp .env.example .env
 
-$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
+$(DAGSTER_HOME)/dagster.yaml: dagster.yaml resources/event_log.yaml
 	@mkdir -p $(DAGSTER_HOME)
-	@cp dagster.yaml $@
+	@cat dagster.yaml resources/event_log.yaml > $@

@@ -6,6 +6,11 @@ Three doors: `feature_store_definitions(module)` for all at once, to be merged w
 Nothing here computes or stores a feature: that is `feature_store`, which knows nothing of Dagster.
 """
 
+from feature_store.extras import needs_extra
+
+with needs_extra("dagster", "The package dagster_feature_store"):
+    import dagster as _dagster  # noqa: F401 - asked for before anything else, for the sake of the error
+
 from dagster_feature_store.definitions import feature_store_definitions
 from dagster_feature_store.feature_groups import feature_group_asset, source_asset
 from dagster_feature_store.feature_jobs import feature_jobs

@@ -129,7 +129,7 @@ def feature_group_asset(
             store.apply([group])
             try:
                 for span in contiguous(group, list(context.partition_keys)):
-                    monitor = store.partition_monitor(group, span.start)
+                    monitor = store.monitor.partitions(group, span.start)
                     for done in materialized_passes(context, store, group, span, names):
                         profiles = [(partition.window, partition.profile) for partition in done.partitions]
                         for partition, judged in zip(done.partitions, monitor.judge(profiles), strict=True):

@@ -49,7 +49,7 @@ def freshness_checks(groups: Sequence[FeatureGroup], *, names: Names = DEFAULT_N
         with names.store(context).open() as store:
             for key in _selected(context):
                 store.apply([by_key[key]])
-                yield _result(key, store.check_freshness(by_key[key]))
+                yield _result(key, store.monitor.check_freshness(by_key[key]))
 
     return check
 

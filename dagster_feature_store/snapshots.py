@@ -30,7 +30,7 @@ def snapshot_asset(group: FeatureGroup, *, names: Names = DEFAULT_NAMES) -> dg.A
     )
     def compute(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         with names.store(context).open() as store:
-            written = list(store.write_snapshots(group))
+            written = list(store.writes.snapshots(group))
         made = sum(snapshot.created for snapshot in written)
         context.log.info(f"{group.name}: {made} of {len(written)} snapshots made, the others are up to date")
         return dg.MaterializeResult(

@@ -38,7 +38,7 @@ def main() -> None:
         span = group.partitioning.span(extras["first"], extras["last"])
         with FeatureStore.from_env() as store:
             try:
-                for done in store.materialize_passes(group, span, run_id=pipes.run_id):
+                for done in store.writes.materialize_passes(group, span, run_id=pipes.run_id):
                     rows = sum(partition.profile.rows for partition in done.partitions)
                     pipes.log.info(
                         f"{group.name}: {done.partitions[0].key} to {done.partitions[-1].key} on Spark, {rows:,} rows "

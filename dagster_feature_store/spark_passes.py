@@ -30,9 +30,9 @@ def materialized_passes(
         FeatureStoreError: If the Spark job ended without having materialized all partitions.
     """
     if store.engine.name != "spark":
-        yield from store.materialize_passes(group, span, run_id=context.run.run_id)
+        yield from store.writes.materialize_passes(group, span, run_id=context.run.run_id)
         return
-    store.publish_catalog()
+    store.current_catalog.publish()
     windows = list(group.partitioning.windows(span))
     first, last = (group.partitioning.key(window.start) for window in (windows[0], windows[-1]))
     feature_store, spark = names.store(context), names.spark(context)

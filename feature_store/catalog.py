@@ -9,12 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import FeatureRef
 from feature_store.errors import InvalidRequestError, UnknownFeatureError, did_you_mean
+
+if TYPE_CHECKING:
+    from feature_store.definitions.group import FeatureGroup
 
 CATALOG_SECONDS = 10.0
 """How long a process trusts the catalog that it has read, before it looks again which versions are current."""
@@ -80,6 +83,26 @@ class Group:
     code_version: str
     created_at: datetime
     freshness_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BoundGroup:
+    """A feature group as it is declared, bound to what is registered of it: both list the same features.
+
+    It is bound once, where a declared group comes in; see `store.current_catalog`.
+
+    Attributes:
+        declared: What a user has written: its function, source and schema.
+        registered: What the registry holds: its features with their numbers, in the registry's order.
+    """
+
+    declared: FeatureGroup
+    registered: Group
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.registered.name
 
 
 @dataclass(frozen=True, slots=True)

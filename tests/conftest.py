@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -56,6 +57,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "spark" in item.path.parent.name:
             # One Spark application for all of them.
             item.add_marker(pytest.mark.xdist_group("spark"))
+
+
+_LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    config = items[0].config
+    config.stash[_LEFT_OUT] = config.stash.get(_LEFT_OUT, 0) + len(items)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tells the process that shows the results what this one has left out."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left_out"] = session.config.stash.get(_LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    del error
+    node.config.stash[_LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    config = terminalreporter.config
+    left_out = config.stash.get(_LEFT_OUT, 0)
+    if left_out and config.getoption("markexpr") == "not gate and not long":
+        terminalreporter.write_line(
+            f"{left_out} tests are left out: they take long or need servers of others. Those marked gate are run by "
+            ".ci/run (pytest -m gate), those marked long by hand (pytest -m long)."
+        )
 
 
 @pytest.fixture(scope="session")

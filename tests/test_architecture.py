@@ -21,7 +21,13 @@ PACKAGES = ("feature_store", "dagster_feature_store", "resources", "sensors", "f
 # not know one another. A module belongs to the longest name that it lies below. What is new needs a place here.
 LAYERS = (
     ("feature_store.errors", "feature_store.forking"),
-    ("feature_store.durations", "feature_store.equality", "feature_store.scaffold", "feature_store.setting_urls"),
+    (
+        "feature_store.durations",
+        "feature_store.equality",
+        "feature_store.extras",
+        "feature_store.scaffold",
+        "feature_store.setting_urls",
+    ),
     ("feature_store.clock", "feature_store.settings", "feature_store.storage", "feature_store.frame_fingerprint"),
     ("feature_store.partitions",),
     ("feature_store.day_windows", "feature_store.visibility"),
@@ -38,7 +44,7 @@ LAYERS = (
         "feature_store.streaming",
         "feature_store.training_sets",
     ),
-    ("feature_store.engines", "feature_store.reconcile", "feature_store.streams"),
+    ("feature_store.engines", "feature_store.reconcile"),
     ("feature_store.store",),
     ("feature_store",),
     ("feature_store.serving",),

@@ -31,17 +31,17 @@ class StreamedRows:
     """What a streamer does with the rows that it has computed.
 
     Args:
-        record: The group as it is registered.
+        group: The group as it is registered.
         offline: Asked for the row before one that is taken back, where the stream no longer knows it.
         online: Written.
         clock: The store's present.
     """
 
-    def __init__(self, record: Group, offline: OfflineStore, online: OnlineStore, clock: Clock) -> None:
-        self._record = record
+    def __init__(self, group: Group, offline: OfflineStore, online: OnlineStore, clock: Clock) -> None:
+        self._group = group
         self._online = online
         self._clock = clock
-        self._settler = Settler(record, offline, online, clock)
+        self._settler = Settler(group, offline, online, clock)
 
     def claim(self, streamer: str, at_least: datetime) -> datetime:
         """Returns when rows are ingested that a streamer gives now: later than all that the store holds.
@@ -49,7 +49,7 @@ class StreamedRows:
         Raises:
             OnlineStoreError: If the online store does not answer.
         """
-        return self._online.ingestion.claim(self._record.name, streamer=streamer, at_least=at_least)
+        return self._online.ingestion.claim(self._group.name, streamer=streamer, at_least=at_least)
 
     def committed(self, streamer: str) -> None:
         """Says that the rows of a streamer's last claim are in the topic of rows.
@@ -57,7 +57,7 @@ class StreamedRows:
         Raises:
             OnlineStoreError: If the online store does not answer.
         """
-        self._online.ingestion.committed(self._record.name, streamer)
+        self._online.ingestion.committed(self._group.name, streamer)
 
     def deliver(self, rows: pl.DataFrame, retracted: pl.DataFrame, standing: pl.DataFrame) -> None:
         """Brings rows online, and takes rows back; the entity's row before one that is gone takes its place.
@@ -73,10 +73,10 @@ class StreamedRows:
         if retracted.height:
             self._note(retracted)
             before = self._before(retracted, standing)
-            self._online.withdraw(self._record, retracted, before)
-            self._online.write(self._record, before)
+            self._online.withdraw(self._group, retracted, before)
+            self._online.write(self._group, before)
         if rows.height:
-            self._online.write(self._record, rows)
+            self._online.write(self._group, rows)
 
     def promote(self) -> None:
         """Brings rows online whose time has come.
@@ -84,22 +84,22 @@ class StreamedRows:
         Raises:
             OnlineStoreError: If the online store does not answer.
         """
-        self._online.pending.promote(self._record)
+        self._online.pending.promote(self._group)
 
     def _note(self, retracted: pl.DataFrame) -> None:
         rows = retracted.select(
-            entity_id_expression(self._record.entity),
+            entity_id_expression(self._group.entity),
             *(pl.col(column).to_physical() for column in (EVENT_TIMESTAMP, INGESTED_AT)),
         )
-        self._online.retractions.add(self._record.name, (Retraction(*row) for row in rows.iter_rows()))
+        self._online.retractions.add(self._group.name, (Retraction(*row) for row in rows.iter_rows()))
 
     def _before(self, retracted: pl.DataFrame, standing: pl.DataFrame) -> pl.DataFrame:
-        ids = retracted.select(entity_id_expression(self._record.entity).unique())[ENTITY_ID].to_list()
+        ids = retracted.select(entity_id_expression(self._group.entity).unique())[ENTITY_ID].to_list()
         now = self._clock.now()
         known = self._settler.near_rows(now, ids).drop(ENTITY_ID)
         # Those ahead of the clock wait where they are.
         standing = self._settler.without_withdrawn(standing.filter(pl.col(EVENT_TIMESTAMP) <= now))
-        drained = self._online.ingestion.state(self._record.name).drained
+        drained = self._online.ingestion.state(self._group.name).drained
         # Of two versions of one row, the stream's is the later one, unless others gave theirs since the last drain.
         is_fresh = pl.lit(drained is not None) & (pl.col(INGESTED_AT) > pl.lit(drained, dtype=TIMESTAMP_TYPE))
         ranked = pl.concat(
@@ -108,7 +108,7 @@ class StreamedRows:
                 standing.select(known.columns).with_columns(pl.lit(1, dtype=pl.Int8).alias("_rank")),
             ]
         )
-        identity = [*self._record.entity.join_keys, EVENT_TIMESTAMP]
+        identity = [*self._group.entity.join_keys, EVENT_TIMESTAMP]
         ranked = ranked.sort(EVENT_TIMESTAMP, "_rank", maintain_order=True)
         return ranked.unique(identity, keep="last", maintain_order=True).select(known.columns)
 
@@ -117,16 +117,16 @@ class DrainedRows:
     """What a drainer says of the rows that it carries into the offline store.
 
     Args:
-        record: The group as it is registered.
+        group: The group as it is registered.
         offline: Holds what was drained.
         online: Is told, and settled.
         clock: The store's present.
     """
 
-    def __init__(self, record: Group, offline: OfflineStore, online: OnlineStore, clock: Clock) -> None:
-        self._record = record
+    def __init__(self, group: Group, offline: OfflineStore, online: OnlineStore, clock: Clock) -> None:
+        self._group = group
         self._online = online
-        self._settler = Settler(record, offline, online, clock)
+        self._settler = Settler(group, offline, online, clock)
         self._mark: datetime | None = None
         self._others_withdrew = False
         self._unsettled: list[pl.DataFrame] = []
@@ -134,13 +134,13 @@ class DrainedRows:
     def begin(self) -> None:
         """Takes note of the rows that are in the topic now."""
         try:
-            state = self._online.ingestion.state(self._record.name)
+            state = self._online.ingestion.state(self._group.name)
             self._others_withdrew = state.withdrawn is not None and (
                 state.drained is None or state.withdrawn > state.drained
             )
-            self._mark = self._online.ingestion.drain_mark(self._record.name)
+            self._mark = self._online.ingestion.drain_mark(self._group.name)
         except OnlineStoreError as error:
-            _LOG.warning("It is not noted how far %s is drained: %s", self._record.name, error)
+            _LOG.warning("It is not noted how far %s is drained: %s", self._group.name, error)
 
     def write(self, rows: pl.DataFrame) -> None:
         """Takes note of rows that were written."""
@@ -156,13 +156,13 @@ class DrainedRows:
         """Says that all rows of then are in the offline store, and settles entities that may have come apart."""
         try:
             if self._unsettled:
-                entity_id = entity_id_expression(self._record.entity)
+                entity_id = entity_id_expression(self._group.entity)
                 ids = pl.concat([rows.select(entity_id) for rows in self._unsettled])[ENTITY_ID].unique().to_list()
                 self._settler.entities(ids, drained=self._mark)
             # Last: a drainer that dies before does all of it again.
             if self._mark is not None:
-                self._online.retractions.drained(self._record.name, self._mark)
-                self._online.ingestion.drained(self._record.name, self._mark)
+                self._online.retractions.drained(self._group.name, self._mark)
+                self._online.ingestion.drained(self._group.name, self._mark)
         except OnlineStoreError as error:
-            _LOG.warning("The online store of %s is settled by the next repair: %s", self._record.name, error)
+            _LOG.warning("The online store of %s is settled by the next repair: %s", self._group.name, error)
         self._unsettled = []

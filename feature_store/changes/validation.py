@@ -148,13 +148,13 @@ def _shown(examples: Sequence[object]) -> str:
     return ", ".join(str(example) for example in examples)
 
 
-def stored_rows(rows: pl.DataFrame, record: Group, ingested_at: datetime) -> pl.DataFrame:
+def stored_rows(rows: pl.DataFrame, group: Group, ingested_at: datetime) -> pl.DataFrame:
     """Returns validated rows as both stores keep them.
 
     Args:
         rows: Rows from `validate`.
-        record: The group as it is registered: gives the order of the columns.
+        group: The group as it is registered: gives the order of the columns.
         ingested_at: When the store writes them.
     """
     stored = rows.with_columns(pl.lit(ingested_at, dtype=TIMESTAMP_TYPE).alias(INGESTED_AT))
-    return stored.select(row_schema(record).names())
+    return stored.select(row_schema(group).names())

@@ -81,18 +81,18 @@ class WritePath:
     """Writes rows of one group into both stores.
 
     Args:
-        record: The group as it is registered.
+        group: The group as it is registered.
         offline: Written first.
         online: Written last.
         clock: The store's present.
     """
 
-    def __init__(self, record: Group, offline: OfflineStore, online: OnlineStore, clock: Clock) -> None:
-        self._record = record
+    def __init__(self, group: Group, offline: OfflineStore, online: OnlineStore, clock: Clock) -> None:
+        self._group = group
         self._offline = offline
         self._online = online
         self._clock = clock
-        self.settler = Settler(record, offline, online, clock)
+        self.settler = Settler(group, offline, online, clock)
 
     def begin(self) -> datetime:
         """Returns when a run begins, to be asked before it reads its source: of two runs, the later one wins."""
@@ -109,13 +109,13 @@ class WritePath:
         Raises:
             InvalidRowsError: If a row lies outside the partition.
         """
-        return PartitionRows(self._record, window, self._with_retired(rows))
+        return PartitionRows(self._group, window, self._with_retired(rows))
 
     def metadata_if_same(
         self, partitions: Sequence[PartitionRows], metadata: Mapping[str, str]
     ) -> list[Mapping[str, str] | None]:
         """Returns the metadata of the files that hold just these rows: nothing of those needs to be written."""
-        return self._offline.metadata_if_same(self._record, partitions, metadata)
+        return self._offline.metadata_if_same(self._group, partitions, metadata)
 
     def open_partitions(self, windows: Sequence[Window], began: datetime) -> None:
         """Makes partitions ready to be compared; before anything of the run is done.
@@ -127,13 +127,13 @@ class WritePath:
         Raises:
             OvertakenError: If there is one.
         """
-        self._offline.refuse_overtaken(self._record, windows, began)
+        self._offline.refuse_overtaken(self._group, windows, began)
         days = {window.start.date() for window in windows}
         self._take_back(lambda retracted: retracted.filter(pl.col(EVENT_TIMESTAMP).dt.date().is_in(list(days))))
 
     def file_of(self, window: Window) -> PartitionFile:
         """Returns the file that the batch of a partition has written."""
-        return file_at(self._offline.batch_path(self._record, window))
+        return file_at(self._offline.batch_path(self._group, window))
 
     def replace_partitions(
         self,
@@ -153,18 +153,18 @@ class WritePath:
         """
         return self._accept(
             sorted({partition.rows.window.start.date() for partition in partitions}),
-            lambda claim: self._offline.replace_partitions(self._record, partitions, began=began, claim=claim),
+            lambda claim: self._offline.replace_partitions(self._group, partitions, began=began, claim=claim),
         )
 
     def add_rows(self, rows: AdmittedRows, metadata: Mapping[str, str]) -> AcceptedRows:
         """Adds rows to those that are there; see `replace_partitions` for the errors."""
         days = rows.frame[EVENT_TIMESTAMP].dt.date().unique().sort().to_list()
-        given = rows.frame.select(entity_id_expression(self._record.entity), EVENT_TIMESTAMP)
+        given = rows.frame.select(entity_id_expression(self._group.entity), EVENT_TIMESTAMP)
         self._take_back(lambda retracted: retracted.join(given, on=given.columns, how="semi"))
         return self._accept(
             days,
             lambda claim: [
-                self._offline.add_rows(self._record, self._with_retired(rows), claim=claim, metadata=metadata)
+                self._offline.add_rows(self._group, self._with_retired(rows), claim=claim, metadata=metadata)
             ],
         )
 
@@ -193,7 +193,7 @@ class WritePath:
         is_cold: bool,
     ) -> AcceptedRows:
         began = self._clock.now()
-        with unfinished(self._offline.root, self._record.name, days, began):
+        with unfinished(self._offline.root, self._group.name, days, began):
             changes = tuple(write(_OneClaim(self._claim)))
             if is_cold:
                 # A new online store, or one that has lost its keys: it gets all that is visible, not the changes alone.
@@ -201,7 +201,7 @@ class WritePath:
                 settled = self.settler.all_entities()
                 online, withdrawn = settled.written, settled.removed
             else:
-                online, withdrawn = self.deliver(joined_changes(self._record, changes))
+                online, withdrawn = self.deliver(joined_changes(self._group, changes))
             self.settler.note_delivery(began)
         return AcceptedRows(changes, online, withdrawn)
 
@@ -217,12 +217,12 @@ class WritePath:
         retracted = self.settler.retracted()
         if retracted is None or (gone := concerned(retracted)).is_empty():
             return
-        keys = key_frame(self._record.entity, gone[ENTITY_ID].to_list())
-        self._offline.withdraw_rows(self._record, keys.hstack([gone[EVENT_TIMESTAMP], gone[INGESTED_AT]]))
+        keys = key_frame(self._group.entity, gone[ENTITY_ID].to_list())
+        self._offline.withdraw_rows(self._group, keys.hstack([gone[EVENT_TIMESTAMP], gone[INGESTED_AT]]))
 
     def _is_cold(self) -> bool:
         """Tells whether the online store knows nothing of rows that are in the offline store."""
-        if not self._offline.files(self._record.name):
+        if not self._offline.files(self._group.name):
             return False
         # Asked after the files: another writer of the group's first rows claims their time before its files are there.
         state = self._state()
@@ -236,30 +236,30 @@ class WritePath:
         """
         withdrawn = 0
         if changes.gone.height:
-            ids = changes.gone.select(entity_id_expression(self._record.entity).unique())[ENTITY_ID].to_list()
-            if self._online.ingestion.state(self._record.name).streamed:
-                self._online.ingestion.withdrawn(self._record.name, changes.gone[INGESTED_AT].max())  # type: ignore[arg-type]
+            ids = changes.gone.select(entity_id_expression(self._group.entity).unique())[ENTITY_ID].to_list()
+            if self._online.ingestion.state(self._group.name).streamed:
+                self._online.ingestion.withdrawn(self._group.name, changes.gone[INGESTED_AT].max())  # type: ignore[arg-type]
             near = self.settler.near_rows(self._clock.now(), ids).drop(ENTITY_ID)
-            withdrawn = self._online.withdraw(self._record, changes.gone, near)
+            withdrawn = self._online.withdraw(self._group, changes.gone, near)
             # Read again: what another writer brought between the two was older than the row that is gone.
-            self._online.write(self._record, self.settler.near_rows(self._clock.now(), ids).drop(ENTITY_ID))
-        report = self._online.write(self._record, changes.rows) if changes.rows.height else WriteReport()
+            self._online.write(self._group, self.settler.near_rows(self._clock.now(), ids).drop(ENTITY_ID))
+        report = self._online.write(self._group, changes.rows) if changes.rows.height else WriteReport()
         return report, withdrawn
 
     def _with_retired(self, rows: AdmittedRows) -> pl.DataFrame:
         """Returns rows with all columns of the registered group but `ingested_at`."""
         missing = [
             pl.lit(None, dtype=polars_type(feature.dtype)).alias(feature.ref.column)
-            for feature in self._record.features
+            for feature in self._group.features
             if feature.ref.column not in rows.frame.columns
         ]
         return rows.frame.with_columns(missing) if missing else rows.frame
 
     def _claim(self, at_least: datetime) -> datetime:
         try:
-            return self._online.ingestion.claim(self._record.name, at_least=at_least)
+            return self._online.ingestion.claim(self._group.name, at_least=at_least)
         except OnlineStoreError as error:
-            _LOG.warning("Rows of %s get the time of this machine's clock: %s", self._record.name, error)
+            _LOG.warning("Rows of %s get the time of this machine's clock: %s", self._group.name, error)
             given = max(self._clock.now(), at_least)
             # Odd times are those of streamers.
             return given + _MICROSECOND if given.microsecond % 2 else given
@@ -267,6 +267,6 @@ class WritePath:
     def _state(self) -> IngestionState | None:
         """Returns the clock of ingestion times; None while the online store is away. The push then says so."""
         try:
-            return self._online.ingestion.state(self._record.name)
+            return self._online.ingestion.state(self._group.name)
         except OnlineStoreError:
             return None

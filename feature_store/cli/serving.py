@@ -11,6 +11,7 @@ import click
 from feature_store.cli.context import definitions_option, open_store, settings_of
 from feature_store.cli.output import examples
 from feature_store.errors import SettingsError
+from feature_store.extras import needs_extra
 from feature_store.serving.limits import Limits
 
 
@@ -46,13 +47,9 @@ def serve(
     and listens on other addresses than this machine's own only with --anonymous. On-demand features, feature services
     and /push need the definitions module.
     """
-    try:
+    with needs_extra("serve", "The feature server"):
         from feature_store.serving.app import FeatureServer
         from feature_store.serving.server import serve as run
-    except ModuleNotFoundError as error:
-        raise SettingsError(
-            f"The feature server needs the package {error.name!r}: pip install 'feature-store[serve]'."
-        ) from None
     import sys
 
     from feature_store.serving.auth import VARIABLE, Tokens

@@ -11,7 +11,8 @@ import click
 
 from feature_store.cli.context import definitions_option, load, open_store, settings_of
 from feature_store.cli.output import examples, hint, print_table, progress_bar
-from feature_store.errors import SettingsError, UnknownFeatureError, did_you_mean
+from feature_store.errors import UnknownFeatureError, did_you_mean
+from feature_store.extras import needs_extra
 
 if TYPE_CHECKING:
     from feature_store.definitions.group import FeatureGroup
@@ -180,11 +181,9 @@ def publish(
 
 
 def _settings() -> StreamSettings:
-    try:
+    with needs_extra("stream", "A stream"):
         import confluent_kafka  # noqa: F401 - whether it is there
         import prometheus_client  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise SettingsError(f"Streams need the package {error.name!r}: pip install 'feature-store[stream]'.") from None
     from feature_store.streaming.settings import StreamSettings
 
     return StreamSettings.of(settings_of())

@@ -166,7 +166,7 @@ def verify(reference: str, *, rows: int, seed: int, rebuild: bool) -> None:
         if not report.passed:
             raise click.ClickException(report.summary())
         if rebuild:
-            rebuilt = store.rebuild_training_set(name, report.version)
+            rebuilt = store.training_sets.rebuild(name, report.version)
             print_properties(
                 "rebuilt",
                 [

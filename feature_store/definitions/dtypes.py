@@ -6,8 +6,10 @@ Their mapping to Polars lives in `feature_store.frames`, so that this module sta
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from datetime import datetime
+from typing import Any, Literal
 
 from feature_store.errors import DefinitionError
 
@@ -54,6 +56,9 @@ INT = Dtype("int")
 STRING = Dtype("string")
 BOOL = Dtype("bool")
 TIMESTAMP = Dtype("timestamp")
+
+PYTHON_DTYPES: Mapping[Any, Dtype] = {float: FLOAT, int: INT, str: STRING, bool: BOOL, datetime: TIMESTAMP}
+"""What Python's own types mean wherever a user writes them: in schemas, request data and join keys."""
 
 
 def embedding(dimension: int) -> Dtype:

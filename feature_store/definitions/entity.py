@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from feature_store.definitions.dtypes import INT, STRING, Dtype
+from feature_store.definitions.dtypes import PYTHON_DTYPES, Dtype
 from feature_store.definitions.names import RESERVED_COLUMNS, check_name
 from feature_store.errors import DefinitionError, InvalidRequestError
 
 _SEPARATOR = "|"
 _ESCAPE = "\\"
-_KEY_DTYPES: dict[type, Dtype] = {str: STRING, int: INT}
+_KEY_DTYPES: dict[type, Dtype] = {kind: PYTHON_DTYPES[kind] for kind in (str, int)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, TIMESTAMP, Dtype
+from feature_store.definitions.dtypes import PYTHON_DTYPES, Dtype
 from feature_store.definitions.fingerprint import code_version, libraries_of
 from feature_store.definitions.names import RESERVED_COLUMNS, FeatureRef, check_name
 from feature_store.errors import DefinitionError, InvalidRequestError
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from feature_store.definitions.schema import FeatureSchema, FeatureSpec
 
 Expressions = Callable[..., "Mapping[str, pl.Expr]"]
-
-_PYTHON_TYPES: dict[Any, Dtype] = {float: FLOAT, int: INT, str: STRING, bool: BOOL, datetime: TIMESTAMP}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,7 +142,7 @@ def _request_dtype(name: str, column: str, kind: Any) -> Dtype:
     check_name(column, "item of request data")
     if column in RESERVED_COLUMNS:
         raise DefinitionError(f"{column!r} is a column of the store itself and cannot be request data of {name!r}.")
-    dtype = kind if isinstance(kind, Dtype) else _PYTHON_TYPES.get(kind)
+    dtype = kind if isinstance(kind, Dtype) else PYTHON_DTYPES.get(kind)
     if dtype is None:
         raise DefinitionError(
             f"Request data {column!r} of on-demand features {name!r} is declared as {kind!r}: use float, int, str, "

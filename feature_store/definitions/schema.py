@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import polars as pl
 
-from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, TIMESTAMP, Dtype, embedding
+from feature_store.definitions.dtypes import PYTHON_DTYPES, Dtype, embedding
 from feature_store.definitions.monitor import Monitor
 from feature_store.definitions.names import FeatureRef
 from feature_store.definitions.schema_library import DataFrameModel, full_validation, pandera
@@ -28,7 +28,6 @@ DEFAULT_TTL = timedelta(days=1)
 Timestamp = Annotated[pl.Datetime, "us", "UTC"]
 """What a timestamp feature is annotated with in the end: UTC, microseconds. In a schema, `datetime` means it."""
 
-_PYTHON_TYPES: dict[Any, Dtype] = {float: FLOAT, int: INT, str: STRING, bool: BOOL}
 _METADATA_KEY = "feature_store"
 
 
@@ -215,10 +214,11 @@ def _dtype_of(where: str, annotation: Any, dimension: int | None) -> Dtype:
         return embedding(dimension)
     if dimension is not None:
         raise DefinitionError(f"{where} has a dimension but is no Embedding.")
-    if annotation in _PYTHON_TYPES:
-        return _PYTHON_TYPES[annotation]
     if annotation == Timestamp:
-        return TIMESTAMP
+        return PYTHON_DTYPES[datetime]
+    # A `datetime` that is left here was not known when the class was made: pandera would check it without its zone.
+    if annotation is not datetime and annotation in PYTHON_DTYPES:
+        return PYTHON_DTYPES[annotation]
     raise DefinitionError(
         f"{where} is annotated {annotation!r}: use float, int, str, bool, datetime (UTC, microseconds) or Embedding."
     )

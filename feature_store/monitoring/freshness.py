@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from feature_store.catalog import Group
-from feature_store.definitions.group import FeatureGroup
+from feature_store.catalog import BoundGroup, Group
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.durations import duration_text
 from feature_store.monitoring.findings import CheckResult, Finding
@@ -49,22 +48,22 @@ class Freshness:
         return self.promised is None or (self.age is not None and self.age <= self.promised)
 
 
-def freshness_of(group: FeatureGroup, *, record: Group, offline: OfflineStore, now: datetime) -> Freshness:
+def freshness_of(group: BoundGroup, *, offline: OfflineStore, now: datetime) -> Freshness:
     """Looks up how fresh a group is.
 
     Args:
-        group: The feature group.
-        record: The group as it is registered; it holds the promise.
+        group: The feature group; what is registered holds the promise.
         offline: Holds its rows.
         now: The present (UTC).
     """
-    at = now if group.end is None else min(now, group.end)
-    partitioning = group.partitioning
+    declared, registered = group.declared, group.registered
+    at = now if declared.end is None else min(now, declared.end)
+    partitioning = declared.partitioning
     last = partitioning.window(partitioning.key(at)).start - partitioning.length
-    due = partitioning.key(last) if last >= group.start else None
+    due = partitioning.key(last) if last >= declared.start else None
     present = {file.window.start for file in offline.files(group.name) if file.belongs_to(partitioning)}
-    promised = None if record.freshness_seconds is None else timedelta(seconds=record.freshness_seconds)
-    return Freshness(at, _newest_event(record, offline, at), due, due is None or last in present, promised)
+    promised = None if registered.freshness_seconds is None else timedelta(seconds=registered.freshness_seconds)
+    return Freshness(at, _newest_event(registered, offline, at), due, due is None or last in present, promised)
 
 
 def check_freshness(fresh: Freshness) -> CheckResult:
@@ -89,16 +88,16 @@ def check_freshness(fresh: Freshness) -> CheckResult:
     return CheckResult(FRESHNESS, passed=False, summary=f"{text}.", numbers=numbers, findings=(finding,))
 
 
-def _newest_event(record: Group, offline: OfflineStore, at: datetime) -> datetime | None:
-    length = Partitioning(record.partitioning).length
-    newest_first = sorted(offline.files(record.name), key=lambda file: file.window, reverse=True)
+def _newest_event(group: Group, offline: OfflineStore, at: datetime) -> datetime | None:
+    length = Partitioning(group.partitioning).length
+    newest_first = sorted(offline.files(group.name), key=lambda file: file.window, reverse=True)
     for file in newest_first:
         if file.window.start >= at:
             continue
         window = Window(
             file.window.start, min(file.window.start + max(length, file.window.end - file.window.start), at)
         )
-        newest = offline.collect(record, lambda rows: rows.select(pl.col(EVENT_TIMESTAMP).max()), window).item()
+        newest = offline.collect(group, lambda rows: rows.select(pl.col(EVENT_TIMESTAMP).max()), window).item()
         if newest is not None:
             return newest  # type: ignore[no-any-return]  # a datetime, by the column's type
     return None

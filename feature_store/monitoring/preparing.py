@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from feature_store.catalog import Group
+from feature_store.catalog import BoundGroup, Group
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.monitor import Monitor
 from feature_store.definitions.names import FeatureRef
@@ -33,23 +33,23 @@ class TrainedBaselines:
 
 
 def prepare_monitor(
-    group: FeatureGroup, start: datetime, *, record: Group, offline: OfflineStore, registry: Registry
+    group: BoundGroup, start: datetime, *, offline: OfflineStore, registry: Registry
 ) -> PartitionMonitor:
     """Returns a monitor that knows what there was before a partition.
 
     Args:
         group: The feature group.
         start: Start of the first partition that it is to judge.
-        record: The group as it is registered.
         offline: Holds the profiles of the partitions before.
         registry: Holds the baselines of training sets.
     """
-    season = season_of(group)
-    own = Window(group.start + group.lookback, start)
-    first = [profile for _, profile in first_profiles(offline, record, own, FIRST_SEASONS * season)]
-    trained = trained_baselines(record, registry, thresholds_of(group))
-    monitor = PartitionMonitor(group, trained.baselines, first, rejected=trained.rejected)
-    monitor.learn(profiles_before(offline, record, Window(start, start), MOST_REMEMBERED + season))
+    declared, registered = group.declared, group.registered
+    season = season_of(declared)
+    own = Window(declared.start + declared.lookback, start)
+    first = [profile for _, profile in first_profiles(offline, registered, own, FIRST_SEASONS * season)]
+    trained = trained_baselines(registered, registry, thresholds_of(declared))
+    monitor = PartitionMonitor(declared, trained.baselines, first, rejected=trained.rejected)
+    monitor.learn(profiles_before(offline, registered, Window(start, start), MOST_REMEMBERED + season))
     return monitor
 
 
@@ -58,11 +58,11 @@ def thresholds_of(group: FeatureGroup) -> dict[str, Monitor]:
     return {spec.ref.column: spec.monitor for spec in group.features}
 
 
-def trained_baselines(record: Group, registry: Registry, thresholds: Mapping[str, Monitor]) -> TrainedBaselines:
+def trained_baselines(group: Group, registry: Registry, thresholds: Mapping[str, Monitor]) -> TrainedBaselines:
     """Returns, by feature column, the profile in the newest training set that holds enough of a feature.
 
     Args:
-        record: The group as it is registered.
+        group: The group as it is registered.
         registry: Holds the profiles.
         thresholds: Thresholds by feature column.
     """
@@ -74,7 +74,7 @@ def trained_baselines(record: Group, registry: Registry, thresholds: Mapping[str
             rejected.setdefault(ref.column, f"{trained.name} v{trained.version} {reason}")
         return reason is None
 
-    found = registry.newest_baselines((feature.ref for feature in record.features), suits)
+    found = registry.newest_baselines((feature.ref for feature in group.features), suits)
     known = {
         ref.column: Baseline(f"{baseline.name} v{baseline.version}", baseline.profile)
         for ref, baseline in found.items()
@@ -82,12 +82,11 @@ def trained_baselines(record: Group, registry: Registry, thresholds: Mapping[str
     return TrainedBaselines(known, rejected)
 
 
-def baselines(
-    group: FeatureGroup, now: datetime, *, record: Group, offline: OfflineStore, registry: Registry
-) -> dict[str, Baseline]:
+def baselines(group: BoundGroup, now: datetime, *, offline: OfflineStore, registry: Registry) -> dict[str, Baseline]:
     """Returns what each feature column is compared with: a training set's profile, else that of the first weeks."""
-    season, thresholds = season_of(group), thresholds_of(group)
-    own = Window(group.start + group.lookback, now)
-    first = [profile for _, profile in first_profiles(offline, record, own, FIRST_SEASONS * season)]
-    trained = trained_baselines(record, registry, thresholds)
+    declared, registered = group.declared, group.registered
+    season, thresholds = season_of(declared), thresholds_of(declared)
+    own = Window(declared.start + declared.lookback, now)
+    first = [profile for _, profile in first_profiles(offline, registered, own, FIRST_SEASONS * season)]
+    trained = trained_baselines(registered, registry, thresholds)
     return {**first_weeks(first, season, thresholds), **trained.baselines}

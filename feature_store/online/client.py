@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from redis import ConnectionPool, exceptions
+from redis import exceptions
 from redis.crc import key_slot
 
 from feature_store.errors import InvalidRequestError
@@ -170,25 +170,23 @@ def _exchange(server: OneServer, commands: Sequence[tuple[str | int | bytes, ...
 
 def _exchange_once(server: OneServer, commands: Sequence[tuple[str | int | bytes, ...]]) -> list[Any]:
     """Spares the round through the library's command layer."""
-    server.slots.take()
+    slots = server.slots
+    slots.take()
     try:
-        return _on_a_connection(server.pool(0), commands)
+        pool = server.pool(0)
+        connection: Any = pool.get_connection()
+        try:
+            packed = [part for command in commands for part in connection.pack_command(*command)]
+            connection.send_packed_command(packed)
+            return [connection.read_response() for _ in commands]
+        except BaseException:
+            # Answers that are still to come must not be taken for those of another request.
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
     finally:
-        server.slots.release()
-
-
-def _on_a_connection(pool: ConnectionPool, commands: Sequence[tuple[str | int | bytes, ...]]) -> list[Any]:
-    connection: Any = pool.get_connection()
-    try:
-        packed = [part for command in commands for part in connection.pack_command(*command)]
-        connection.send_packed_command(packed)
-        return [connection.read_response() for _ in commands]
-    except BaseException:
-        # Answers that are still to come must not be taken for those of another request.
-        connection.disconnect()
-        raise
-    finally:
-        pool.release(connection)
+        slots.release()
 
 
 def _fetch_from_nodes(servers: ClusterServers, units: Units) -> list[bytes | None]:

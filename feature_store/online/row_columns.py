@@ -15,6 +15,7 @@ from feature_store.catalog import Feature
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.frames import nan_as_null
+from feature_store.online.layout import RowAheadError
 from feature_store.online.row_format import RowFormat
 from feature_store.rows.polars_schema import polars_type
 
@@ -96,16 +97,19 @@ class RowColumns:
 
         Args:
             row_format: Their format.
-            rows: The rows, none of them ahead of `now`.
+            rows: The rows.
             positions: Each row's place among the entities.
 
         Raises:
+            RowAheadError: If a row lies ahead of `now`.
             ValueError: If a row is shorter or longer than it says.
             polars.exceptions.ComputeError: If a string is not UTF-8.
         """
         array = _fixed_parts(row_format, rows)
-        valid = np.unpackbits(array["bitmap"], axis=1, bitorder="little").astype(np.bool_)
         event = array["event"]
+        if (event > self._now).any():
+            raise RowAheadError
+        valid = np.unpackbits(array["bitmap"], axis=1, bitorder="little").astype(np.bool_)
         for feature, ttl, column in zip(self._features, self._ttls, self._columns, strict=True):
             name, slot = feature.ref.column, row_format.schema.positions.get(feature.ref)
             if slot is None:

@@ -110,8 +110,6 @@ class _RowRead:
         for head, positions in by_head.items():
             decoder = self._decoders.get(head) or self._learned(entity_ids[positions[0]], head)
             rows = [raw for position in positions if (raw := replies[position]) is not None]
-            if any(_event(raw) > now for raw in rows):
-                raise RowAheadError
             try:
                 columns.add(decoder.format, rows, positions)
             except (ValueError, ComputeError):

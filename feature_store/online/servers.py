@@ -60,7 +60,7 @@ class Slots:
             exceptions.TimeoutError: If none becomes free in time.
         """
         try:
-            self._free.get(timeout=self._timeout)
+            self._free.get(True, self._timeout)
         except Empty:
             raise exceptions.TimeoutError(f"all {self._most} connections were busy for {self._timeout:g} s") from None
 

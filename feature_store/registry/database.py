@@ -235,7 +235,7 @@ def _postgresql_driver(url: URL) -> str:
             continue
         return driver
     raise SettingsError(
-        f"{REGISTRY} names PostgreSQL, but no driver is installed: run `pip install 'psycopg[binary]'`."
+        f"{REGISTRY} names PostgreSQL, but no driver is installed: pip install 'feature-store[postgresql]'."
     )
 
 

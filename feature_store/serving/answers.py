@@ -38,6 +38,12 @@ def spell_infinities(values: list[Any], positions: Iterable[int]) -> None:
         values: One entity's values; changed in place.
         positions: Where floats and embeddings are.
     """
+    try:
+        if _INFINITIES.isdisjoint(values):
+            return
+    except TypeError:
+        # An embedding, which has no hash: one value at a time.
+        pass
     for position in positions:
         value = values[position]
         if type(value) is list:

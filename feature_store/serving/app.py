@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import time
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from itertools import count
@@ -85,7 +85,14 @@ class FeatureServer:
         self._bytes_in_work = 0
         self._id_prefix = secrets.token_hex(6).encode()
         self._numbers = count(1)
-        self._router = Router(self._routes(), lifespan=self._lifespan, redirect_slashes=False)
+        online = OnlineFeatures(self._served, self._metrics, self.limits)
+        feast = FeastContract(self._served, online, self._metrics, self.limits)
+        # To find a route takes the router as long as all limits together: what is asked all the time is found at once.
+        self._hot: dict[str, Callable[[Call], Awaitable[Reply]]] = {
+            "/v1/online-features": online,
+            "/get-online-features": feast.features,
+        }
+        self._router = Router(self._routes(online, feast), lifespan=self._lifespan, redirect_slashes=False)
         self._paths = frozenset(route.path for route in self._router.routes if isinstance(route, Route))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,6 +125,9 @@ class FeatureServer:
             token = call.headers.get(b"authorization")
             is_open = scope["path"] in _OPEN_PATHS
             call.access = self._tokens.known(token) if is_open else self._tokens.access(token)
+            hot = self._hot.get(scope["path"]) if scope["method"] == "POST" else None
+            if hot is not None:
+                return await hot(call)
             await self._router(scope, receive, send)
             assert call.reply is not None  # every route is an endpoint, all else is an exception
         except HttpError as error:
@@ -184,9 +194,7 @@ class FeatureServer:
                 **call.notes,
             )
 
-    def _routes(self) -> list[Route]:
-        online = OnlineFeatures(self._served, self._metrics, self.limits)
-        feast = FeastContract(self._served, online, self._metrics, self.limits)
+    def _routes(self, online: OnlineFeatures, feast: FeastContract) -> list[Route]:
         documents = Documents(self._served, tokens=bool(self._tokens))
         return [
             Route("/v1/online-features", Endpoint(online), methods=["POST"]),

@@ -77,7 +77,7 @@ class Call:
             HttpError: 415, 413, 400 or 422, if it is not sent as JSON, holds too much, is no JSON, or of another type.
         """
         content_type = self.headers.get(b"content-type", b"")
-        if content_type.partition(b";")[0].strip().lower() != JSON:
+        if content_type != JSON and content_type.partition(b";")[0].strip().lower() != JSON:
             raise HttpError(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 "The body must be JSON: send the header Content-Type: application/json.",

@@ -217,7 +217,8 @@ class FeastContract:
     ) -> list[FeastVector]:
         """Returns the columns of the answer for some rows: the join keys, then the features."""
         # Together, so that the features of several entities share a round trip.
-        answers = await asyncio.gather(*(self._read(resolved, keys, given) for resolved in plan.parts))
+        reads = [self._read(resolved, keys, given) for resolved in plan.parts]
+        answers = [await reads[0]] if len(reads) == 1 else await asyncio.gather(*reads)
         vectors = {}
         for resolved, states in zip(plan.parts, answers, strict=True):
             for label in resolved.resolution.labels:

@@ -14,6 +14,7 @@ from feature_store.serving.problems import HttpError
 
 _KIB, _MIB = 2**10, 2**20
 _WHITESPACE = b" \t\r\n"
+_ITEMS = (b",", b"[", b"{")
 LONGEST_REFERENCE = 200
 """Characters of a feature's reference; a view, a version and a name come to 138."""
 
@@ -89,12 +90,13 @@ class Limits:
         Raises:
             HttpError: 413, if there are too many values or names.
         """
-        items = body.count(b",") + body.count(b"[") + body.count(b"{")
-        if items > self.items:
+        size = len(body)
+        # What counts takes a byte at least: a body that is shorter than a limit cannot exceed it.
+        if size > self.items and (items := sum(map(body.count, _ITEMS))) > self.items:
             raise too_large(f"The body holds {items:,} items, one may hold {self.items:,} (values, lists, objects)")
         most = self.columns + _ENVELOPE
         # A name is a text before a colon. Most bodies have fewer colons, and few have them in texts.
-        if body.count(b":") > most and (names := body.translate(None, _WHITESPACE).count(b'":')) > most:
+        if size > most and body.count(b":") > most and (names := body.translate(None, _WHITESPACE).count(b'":')) > most:
             raise too_large(f"The body holds {names:,} names, one may hold {self.columns:,} columns")
 
     def check_features(self, features: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -84,20 +84,21 @@ class OnlineFeatures:
     async def __call__(self, call: Call) -> Reply:
         """Answers `POST /v1/online-features`."""
         request = await call.json(self._decoder)
-        resolved = await self._resolved(request)
+        resolved = self._remembered(request) or await self._resolved(request)
         call.access.check_read(resolved.groups)
         entities = _entities(resolved, request)
+        count = len(entities)
         labels = resolved.resolution.labels
-        call.notes["entities"] = len(entities)
+        call.notes["entities"] = count
         call.notes["features"] = len(labels)
-        self._limits.check_values(len(entities), resolved.width)
+        self._limits.check_values(count, resolved.width)
         data = None if isinstance(request.request_data, UnsetType) else request.request_data
-        form: Form = "states" if request.statuses else "values"
-        slices = sliced(len(entities), resolved.width)
+        form: Form = "states" if request.statuses else "rows"
+        slices = sliced(count, resolved.width)
         if len(slices) == 1:
             rows = await self.read(resolved, entities.ids(), data, form)
             return Reply(encode(OnlineFeaturesAnswer(labels, *_columns(resolved, rows, form))))
-        check_lengths(data, len(entities))
+        check_lengths(data, count)
         columns = [Pieces() for _ in range(3 if request.statuses else 1)]
         async with self.slicing:
             for part in slices:
@@ -109,8 +110,8 @@ class OnlineFeatures:
 
     async def read(
         self, request: Request, entity_ids: Sequence[str], request_data: RequestData, form: Form
-    ) -> list[dict[str, Any]]:
-        """Returns a value or a `FeatureState` per entity and label, on-demand features included.
+    ) -> list[Any]:
+        """Returns rows of values or of `FeatureState`s in a form, one per entity, on-demand features included.
 
         Raises:
             InvalidRequestError: If an entity id or the request data cannot be used.
@@ -118,9 +119,17 @@ class OnlineFeatures:
         """
         resolution = request.resolution
         values = len(entity_ids) * max(len(resolution.labels), len(resolution.selections))
-        rows: list[dict[str, Any]] = await self._served.reads.answer(request, entity_ids, request_data, form)
+        rows: list[Any] = await self._served.reads.answer(request, entity_ids, request_data, form)
         self._metrics.values.inc(values)
         return rows
+
+    def _remembered(self, request: OnlineFeaturesRequest) -> Request | None:
+        """Returns what was resolved before, so that neither the names are looked at again, nor the event loop asked."""
+        features = request.features
+        if isinstance(features, UnsetType) or not isinstance(request.feature_service, UnsetType):
+            return None
+        # Others may have asked for as many, by a feature service.
+        return self._served.reads.remembered(features) if len(features) <= self._limits.columns else None
 
     async def _resolved(self, request: OnlineFeaturesRequest) -> Request:
         features, service = request.features, request.feature_service
@@ -132,14 +141,13 @@ class OnlineFeatures:
         return await self._served.reads.arequest(features)
 
 
-def values_of(resolved: Request, rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
-    """Returns rows of values in the order of the labels, ready to be encoded."""
-    labels, floats = resolved.resolution.labels, resolved.floats
-    values = [[row[label] for label in labels] for row in rows]
+def spelled(resolved: Request, rows: list[list[Any]]) -> list[list[Any]]:
+    """Returns rows of values in the order of the labels, ready to be encoded; they are changed in place."""
+    floats = resolved.floats
     if floats:
-        for row in values:
+        for row in rows:
             spell_infinities(row, floats)
-    return values
+    return rows
 
 
 def check_lengths(request_data: RequestData, entities: int) -> None:
@@ -155,14 +163,14 @@ def check_lengths(request_data: RequestData, entities: int) -> None:
             )
 
 
-def _columns(resolved: Request, rows: Sequence[Mapping[str, Any]], form: Form) -> list[list[Any]]:
+def _columns(resolved: Request, rows: list[Any], form: Form) -> list[list[Any]]:
     """Returns rows of values and, if asked for, of statuses and event times."""
-    if form == "values":
-        return [values_of(resolved, rows)]
+    if form == "rows":
+        return [spelled(resolved, rows)]
     labels = resolved.resolution.labels
     cells: list[list[FeatureState]] = [[row[label] for label in labels] for row in rows]
     return [
-        values_of(resolved, [{label: state.value for label, state in row.items()} for row in rows]),
+        spelled(resolved, [[state.value for state in row] for row in cells]),
         [[state.status for state in row] for row in cells],
         [[state.event_timestamp for state in row] for row in cells],
     ]

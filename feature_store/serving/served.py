@@ -47,10 +47,12 @@ class Served:
     ) -> None:
         self.store = store
         self.definitions = definitions
-        self.reads = store.open_online_reads(lambda catalog, features: self.resolution(features, catalog), observer)
+        self.reads = store.online_reads.for_transport(
+            lambda catalog, features: self.resolution(features, catalog), observer
+        )
         self._looked_at = float("-inf")
         # Writes go by it as well: whatever a request needs of the registry is known here.
-        store.follow(lambda: self.catalog)
+        store.current_catalog.follow(lambda: self.catalog)
         self._begin()
 
     @property

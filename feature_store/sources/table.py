@@ -15,7 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from feature_store.definitions.names import EVENT_TIMESTAMP, check_name
-from feature_store.errors import MissingSourceError, SettingsError
+from feature_store.errors import MissingSourceError
+from feature_store.extras import needs_extra
 from feature_store.partitions import Window
 
 if TYPE_CHECKING:
@@ -156,10 +157,5 @@ def optional_module(module: str, source: str, extra: str) -> Any:
     Raises:
         SettingsError: If its package is not installed.
     """
-    try:
+    with needs_extra(extra, f"Source {source!r}"):
         return import_module(module)
-    except ImportError as error:
-        raise SettingsError(
-            f"Source {source!r} needs the package {error.name!r}: install the extra {extra}, "
-            f"`pip install 'feature-store[{extra}]'`."
-        ) from error

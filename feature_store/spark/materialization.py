@@ -33,6 +33,8 @@ from feature_store.transform.materialization import Materialization, Materialize
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+    from feature_store.definitions.group import FeatureGroup
+
 _LOG = logging.getLogger(__name__)
 _SHARDS_PER_CORE = 2
 _PARCELS_PER_BATCH = 8
@@ -71,6 +73,10 @@ class _SparkJob:
     session: SparkSession
     job: Materialization
 
+    @property
+    def group(self) -> FeatureGroup:
+        return self.job.group.declared
+
     def run(self, windows: Sequence[Window]) -> Iterator[MaterializedPass]:
         from py4j.protocol import Py4JError
         from pyspark.errors import PySparkException
@@ -92,20 +98,20 @@ class _SparkJob:
                 computed.unpersist()
         except (PySparkException, Py4JError) as error:
             raise FeatureStoreError(
-                f"Feature group {self.job.group.name!r} was not materialized from {windows[0].start.isoformat()} to "
+                f"Feature group {self.group.name!r} was not materialized from {windows[0].start.isoformat()} to "
                 f"{windows[-1].end.isoformat()}: a task on Spark failed, {_reason(error)} What is written stays, and "
                 "a second run completes it."
             ) from error
         if refused:
             first = min(refused)
-            refused[first].partition = self.job.group.partitioning.key(windows[first].start)
-            raise refused[first].error(self.job.group.name)
+            refused[first].partition = self.group.partitioning.key(windows[first].start)
+            raise refused[first].error(self.group.name)
 
     def _computed(self, windows: Sequence[Window], spans: list[tuple[int, int, int]], shards: int) -> DataFrame:
         days = self.session.createDataFrame(spans, "number int, start bigint, end bigint")
-        events = _spread(days, "number", len(spans), shards).mapInArrow(ReadEvents(self.job.group, shards), PARCEL)
+        events = _spread(days, "number", len(spans), shards).mapInArrow(ReadEvents(self.group, shards), PARCEL)
         by_entity = events.repartitionById(shards, "target")
-        compute = ComputeRows(self.job.group, tuple(windows), self.job.online.url, self.job.clock)
+        compute = ComputeRows(self.group, tuple(windows), self.job.online.url, self.job.clock)
         return by_entity.mapInArrow(compute, PARCEL)
 
     def _refused(self, computed: DataFrame) -> dict[int, Refusal]:
@@ -122,7 +128,6 @@ class _SparkJob:
     ) -> tuple[tuple[MaterializedPartition, ...], WriteReport, int]:
         write = WritePartitions(
             self.job.group,
-            self.job.record,
             str(self.job.offline.root),
             self.job.online.url,
             self.job.clock,
@@ -142,20 +147,20 @@ class _SparkJob:
         by_window = {windows[number]: part for report in reports for number, part in report.partitions.items()}
         online = sum((report.online for report in reports), WriteReport())
         withdrawn = sum(report.withdrawn for report in reports)
-        return written_partitions(self.job.group, self.job.offline, by_window), online, withdrawn
+        return written_partitions(self.group, self.job.offline, by_window), online, withdrawn
 
     def _source_spans(self, windows: Sequence[Window]) -> list[tuple[int, int, int]]:
         """Returns the days that are read, numbered, after the source has said that all have landed."""
-        source = self.job.group.source
-        needed = Window(windows[0].start - self.job.group.lookback, windows[-1].end)
+        source = self.group.source
+        needed = Window(windows[0].start - self.group.lookback, windows[-1].end)
         events = source.scan(needed).collect_schema()
-        missing = [key for key in self.job.group.entity.join_keys if key not in events]
+        missing = [key for key in self.group.entity.join_keys if key not in events]
         if missing:
             _LOG.warning(
                 "The events of %r have no column %s: all of feature group %r is computed in one task.",
                 source.name,
                 ", ".join(missing),
-                self.job.group.name,
+                self.group.name,
             )
         begin = max(needed.start, source.start)
         edges = [

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_store.errors import SettingsError
+from feature_store.extras import needs_extra
 from feature_store.settings import environment
 from feature_store.storage.location import storage_of
 
@@ -54,13 +55,8 @@ def spark_session(places: Iterable[Location | str] = (), *, conf: str | None = N
     Raises:
         SettingsError: If the extra `spark` is not installed, or `conf` is malformed.
     """
-    try:
+    with needs_extra("spark", "FEATURE_STORE_ENGINE=spark, besides Java 17 or newer,"):
         from pyspark.sql import SparkSession
-    except ImportError:
-        raise SettingsError(
-            "FEATURE_STORE_ENGINE=spark needs pyspark, which is not installed: pip install 'feature-store[spark]', "
-            "and Java 17 or newer."
-        ) from None
     found = SparkSession.getActiveSession()
     if found is None:
         variables = environment()

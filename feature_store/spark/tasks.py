@@ -20,7 +20,7 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 
-from feature_store.catalog import Group
+from feature_store.catalog import BoundGroup
 from feature_store.changes.admission import admit
 from feature_store.changes.write_path import WritePath
 from feature_store.clock import EPOCH, Clock
@@ -150,7 +150,6 @@ class WritePartitions:
 
     Attributes:
         group: The feature group.
-        record: The group as it is registered.
         root: Root of the offline store.
         url: URL of the online store.
         clock: The store's present.
@@ -159,8 +158,7 @@ class WritePartitions:
         metadata: Of every file, besides its profile.
     """
 
-    group: FeatureGroup
-    record: Group
+    group: BoundGroup
     root: str
     url: str
     clock: Clock
@@ -175,12 +173,15 @@ class WritePartitions:
         """
         offline = OfflineStore(self.root)
         with OnlineStore.connect(self.url, self.clock) as online:
-            path = WritePath(self.record, offline, online, self.clock)
+            path = WritePath(self.group.registered, offline, online, self.clock)
             for number, parcels in groupby(_records(batches), key=lambda parcel: int(parcel["target"])):
                 rows = [_decoded(parcel["payload"]) for parcel in parcels if parcel["payload"]]
                 try:
                     report = self._write(
-                        path, online, number, pl.concat([pl.DataFrame(schema=computed_schema(self.group)), *rows])
+                        path,
+                        online,
+                        number,
+                        pl.concat([pl.DataFrame(schema=computed_schema(self.group.declared)), *rows]),
                     )
                 except OvertakenError as error:
                     yield _parcel(number, 0, 0, OVERTAKEN, str(error).encode())
@@ -189,7 +190,7 @@ class WritePartitions:
 
     def _write(self, path: WritePath, online: OnlineStore, number: int, rows: pl.DataFrame) -> TaskReport:
         [partition], accepted = materialize_pass(
-            self.group,
+            self.group.declared,
             [self.windows[number]],
             rows,
             began=self.began,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from feature_store.errors import SettingsError
+from feature_store.extras import needs_extra
 
 if TYPE_CHECKING:
     import boto3
@@ -139,14 +140,10 @@ def connect(
         SettingsError: If the packages of the extra `s3` are missing, a profile does not exist, or there are no
             credentials.
     """
-    try:
+    with needs_extra("s3", f"s3://{bucket}"):
         import boto3
         import obstore  # noqa: F401  # needed by the first request
         from botocore.exceptions import BotoCoreError
-    except ImportError as error:
-        raise SettingsError(
-            f"s3://{bucket} needs the package {error.name!r}: install the extra s3, `pip install feature-store[s3]`."
-        ) from error
     try:
         session = session or boto3.Session()
         client = session.client("s3", endpoint_url=endpoint, region_name=session.region_name or "us-east-1")

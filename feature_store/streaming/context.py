@@ -12,11 +12,10 @@ from typing import Protocol, TypeVar
 
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import BoundGroup
 from feature_store.clock import Clock
 from feature_store.day_windows import day_window
 from feature_store.definitions.event_stream import EventStream
-from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import FeatureStoreError, MissingSourceError, StreamError
 from feature_store.streaming.metrics import StreamMetrics
 from feature_store.streaming.settings import StreamSettings
@@ -53,7 +52,6 @@ class StreamContext:
 
     Args:
         group: The feature group.
-        record: The group as it is registered.
         stream: The stream that feeds it.
         settings: How to run.
         clock: Tells the present, by which events are too far ahead and rows get `ingested_at`.
@@ -64,8 +62,7 @@ class StreamContext:
 
     def __init__(
         self,
-        group: FeatureGroup,
-        record: Group,
+        group: BoundGroup,
         stream: EventStream,
         settings: StreamSettings,
         *,
@@ -74,8 +71,8 @@ class StreamContext:
         metrics: StreamMetrics | None = None,
         may_wait: type[Exception] = FeatureStoreError,
     ) -> None:
-        self.group = group
-        self.record = record
+        self.group = group.declared
+        self.registered = group.registered
         self.stream = stream
         self.settings = settings
         self.clock = clock

@@ -13,7 +13,7 @@ import polars as pl
 
 from feature_store.clock import to_micros
 from feature_store.definitions.event_stream import EventStream
-from feature_store.errors import SettingsError
+from feature_store.extras import needs_extra
 
 VERSION_HEADER = "schema-version"
 _FRAME = struct.Struct(">bI")
@@ -61,10 +61,8 @@ class EventDecoder:
         self._many = msgspec.json.Decoder(list[stream.schema])  # type: ignore[name-defined]
         self._avro: dict[int, Any] = {}
         if stream.payload == "avro":
-            try:
+            with needs_extra("stream", "An Avro payload"):
                 from fastavro import parse_schema
-            except ModuleNotFoundError:
-                raise SettingsError("Avro payloads need fastavro: pip install 'feature-store[stream]'.") from None
             self._avro = {version: parse_schema(dict(schema)) for version, schema in stream.avro_schemas.items()}
 
     def decode(self, payloads: Sequence[Payload]) -> DecodedEvents:

@@ -56,7 +56,7 @@ class Session:
         self._letters = dead_letter_topic(streamer.group.name)
         self._definition = streamer.group.code_version
         self._decoder = EventDecoder(streamer.stream)
-        self._codec = RowCodec(streamer.record)
+        self._codec = RowCodec(streamer.registered)
         self._states: dict[int, PartitionState] = {}
         self._committed: dict[tuple[str, int], int] = {}
         self._ingested: dict[int, int] = {}
@@ -193,8 +193,8 @@ class Session:
         refused |= result.refused
         numbers = {message.partition for message in messages}
         ingested_at = self._ingestion_time(numbers, fresh=fresh)
-        rows = stored_rows(result.rows, self._own.record, ingested_at)
-        standing = stored_rows(self._standing(new, result), self._own.record, ingested_at)
+        rows = stored_rows(result.rows, self._own.registered, ingested_at)
+        standing = stored_rows(self._standing(new, result), self._own.registered, ingested_at)
         retracted = result.retracted.with_columns(pl.lit(ingested_at, dtype=TIMESTAMP_TYPE).alias(INGESTED_AT))
         following = {(message.topic, message.partition): message.offset + 1 for message in messages}
         if fresh:

@@ -72,7 +72,7 @@ class Rebuilder:
     on_demand: Iterable[OnDemandFeatures] = ()
 
     def rebuild(self, version: TrainingSetVersion, definition: TrainingSet | None) -> RebuiltTrainingSet:
-        """Rebuilds a version; see `FeatureStore.rebuild_training_set`."""
+        """Rebuilds a version; see `store.training_sets.rebuild`."""
         damaged = {
             path
             for part in version.parts

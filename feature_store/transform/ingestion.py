@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from feature_store.catalog import Group
+from feature_store.catalog import BoundGroup
 from feature_store.changes.admission import admit
 from feature_store.changes.write_path import WritePath
 from feature_store.clock import Clock
-from feature_store.definitions.group import FeatureGroup
 from feature_store.frames import to_polars
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.store import OfflineStore
@@ -34,13 +33,12 @@ class IngestReport:
     online: WriteReport
 
 
-def ingest(
-    group: FeatureGroup, frame: Any, *, record: Group, offline: OfflineStore, online: OnlineStore, clock: Clock
-) -> IngestReport:
+def ingest(group: BoundGroup, frame: Any, *, offline: OfflineStore, online: OnlineStore, clock: Clock) -> IngestReport:
     """Admits rows and writes those that changed offline, then online; see `FeatureStore.ingest`."""
-    rows = admit(group, to_polars(frame), clock.now(), online)
+    rows = admit(group.declared, to_polars(frame), clock.now(), online)
     if rows.frame.is_empty():
         return IngestReport(0, 0, (), WriteReport())
-    accepted = WritePath(record, offline, online, clock).add_rows(rows, {"code_version": group.code_version})
+    metadata = {"code_version": group.declared.code_version}
+    accepted = WritePath(group.registered, offline, online, clock).add_rows(rows, metadata)
     [changes] = accepted.changes
     return IngestReport(rows.frame.height, changes.rows.height, tuple(changes.files), accepted.online)

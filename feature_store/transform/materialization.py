@@ -12,7 +12,7 @@ from datetime import datetime
 
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import BoundGroup
 from feature_store.changes.admission import AdmittedRows, admit
 from feature_store.changes.write_path import AcceptedRows, WritePath
 from feature_store.clock import Clock
@@ -77,7 +77,6 @@ class Materialization:
 
     Attributes:
         group: The feature group. On Spark, its module must be importable on the executors.
-        record: The group as it is registered.
         offline: Written first. On Spark, the executors must reach its root.
         online: Written last.
         clock: The store's present. Of two runs over one partition the one that has read its source later wins.
@@ -85,8 +84,7 @@ class Materialization:
         partitions_per_pass: Bounds memory: this many partitions and one look-back are held at a time.
     """
 
-    group: FeatureGroup
-    record: Group
+    group: BoundGroup
     offline: OfflineStore
     online: OnlineStore
     clock: Clock
@@ -96,16 +94,16 @@ class Materialization:
     @property
     def metadata(self) -> dict[str, str]:
         """What all files of it carry."""
-        return {"run_id": self.run_id, "code_version": self.group.code_version}
+        return {"run_id": self.run_id, "code_version": self.group.declared.code_version}
 
     @property
     def path(self) -> WritePath:
         """Writes the group's rows."""
-        return WritePath(self.record, self.offline, self.online, self.clock)
+        return WritePath(self.group.registered, self.offline, self.online, self.clock)
 
     def passes(self, span: Window) -> Iterator[list[Window]]:
         """Yields the partitions of a span that are computed together."""
-        windows = list(self.group.partitioning.windows(span))
+        windows = list(self.group.declared.partitioning.windows(span))
         for first in range(0, len(windows), self.partitions_per_pass):
             yield windows[first : first + self.partitions_per_pass]
 
@@ -213,7 +211,7 @@ def _parts(admitted: AdmittedRows, windows: Sequence[Window]) -> list[AdmittedRo
 
 def _materialize_pass(job: Materialization, windows: list[Window]) -> MaterializedPass:
     started = time.perf_counter()
-    group, path = job.group, job.path
+    group, path = job.group.declared, job.path
     began = path.begin()
     try:
         rows = compute(group, Window(windows[0].start, windows[-1].end))

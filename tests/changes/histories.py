@@ -231,9 +231,9 @@ class History:
 
     def _given(self, rows: dict[Identity, int | None]) -> dict[Identity, int | None]:
         """Returns those of some rows that got into the store; what is left to be done of them online is done."""
-        record = self.store.registered(self.group)
-        Settler(record, self.store.offline, self.store.online, self.clock).left_behind()
-        stored = self.store.offline.scan(record).collect().sort("ingested_at")
+        registered = self.store.registered(self.group)
+        Settler(registered, self.store.offline, self.store.online, self.clock).left_behind()
+        stored = self.store.offline.scan(registered).collect().sort("ingested_at")
         held = {(user, event): value for user, event, value in stored.select(list(ROWS)).iter_rows()}
         return {each: value for each, value in rows.items() if each in held and held[each] == value}
 
@@ -266,8 +266,8 @@ class History:
         rows = self.rows(2)
         gone = {each for each in self.streamed.known if self.chance.random() < 0.15 and each not in rows}
         self.log.append(f"stream {_shown(rows)} gone {[(u, str(e)) for u, e in gone]}")
-        record = self.store.registered(self.group)
-        delivery = StreamedRows(record, self.store.offline, self.store.online, self.clock)
+        registered = self.store.registered(self.group)
+        delivery = StreamedRows(registered, self.store.offline, self.store.online, self.clock)
         if self._dies(lambda: delivery.claim("one", self.clock.now())):
             self.log.append("  the streamer dies before its transaction")
         stamp = delivery.claim("one", self.clock.now())
@@ -304,9 +304,9 @@ class History:
         self.log.append("drain")
 
         def carry() -> None:
-            record = self.store.registered(self.group)
-            notes = DrainedRows(record, self.store.offline, self.store.online, self.clock)
-            files = StreamFiles(self.store.offline, record)
+            registered = self.store.registered(self.group)
+            notes = DrainedRows(registered, self.store.offline, self.store.online, self.clock)
+            files = StreamFiles(self.store.offline, registered)
             notes.begin()
             first, last = self.streamed.drained, len(self.streamed.topic) - 1
             if first <= last:
@@ -440,7 +440,7 @@ def run_histories(url: str, seeds: Iterable[int], steps: int, layout: str) -> in
             with FeatureStore(offline=root, online=url, registry=registry, clock=clock) as store:
                 store.online._client().ask("FLUSHALL")
                 store.apply([group])
-                store.publish_catalog()
+                store.current_catalog.publish()
                 try:
                     History(store, group, clock, seed).run(steps)
                 except AssertionError as difference:

@@ -70,11 +70,12 @@ def test_a_partition_without_rows_and_gaps_are_passed_over(group):
 
 def test_profiles_are_kept_with_their_partitions(store, group):
     store.apply([group])
-    record = store.registered(group)
+    registered = store.registered(group)
     done = store.materialize(group, "2024-03-01", "2024-03-09").partitions
-    stored = profiles_before(store.offline, record, Window(START + timedelta(days=9), START + timedelta(days=9)), 56)
+    tenth = Window(START + timedelta(days=9), START + timedelta(days=9))
+    stored = profiles_before(store.offline, registered, tenth, 56)
     assert stored == [(part.window, part.profile) for part in done]
-    assert profiles_before(store.offline, record, day(group, 2), 56) == stored[:2]
+    assert profiles_before(store.offline, registered, day(group, 2), 56) == stored[:2]
     [file] = store.offline.files(group.name, done[3].window)
     rows = pl.read_parquet(file.path).drop("ingested_at")
     assert profile_partitions(group, rows, [done[3].window]) == [done[3].profile]

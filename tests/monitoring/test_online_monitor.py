@@ -97,9 +97,9 @@ def test_a_spike_of_nulls_is_found(after_weeks, clock):
 
 def test_freshness_is_what_the_group_promises(after_weeks, clock):
     store, group, _, _ = after_weeks
-    assert store.check_freshness(group).passed
+    assert store.monitor.check_freshness(group).passed
     clock.set(clock.now() + timedelta(days=2))
-    result = store.check_freshness(group)
+    result = store.monitor.check_freshness(group)
     assert not result.passed
     assert [finding.kind for finding in result.findings] == ["freshness"]
     assert "older than the 1d 6h promised" in result.summary
@@ -120,10 +120,10 @@ def test_a_promise_is_kept_in_the_registry_and_may_change(store):
 def test_freshness_tells_whether_the_partition_that_is_due_is_there(store, clock):
     group = spending(Orders(some_orders()), freshness=timedelta(days=2))
     store.apply([group])
-    assert "there is no event" in store.check_freshness(group).summary
+    assert "there is no event" in store.monitor.check_freshness(group).summary
     store.materialize(group, "2024-03-01", "2024-03-08")
     clock.set(START + timedelta(days=9))
-    result = store.check_freshness(group)
+    result = store.monitor.check_freshness(group)
     assert result.passed
     assert "partition 2024-03-09 is missing" in result.summary
     assert result.numbers["partition_is_present"] == 0

@@ -63,7 +63,7 @@ def test_a_set_that_holds_too_little_leaves_the_baseline_as_it_was_and_the_check
     last = [(done[-1].window, done[-1].profile)]
 
     def drift() -> str:
-        [results] = store.partition_monitor(group, done[-1].window.start).judge(last)
+        [results] = store.monitor.partitions(group, done[-1].window.start).judge(last)
         return next(result.summary for result in results if result.name == "drift")
 
     own = drift()

@@ -79,6 +79,7 @@ def test_values_survive_bit_for_bit(
     expected = [without_nan(value) for value in values]
     for given_back in (
         [answer["x"] for answer in answers],
+        [row[0] for row in prepared.read("rows", ids)],
         [state["x"].value for state in states],
         [value if kind != "embedding" or value is None else list(value) for value in columns["x"].to_list()],
     ):
@@ -156,6 +157,7 @@ def test_large_reads_keep_order_and_duplicates(
         columns = prepared.read("frame", ids)
         assert columns.drop("entity_id").to_dicts() == answers
         assert columns["entity_id"].to_list() == ids
+        assert prepared.read("rows", ids) == [list(answer.values()) for answer in answers]
         assert prepared.read("frame", []).schema == columns.schema
 
         async def together() -> list[list[dict]]:

@@ -51,14 +51,14 @@ def test_migrations_lead_to_the_declared_tables(registry, url):
 
 
 def test_a_forked_process_reads_on_connections_of_its_own(registry):
-    registry.apply([group("clicks")])
+    registry.apply([group("visits")])
     child = os.fork()
     if child == 0:
         try:
-            alike = all(set(registry.catalog().groups) == {"clicks"} for _ in range(20))
+            alike = all(set(registry.catalog().groups) == {"visits"} for _ in range(20))
         finally:
             os._exit(0 if alike else 1)
-    assert all(set(registry.catalog().groups) == {"clicks"} for _ in range(20))
+    assert all(set(registry.catalog().groups) == {"visits"} for _ in range(20))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from feature_store.serving.limits import Limits
+from feature_store.serving.problems import HttpError
 from tests.serving.servers import call_on
 
 PATH = "/v1/online-features"
@@ -133,3 +135,31 @@ def test_requests_beyond_the_limit_are_turned_away_at_once(start, shop_redis):
     refused = next(outcome for outcome in outcomes if outcome.status == 503)
     assert "has 3 requests in work" in refused.json["detail"]
     assert refused.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("columns", [1, 2, 5])
+@pytest.mark.parametrize("items", [1, 3, 10, 40])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        pytest.param(b",", id="commas"),
+        pytest.param(b"[", id="lists"),
+        pytest.param(b"{", id="objects"),
+        pytest.param(b'":', id="names"),
+        pytest.param(b'" :', id="names with blanks"),
+        pytest.param(b"1,", id="values"),
+        pytest.param(b'{"a":1},', id="objects with names"),
+    ],
+)
+def test_bodies_around_a_limit_are_counted_to_the_byte(unit, items, columns):
+    limits = Limits(items=items, columns=columns)
+    for times in range(60):
+        body = unit * times
+        most = columns + 16
+        allowed = sum(map(body.count, (b",", b"[", b"{"))) <= items and body.replace(b" ", b"").count(b'":') <= most
+        if allowed:
+            limits.check_body(body)
+        else:
+            with pytest.raises(HttpError) as refused:
+                limits.check_body(body)
+            assert refused.value.status == 413

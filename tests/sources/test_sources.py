@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from dagster_feature_store.feature_groups import source_spec
+from dagster_feature_store.feature_groups import source_asset
 from feature_store.definitions.source import Source, fingerprints
 from feature_store.errors import FeatureStoreError, MissingSourceError, SettingsError
 from feature_store.partitions import Partitioning, Window
@@ -83,7 +83,7 @@ def test_a_source_gives_the_events_of_a_window_and_says_which_days_have_landed(p
     with pytest.raises(MissingSourceError, match="begins at 2024-03-01"):
         source.scan(Window(START - timedelta(days=3), START))
     # The source as an asset: partitioned, and described.
-    spec = source_spec(source, None)
+    spec = source_asset(source, None)
     assert spec.partitions_def is not None
 
     # A group computes from it what it computes from any other.

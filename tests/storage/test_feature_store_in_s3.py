@@ -74,7 +74,7 @@ def test_what_is_materialized_is_read_explained_and_looked_at_alike(shops):
     counts = [(each.rows, each.written + each.stale, each.superseded, each.expired) for each in pushed]
     assert counts[0] == counts[1]
     assert pushed[1].written == pushed[0].stale
-    monitors = [shop.partition_monitor(group, START) for shop in shops]
+    monitors = [shop.monitor.partitions(group, START) for shop in shops]
     assert [type(monitor) for monitor in monitors]
 
 
@@ -91,7 +91,7 @@ def test_training_sets_have_the_same_rows_and_are_verified_rebuilt_and_compared(
     (rows,) = [name for name in names(place) if name.startswith("rows/")]
     (place / rows).put(b"damaged")
     assert not remote.verify_training_set("purchases").passed
-    assert remote.rebuild_training_set("purchases", definition=definition).restored == (rows,)
+    assert remote.training_sets.rebuild("purchases", definition=definition).restored == (rows,)
     assert remote.verify_training_set("purchases").passed
     more = remote.write_training_set(purchases(every_morning(5)))
     assert (more.version, more.created) == (2, True)

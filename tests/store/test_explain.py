@@ -119,13 +119,13 @@ def test_what_is_wrong_online_is_told(filled, redis_server, clock):
     assert (lost.agrees, lost.status) == (False, "missing")
     assert "lost" in lost.reason
     with OnlineStore.connect(redis_server.url, clock) as online:
-        record = filled.catalog().group("spending")
+        registered = filled.catalog().group("spending")
         ingested = pl.lit(NOON).alias("ingested_at")
-        online.write(record, frame(("c1", NOON - DAY, 9)).with_columns(ingested))
+        online.write(registered, frame(("c1", NOON - DAY, 9)).with_columns(ingested))
         assert "older than the latest" in filled.explain("c1", "amount_3d").online.reason
-        online.write(record, frame(("c1", NOON + DAY, 9)).with_columns(ingested))
+        online.write(registered, frame(("c1", NOON + DAY, 9)).with_columns(ingested))
         assert "newer than all" in filled.explain("c1", "amount_3d").online.reason
-        online.write(record, frame(("c2", NOON, 9)).with_columns(ingested))
+        online.write(registered, frame(("c2", NOON, 9)).with_columns(ingested))
         assert "does not have" in filled.explain("c2", "amount_3d").online.reason
     redis.close()
 

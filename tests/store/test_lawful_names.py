@@ -107,22 +107,22 @@ def drive(store: FeatureStore, group: FeatureGroup, open_duckdb: Callable[[], Fe
         assert reader.get_offline_features([entity_id], columns, [now]).select(columns).to_dicts() == [expected]
     assert store.explain(entity_id, f"{columns[0]}:v1").value == expected[columns[0]]
 
-    assert len(list(store.write_snapshots(group))) == 3
+    assert len(list(store.writes.snapshots(group))) == 3
     assert store.get_offline_features([entity_id], columns, [now]).select(columns).to_dicts() == [expected]
     assert store.check_consistency(group.name).passed
     assert store.repair_online(group.name).removed == 0
     store.push_online(group)
     assert not store.sample_online(group).lost
-    assert store.check_freshness(group).passed
+    assert store.monitor.check_freshness(group).passed
     store.run_monitor(group)
-    monitor = store.partition_monitor(group, START)
+    monitor = store.monitor.partitions(group, START)
     done = store.materialize(group, "2024-03-01", "2024-03-03")
     monitor.judge([(part.window, part.profile) for part in done.partitions])
     assert store.replay_requests().passed
 
-    record = store.registered(group)
-    stored = store.offline.scan(record).collect()
-    codec = RowCodec(record)
+    registered = store.registered(group)
+    stored = store.offline.scan(registered).collect()
+    codec = RowCodec(registered)
     assert_frame_equal(codec.decode(codec.encode(stored)[1]), stored.select(list(codec.schema)))
     with duckdb.connect() as connection:
         store.offline.connect_views(store.catalog(), connection)
@@ -149,7 +149,7 @@ def train(store: FeatureStore, group: FeatureGroup, columns: list[str], stored: 
     definition = TrainingSet("set_of_words", labels.lazy, columns, "team", as_of="moment", splits=splits)
     version = store.write_training_set(definition).version
     assert store.verify_training_set("set_of_words").passed
-    assert store.rebuild_training_set("set_of_words", version, definition=definition).same_bytes
+    assert store.training_sets.rebuild("set_of_words", version, definition=definition).same_bytes
     assert not store.compare_training_sets("set_of_words:v1", "set_of_words").features_changed
     every = every_entity(group, every=DAY, start=START)
     store.write_training_set(TrainingSet("words_every_day", every, columns, "team"))

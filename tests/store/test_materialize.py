@@ -97,7 +97,7 @@ def test_the_passes_of_a_long_range_are_one_report(store):
     )
     assert len(done.partitions) == 100
     assert [line.split(",")[0] for line in lines] == [f"spending: {n} of 100 partitions" for n in (92, 100)]
-    (last,) = store.materialize_passes(group, span)
+    (last,) = store.writes.materialize_passes(group, span)
     assert done.rows == sum(partition.profile.rows for partition in last.partitions)
 
 
@@ -107,8 +107,9 @@ def test_memory_is_bounded_by_passes(store):
     store.apply([group])
     from feature_store.transform.materialization import Materialization, materialize
 
-    record = store.registered(group)
-    job = Materialization(group, record, store.offline, store.online, store.clock, partitions_per_pass=4)
+    job = Materialization(
+        store.current_catalog.bind(group), store.offline, store.online, store.clock, partitions_per_pass=4
+    )
     passes = list(materialize(job, Partitioning.DAILY.span(*SPAN)))
     assert [len(done.partitions) for done in passes] == [4, 4, 1]
     assert all(window.end - window.start <= timedelta(days=4 + 3) for window in source.scans)

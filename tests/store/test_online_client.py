@@ -201,7 +201,7 @@ def test_two_that_publish_at_once_leave_the_newest(store, open_store, group, mon
         publish(online, catalog)
 
     monkeypatch.setattr(OnlineStore, "publish", interrupted)
-    store.publish_catalog()
+    store.current_catalog.publish()
     assert set(store.online.published().catalog.groups) == {"spending", "activity"}
 
 

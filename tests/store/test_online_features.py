@@ -168,11 +168,11 @@ def test_any_text_names_an_entity(store, group, entity_id):
 
 
 def test_a_pace_is_kept(store, group):
-    record = store.catalog().group("spending")
+    registered = store.catalog().group("spending")
     frame = pl.DataFrame([row(f"paced{n}") for n in range(60)]).with_columns(ingested_at=pl.lit(WHEN))
     started = time.monotonic()
-    report = store.online.write(record, frame, max_rows_per_second=200)
+    report = store.online.write(registered, frame, max_rows_per_second=200)
     assert report.written == 60
     assert 0.25 <= time.monotonic() - started < 3
     with pytest.raises(InvalidRequestError, match="give more than 0"):
-        store.online.write(record, frame, max_rows_per_second=-1)
+        store.online.write(registered, frame, max_rows_per_second=-1)

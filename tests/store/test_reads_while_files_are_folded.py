@@ -40,7 +40,7 @@ def test_reads_beside_a_compaction_answer_what_they_should(tmp_path, redis_url):
                 try:
                     answer = store.get_offline_features(["ann"], ["score"], [NOON])["score"].item()
                     store.check_consistency(group.name)
-                    store.check_freshness(group)
+                    store.monitor.check_freshness(group)
                 except Exception as error:  # noqa: BLE001 - any of them is the failure that is looked for
                     failures.append(repr(error))
                 else:

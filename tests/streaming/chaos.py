@@ -30,7 +30,7 @@ from tests.streaming.pipeline import PARTITIONS, Pipeline, habits, no_files, ord
 NAME = "harried_habits"
 NOW = START + timedelta(days=10)
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
-HEAVY = ["feature_store.streams", "feature_store.offline.stream_files", "feature_store.registry.registry"]
+HEAVY = ["feature_store.store.streams", "feature_store.offline.stream_files", "feature_store.registry.registry"]
 STREAMERS = 2
 
 

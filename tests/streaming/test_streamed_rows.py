@@ -33,10 +33,10 @@ class Stream:
         self.topic: list[tuple[pl.DataFrame, pl.DataFrame]] = []
         self.known: dict[tuple[str, datetime], int | None] = {}
         self.drained = 0
-        record = store.registered(group)
-        self.online = StreamedRows(record, store.offline, store.online, store.clock)
-        self.notes = DrainedRows(record, store.offline, store.online, store.clock)
-        self.files = StreamFiles(store.offline, record)
+        registered = store.registered(group)
+        self.online = StreamedRows(registered, store.offline, store.online, store.clock)
+        self.notes = DrainedRows(registered, store.offline, store.online, store.clock)
+        self.files = StreamFiles(store.offline, registered)
 
     def send(self, rows: Rows, gone: set[tuple[str, datetime]] = frozenset()) -> None:  # type: ignore[assignment]
         """Gives rows and takes rows back, in one micro-batch."""
@@ -195,8 +195,8 @@ def test_faults_beside_a_stream_are_still_seen_and_repaired(stream: Stream, cloc
     stream.send({("u", TEN): 1, ("v", TEN): 1})
     stream.drain()
     stream.send({("v", NOON): 2})
-    record = stream.store.registered(stream.group)
-    stream.store.online.withdraw(record, stamped({("u", TEN): None}, NOON + timedelta(days=1)), stamped({}, NOON))
+    registered = stream.store.registered(stream.group)
+    stream.store.online.withdraw(registered, stamped({("u", TEN): None}, NOON + timedelta(days=1)), stamped({}, NOON))
     report = stream.store.check_consistency(stream.group.name, entity_ids=["u", "v"])
     assert [(each.entity_id, each.fault) for each in report.offenders] == [("u", "missing")]
     stream.store.repair_online(stream.group.name)

@@ -139,7 +139,7 @@ def test_labels_may_have_columns_of_any_dtype_and_name(shop):
     assert rows.columns[-1] == "split"
     assert rows.drop("split", *FEATURES).equals(twice)
     assert shop.verify_training_set("purchases").passed
-    assert shop.rebuild_training_set("purchases").same_bytes
+    assert shop.training_sets.rebuild("purchases").same_bytes
     other = twice.with_columns(twice[[3, 2, 1, 0]].select(cs.by_name(*OF_ANY_DTYPE)).get_columns())
     shop.write_training_set(purchases(other))
     found = changes(shop.compare_training_sets("purchases:v2", "purchases:v3"))

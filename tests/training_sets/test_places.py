@@ -38,7 +38,7 @@ def assert_all_goes_on(store, group, definition=None):
     assert store.write_training_set(definition).version == 1
     assert store.verify_training_set("purchases").passed
     assert {change.changed for change in store.compare_training_sets("purchases:v1", "purchases").columns} == {0}
-    assert store.rebuild_training_set("purchases", definition=definition).same_bytes
+    assert store.training_sets.rebuild("purchases", definition=definition).same_bytes
     again = store.write_training_set(purchases(every_morning(5)))
     assert (again.version, again.scan().collect().height) == (2, 30)
     assert store.verify_training_set("purchases").passed

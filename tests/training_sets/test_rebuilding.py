@@ -34,7 +34,7 @@ def test_the_same_bytes(shop, group, clock, arguments, with_definition):
     shop.write_training_set(definition)
     clock.set(clock.now() + timedelta(days=1))
     shop.materialize(group, *SPAN)
-    rebuilt = shop.rebuild_training_set("purchases", 1, definition=definition if with_definition else None)
+    rebuilt = shop.training_sets.rebuild("purchases", 1, definition=definition if with_definition else None)
     assert rebuilt.same_bytes
     assert rebuilt.restored == ()
     assert rebuilt.files == len(rebuilt.version.files())
@@ -43,7 +43,7 @@ def test_the_same_bytes(shop, group, clock, arguments, with_definition):
 def test_another_engine_gives_the_same_bytes(shop, clock):
     shop.write_training_set(purchases(every_morning()))
     with FeatureStore(shop.offline, shop.online, shop.registry, clock, FaultyEngine()) as other:
-        assert other.rebuild_training_set("purchases").same_bytes
+        assert other.training_sets.rebuild("purchases").same_bytes
 
 
 @pytest.mark.parametrize("arguments", WAYS)
@@ -54,8 +54,8 @@ def test_lost_and_damaged_files_come_back(shop, arguments):
     before = {path: path.read_bytes() for path in version.files()}
     version.files()[0].unlink()
     with pytest.raises(TrainingSetChangedError, match=r"1 file\(s\) missing or damaged.*pass the definition"):
-        shop.rebuild_training_set("purchases")
-    rebuilt = shop.rebuild_training_set("purchases", definition=definition)
+        shop.training_sets.rebuild("purchases")
+    rebuilt = shop.training_sets.rebuild("purchases", definition=definition)
     assert len(rebuilt.restored) == 1
     assert {path: path.read_bytes() for path in version.files()} == before
     assert shop.verify_training_set("purchases").passed
@@ -63,7 +63,7 @@ def test_lost_and_damaged_files_come_back(shop, arguments):
 
 def refused(shop, definition=None):
     with pytest.raises(TrainingSetChangedError) as caught:
-        shop.rebuild_training_set("purchases", definition=definition)
+        shop.training_sets.rebuild("purchases", definition=definition)
     assert all(change in str(caught.value) for change in caught.value.changes)
     return caught.value.changes
 
@@ -98,7 +98,7 @@ def test_a_missing_and_a_new_source_file_are_named(shop, group):
 def test_files_that_no_label_can_see_may_change(shop, group):
     shop.write_training_set(purchases(every_morning(2)))
     shop.offline.files("spending")[7].path.unlink()
-    assert shop.rebuild_training_set("purchases").same_bytes
+    assert shop.training_sets.rebuild("purchases").same_bytes
 
 
 def test_a_retired_feature_is_named(shop):
@@ -146,8 +146,8 @@ def test_it_reads_the_versions_that_were_current_then(shop, source):
 
     shop.apply([amounts])
     shop.materialize(amounts, *SPAN)
-    assert str(shop.refresh().current("amount_3d").ref) == "amount_3d:v2"
-    assert shop.rebuild_training_set("purchases").same_bytes
+    assert str(shop.current_catalog.refresh().current("amount_3d").ref) == "amount_3d:v2"
+    assert shop.training_sets.rebuild("purchases").same_bytes
     assert "feature amount_3d is amount_3d:v2, it was amount_3d:v1" in refused(
         shop, purchases(every_morning(), features=["amount_3d"])
     )
@@ -155,5 +155,5 @@ def test_it_reads_the_versions_that_were_current_then(shop, source):
 
 def test_nothing_is_left_behind(shop):
     shop.write_training_set(purchases(every_morning()))
-    shop.rebuild_training_set("purchases")
+    shop.training_sets.rebuild("purchases")
     assert [path.name for path in (shop.offline.root / "training_sets" / "purchases").iterdir()] == ["v1"]

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     import polars as pl
 
 Row = dict[str, Any]
+_UNLABELLED = frozenset({"frame", "rows"})
 Compute = Callable[[Resolution, Sequence[Row], RequestData], list[Row]]
 """Gives the answers of on-demand features: per entity, all values by label in the order of the request."""
 
 
-def form_read(request: Request, form: Form, request_data: RequestData) -> Form:
-    """Returns the form in which the stored features are read for an answer in another."""
-    return "values" if form == "frame" and is_computed(request, request_data) else form
+def form_read(form: Form) -> Form:
+    """Returns the form in which stored features are read, to compute an answer in another."""
+    return "values" if form in _UNLABELLED else form
 
 
 def is_computed(request: Request, request_data: RequestData) -> bool:
@@ -31,13 +32,16 @@ def is_computed(request: Request, request_data: RequestData) -> bool:
     return bool(request.resolution.computations or request_data)
 
 
-def values_read(answer: Any, form: Form) -> list[Row]:
+def values_read(request: Request, answer: Any, form: Form) -> list[Row]:
     """Returns the values of what was read in a form, by label, one dict per entity."""
     if form == "states":
         return [{label: state.value for label, state in row.items()} for row in answer]
     if form == "frame":
         rows: list[Row] = answer.drop(ENTITY_ID).to_dicts()
         return rows
+    if form == "rows":
+        labels = [selection.label for selection in request.resolution.selections]
+        return [dict(zip(labels, row, strict=True)) for row in answer]
     values: list[Row] = answer
     return values
 
@@ -60,9 +64,12 @@ def computed(
             fail.
         DefinitionError: If an expression is not what its definition promises.
     """
-    rows = compute(request.resolution, values_read(read, form_read(request, form, request_data)), request_data)
+    values = values_read(request, read, form_read(form))
+    rows = compute(request.resolution, values, request_data)
     if form == "states":
         return [_with_states(row, states) for row, states in zip(rows, read, strict=True)]
+    if form == "rows":
+        return [[row[label] for label in request.resolution.labels] for row in rows]
     return _frame(request, entity_ids, rows) if form == "frame" else rows
 
 

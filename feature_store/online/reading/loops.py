@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from feature_store.online.reading.coalescing import Coalescer, ReadObserver
 from feature_store.online.reading.following import FollowedCatalog, Known
@@ -33,14 +33,15 @@ class LoopReads:
         self._large = ThreadPoolExecutor(_LARGE_READERS, thread_name_prefix="large-reads")
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="online-reads")
         self._coalescers: WeakKeyDictionary[asyncio.AbstractEventLoop, Coalescer] = WeakKeyDictionary()
+        # The loop of the last read, and its coalescer: most processes have one loop, and each read looks it up.
+        self._last: tuple[ref[asyncio.AbstractEventLoop], Coalescer] | None = None
         self._looks: dict[asyncio.AbstractEventLoop, asyncio.Task[Known]] = {}
 
     async def read(self, request: Request, entity_ids: Sequence[str], form: Form) -> Any:
         """Returns the stored features of a request, in a form; errors as for `OnlineReads.answer`."""
         loop = asyncio.get_running_loop()
-        coalescer = self._coalescers.get(loop)
-        if coalescer is None:
-            coalescer = self._coalescers[loop] = Coalescer(self._large, self._observer)
+        last = self._last
+        coalescer = last[1] if last is not None and last[0]() is loop else self._coalescer_of(loop)
         values = len(entity_ids) * len(request.resolution.selections)
         return await coalescer.read(SharedRead(request.prepared, entity_ids, form), values)
 
@@ -62,6 +63,13 @@ class LoopReads:
         """Ends the threads, once nothing is under way."""
         self._large.shutdown()
         self._threads.shutdown()
+
+    def _coalescer_of(self, loop: asyncio.AbstractEventLoop) -> Coalescer:
+        coalescer = self._coalescers.get(loop)
+        if coalescer is None:
+            coalescer = self._coalescers[loop] = Coalescer(self._large, self._observer)
+        self._last = ref(loop), coalescer
+        return coalescer
 
     def _looked(self, task: asyncio.Task[Known]) -> None:
         self._looks.pop(task.get_loop(), None)

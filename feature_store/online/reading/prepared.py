@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from feature_store.online.client import Client
     from feature_store.online.pending import Pending
 
-Form = Literal["values", "states", "frame"]
-"""What an answer is made of: values by label, `FeatureState`s by label, or columns."""
+Form = Literal["values", "rows", "states", "frame"]
+"""What an answer is made of: values by label, lists of values in the order of the labels, `FeatureState`s by label, or
+columns."""
 
 Replies = list["bytes | None"]
 
@@ -156,8 +157,10 @@ class PreparedRead:
 
     def read(self, form: Form, entity_ids: Sequence[str]) -> Any:
         """Returns the answer in a form: a dict per entity id by label, or a frame of `entity_id` and the labels."""
-        self.look()
-        replies = self.fetch(self.units(entity_ids))
+        if self._pending.is_due(self._groups):
+            self._pending.look(self._groups)
+        units = self.units(entity_ids)
+        replies = self._client().fetch(units) if units else []
         while True:
             try:
                 return self.decode(form, entity_ids, replies)
@@ -171,8 +174,10 @@ class PreparedRead:
 
     async def aread(self, form: Form, entity_ids: Sequence[str]) -> Any:
         """Does what `read` does, without blocking the event loop."""
-        await self.alook()
-        replies = await self.afetch(self.units(entity_ids))
+        if self._pending.is_due(self._groups):
+            await self.alook()
+        units = self.units(entity_ids)
+        replies = await self._async_client().fetch(units) if units else []
         while True:
             try:
                 return self.decode(form, entity_ids, replies)
@@ -193,6 +198,8 @@ class PreparedRead:
         """
         if form == "values":
             return self._decode_values(entity_ids, replies)
+        if form == "rows":
+            return self._decode_rows(entity_ids, replies)
         return self._decode_states(entity_ids, replies) if form == "states" else self._decode_frame(entity_ids, replies)
 
     def _ahead(self, entity_ids: Sequence[str], replies: Replies, now: int) -> list[_Ahead]:
@@ -240,6 +247,11 @@ class PreparedRead:
         now = self._now()
         labels, width = self._labels, self._width
         only = self._only
+        if only is not None and width == 1:
+            return [
+                dict(zip(labels, only.values(entity_id, (raw,), now), strict=True))
+                for entity_id, raw in zip(entity_ids, replies, strict=True)
+            ]
         if only is not None:
             return [
                 dict(zip(labels, only.values(entity_id, replies[start : start + width], now), strict=True))
@@ -255,6 +267,20 @@ class PreparedRead:
                 start = end
             answers.append(answer)
         return answers
+
+    def _decode_rows(self, entity_ids: Sequence[str], replies: Replies) -> list[list[Any]]:
+        only, width = self._only, self._width
+        if only is None:
+            return [list(answer.values()) for answer in self._decode_values(entity_ids, replies)]
+        now = self._now()
+        if width == 1:
+            return [
+                list(only.values(entity_id, (raw,), now)) for entity_id, raw in zip(entity_ids, replies, strict=True)
+            ]
+        return [
+            list(only.values(entity_id, replies[start : start + width], now))
+            for entity_id, start in zip(entity_ids, range(0, len(replies), width), strict=True)
+        ]
 
     def _decode_states(self, entity_ids: Sequence[str], replies: Replies) -> list[dict[str, FeatureState]]:
         now = self._now()

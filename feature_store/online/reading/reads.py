@@ -72,12 +72,24 @@ class OnlineReads:
     ) -> None:
         self.followed = FollowedCatalog(online, registered)
         self._online = online
+        self._registered = registered
         self._resolve = resolve
         self._compute = compute
         self._log = log
         self._observer = observer
         self._loops: LoopReads | None = None
         renew_in_children(self)
+
+    def for_transport(
+        self, resolve: Callable[[Catalog, Sequence[str]], Resolution], observer: ReadObserver | None = None
+    ) -> OnlineReads:
+        """Returns reads of the same stores, for a transport that has definitions or metrics of its own.
+
+        Args:
+            resolve: Resolves references against a catalog.
+            observer: Is told of every read that an event loop makes; None for nobody.
+        """
+        return OnlineReads(self._online, self._registered, resolve, self._compute, self._log, observer)
 
     def after_fork(self) -> None:
         """Lets a forked process go on with threads and event loops of its own."""
@@ -103,6 +115,11 @@ class OnlineReads:
         known = self.followed.known()
         found = _remembered(known, names)
         return self._worked_out(known, names, len(names), self._resolver(names)) if found is None else found
+
+    def remembered(self, features: Sequence[str]) -> Request | None:
+        """Returns a list of features, resolved, if that was done before and the catalog needs no look; else None."""
+        known = self.followed.due()
+        return None if known is None else _remembered(known, tuple(features))
 
     async def arequest(self, features: Features) -> Request:
         """Does what `request` does, without blocking the event loop."""
@@ -140,7 +157,8 @@ class OnlineReads:
 
     def values(self, entity_ids: Sequence[str], features: Features, request_data: RequestData) -> list[Row]:
         """Returns what is visible now, a dict per entity; see `FeatureStore.get_online_features_batch`."""
-        return cast("list[Row]", self._answer("values", entity_ids, features, request_data))
+        rows: list[Row] = self._answer("values", entity_ids, features, request_data)
+        return rows
 
     def states(
         self, entity_ids: Sequence[str], features: Features, request_data: RequestData
@@ -189,10 +207,12 @@ class OnlineReads:
         """
         ids = entity_ids if type(entity_ids) in _LISTS else listed(entity_ids, "Entity ids")
         reads = self._reads_of_loop()
-        needed = form_read(request, form, request_data)
+        computes = is_computed(request, request_data)
+        needed = form_read(form) if computes else form
         read = await reads.read(request, ids, needed)
-        self._note(request, ids, read, needed)
-        if not is_computed(request, request_data):
+        if self._log is not None:
+            self._note(self._log, request, ids, read, needed)
+        if not computes:
             return read
         return await reads.in_thread(computed, self._compute, request, form, ids, read, request_data)
 
@@ -204,17 +224,19 @@ class OnlineReads:
     def _answer(self, form: Form, entity_ids: Sequence[str], features: Features, request_data: RequestData) -> Any:
         request = self.request(features)
         ids = entity_ids if type(entity_ids) in _LISTS else listed(entity_ids, "Entity ids")
-        needed = form_read(request, form, request_data)
+        computes = is_computed(request, request_data)
+        needed = form_read(form) if computes else form
         read = request.prepared.read(needed, ids)
-        self._note(request, ids, read, needed)
-        if not is_computed(request, request_data):
+        if self._log is not None:
+            self._note(self._log, request, ids, read, needed)
+        if not computes:
             return read
         return computed(self._compute, request, form, ids, read, request_data)
 
-    def _note(self, request: Request, entity_ids: Sequence[str], read: Any, form: Form) -> None:
-        log = self._log
-        if log is not None and log.samples():
-            log.keep(entity_ids, request.resolution.selections, values_read(read, form))
+    @staticmethod
+    def _note(log: Log, request: Request, entity_ids: Sequence[str], read: Any, form: Form) -> None:
+        if log.samples():
+            log.keep(entity_ids, request.resolution.selections, values_read(request, read, form))
 
     def _resolver(self, names: tuple[str, ...]) -> Callable[[Catalog], Request]:
         return lambda catalog: request_of(self._resolve(catalog, names), catalog, self._online())
@@ -241,9 +263,10 @@ _LISTS = frozenset({list, tuple})
 
 
 def _names(features: Features) -> tuple[str, ...]:
-    if isinstance(features, FeatureService):
-        return tuple(features.features)
-    return features if type(features) is tuple else listed(features, "Features")
+    if type(features) in _LISTS:
+        names: Any = features
+        return tuple(names)
+    return tuple(features.features) if isinstance(features, FeatureService) else listed(features, "Features")
 
 
 def _remembered(known: Known, names: tuple[str, ...]) -> Request | None:

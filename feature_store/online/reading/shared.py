@@ -39,8 +39,8 @@ def read_together(reads: Sequence[SharedRead]) -> list[Answer]:
         OnlineStoreError: If the server does not answer, or refuses.
     """
     batch = _Batch(reads)
-    for read in reads:
-        read.prepared.look()
+    for prepared in dict.fromkeys(read.prepared for read in reads):
+        prepared.look()
     batch.decode(reads[0].prepared.fetch(batch.units))
     for position in batch.unknown:
         read = reads[position]
@@ -54,8 +54,9 @@ def read_together(reads: Sequence[SharedRead]) -> list[Answer]:
 async def aread_together(reads: Sequence[SharedRead]) -> list[Answer]:
     """Does what `read_together` does, without blocking the event loop."""
     batch = _Batch(reads)
-    for read in reads:
-        await read.prepared.alook()
+    # Most requests ask for the same features, and to look once is enough.
+    for prepared in dict.fromkeys(read.prepared for read in reads):
+        await prepared.alook()
     batch.decode(await reads[0].prepared.afetch(batch.units))
     for position in batch.unknown:
         read = reads[position]
