@@ -26,6 +26,8 @@ def run_script(script: str, folder: Path) -> str:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("FEATURE_STORE_", "DAGSTER_"))
     }
+    # A dozen processes: each would compile all of its modules anew.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     # As in an activated environment.
     environment |= {"PATH": f"{BINARIES}{os.pathsep}{environment['PATH']}", "VIRTUAL_ENV": str(BINARIES.parent)}
     done = subprocess.run(

@@ -256,6 +256,7 @@ def test_every_command_of_its_readme_is_true(tmp_path):
 
 
 @pytest.mark.gate
+@pytest.mark.timeout(400)
 def test_dagster_loads_it_and_its_types_are_strict(tmp_path):
     run_command("init", "shop")
     told = run_script("dagster definitions validate", tmp_path / "shop")
