@@ -14,7 +14,7 @@ import pytest
 
 from feature_store.scaffold import project_files
 from tests.cli.conftest import run_command
-from tests.cli.documents import BINARIES, commands, run_script
+from tests.cli.documents import BINARIES, blocks, commands, run_script
 
 ROOT = Path(__file__).parents[2]
 SCAFFOLD = ROOT / "feature_store" / "scaffold" / "project"
@@ -239,13 +239,17 @@ def test_every_command_of_its_readme_is_true(tmp_path):
     project = tmp_path / "shop"
     readme = (project / "README.md").read_text()
     first, own_feature = commands(readme)
-    schema, aggregate = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    changes = [(re.sub(r"^\+.*\n", "", diff, flags=re.MULTILINE), diff) for diff in blocks(readme, "diff")]
     try:
         assert "spent_7d\t27547\tpresent" in run_script(first, project)
         groups = project / "feature_assets" / "shop" / "groups.py"
         text = groups.read_text()
-        text = text.replace("\n\n\n@feature_group", f"\n{schema}\n\n@feature_group")
-        groups.write_text(text.replace("        .agg(\n", f"        .agg(\n{aggregate}"))
+        for before, diff in changes:
+            # The first column of a diff is no part of the line.
+            old, new = (re.sub(r"^[ +]", "", part, flags=re.MULTILINE) for part in (before, diff))
+            assert text.count(old) == 1
+            text = text.replace(old, new)
+        groups.write_text(text)
         told = run_script(own_feature, project)
         assert "BROKEN" not in told
         assert "largest_7d\t7772\tpresent" in told
