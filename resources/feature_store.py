@@ -1,4 +1,4 @@
-"""The feature store: what the environment and `.env` name, see `.env.example` and docs/settings.md."""
+"""The feature store: what the environment and `.env` name; `feature-store --help` lists the settings."""
 
 from dagster_feature_store import FeatureStoreResource
 

@@ -1,4 +1,4 @@
-"""How the feature store's own sensors and schedules run; docs/automation.md has the list of them.
+"""How the feature store's own sensors and schedules run; the Automation page of the UI lists them.
 
 To hold them all from the start, set FEATURE_STORE_AUTOMATION=no; each can be switched in the UI.
 """

@@ -10,6 +10,7 @@ from feature_store.cli.catalog import apply, list_registered, retire, show
 from feature_store.cli.conformance import test
 from feature_store.cli.doctor import doctor
 from feature_store.cli.explain import explain
+from feature_store.cli.init import init
 from feature_store.cli.monitoring import monitor
 from feature_store.cli.reading import get, history
 from feature_store.cli.server import redis
@@ -55,6 +56,7 @@ def cli(*, debug: bool) -> None:
 
 
 for _command in (
+    init,
     apply,
     list_registered,
     show,

@@ -367,6 +367,23 @@ def test_what_a_library_does_is_not_part_of_the_version(project, tmp_path, monke
     assert len(found) == 1
 
 
+def test_a_library_may_be_installed_in_any_folder(project, tmp_path, monkeypatch):
+    """As by `pip install --target`: the record of its files says that it is one."""
+    folder = tmp_path / "packages"
+    (folder / "targeted-1.0.dist-info").mkdir(parents=True)
+    (folder / "targeted-1.0.dist-info" / "METADATA").write_text("Name: targeted\nVersion: 1.0\n")
+    (folder / "targeted-1.0.dist-info" / "RECORD").write_text("targeted.py,,\n")
+    monkeypatch.syspath_prepend(folder)
+    text = "import targeted\n\ndef transform(events):\n    return targeted.times(targeted.RATE)\n"
+    found = set()
+    for rate in (1, 2):
+        sys.modules.pop("targeted", None)
+        (folder / "targeted.py").write_text(f"RATE = {rate}\n\ndef times(rate):\n    return rate * {rate}\n")
+        found.add(group(project.load({"features.py": text}).transform).code_version)
+    sys.modules.pop("targeted", None)
+    assert len(found) == 1
+
+
 def test_what_has_no_lasting_form_is_an_error_that_names_it(project):
     text = """
         import socket

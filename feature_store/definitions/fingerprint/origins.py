@@ -45,7 +45,23 @@ def is_library_file(file: str) -> bool:
     path = Path(file)
     if _LIBRARY_FOLDERS & set(path.parts):
         return True
-    return path.is_absolute() and str(path.resolve()).startswith(_STANDARD)
+    if not path.is_absolute():
+        return False
+    return str(path.resolve()).startswith(_STANDARD) or any(
+        path.is_relative_to(folder) and path.relative_to(folder).parts[:1] in _installed_in(folder)
+        for folder in sys.path
+        if folder
+    )
+
+
+@cache
+def _installed_in(folder: str) -> frozenset[tuple[str, ...]]:
+    """Returns the first parts of all files that are installed in a folder, as `pip install --target` makes one.
+
+    A checkout with an `egg-info` has no record of files: nothing is installed in it.
+    """
+    found = importlib.metadata.distributions(path=[folder])
+    return frozenset(file.parts[:1] for each in found if each.read_text("RECORD") for file in each.files or ())
 
 
 def versions_of(modules: Iterable[str]) -> dict[str, str]:

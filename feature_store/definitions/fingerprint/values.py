@@ -185,7 +185,10 @@ def _annotation(value: Any, walk: Walk) -> Any:
 def _importable(value: object) -> tuple[str, str] | None:
     """Returns the module and name by which a function or an object of a library can be imported."""
     module = getattr(value, "__module__", None)
-    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
+    name = getattr(value, "__qualname__", None)
+    if not isinstance(name, str):
+        # An object that answers to any name, such as `pl.col`, has something else for it.
+        name = getattr(value, "__name__", None)
     if isinstance(value, BuiltinFunctionType) and module is None:
         owner = value.__self__
         module = owner.__module__ if isinstance(owner, type) else "builtins"

@@ -1,0 +1,1 @@
+"""This project's automation: what triggers what, how often, and whether it runs from the start."""
