@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Self
 
 from tests.servers.redis import free_port
@@ -29,7 +30,8 @@ class S3Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self._numbers = itertools.count(1)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)],
+            [sys.executable, "-m", "tests.servers.s3_server", "-H", "127.0.0.1", "-p", str(self.port)],
+            cwd=Path(__file__).parents[2],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -139,10 +139,13 @@ def test_workers_killed_at_random_leave_a_store_that_a_second_run_completes(spar
         for _ in range(WORKER_KILLS):
             job = threading.Thread(target=run)
             job.start()
-            job.join(timeout=seconds * choice.uniform(0.1, 0.9))
-            for pid in workers(java):
-                os.kill(pid, signal.SIGKILL)
-            job.join()
+            job.join(timeout=seconds * choice.uniform(0.05, 0.5))
+            # Over and over: how long a run takes is the machine's business, and idle workers are no loss to it.
+            while job.is_alive():
+                for pid in workers(java):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                job.join(timeout=0.2)
         run_failures = len(failed)
         materialize(harried, server.url)
         assert offline_contents(harried / "offline") == offline_contents(folder / "offline")
