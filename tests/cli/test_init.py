@@ -227,6 +227,7 @@ def test_the_scaffold_reaches_the_wheel():
     assert names.isdisjoint(pattern.rstrip("/") for pattern in ignored)
 
 
+@pytest.mark.gate
 def test_the_project_passes_its_own_test(tmp_path):
     run_command("init", "shop")
     assert "1 passed" in run_script("python -m pytest -q -p no:cacheprovider", tmp_path / "shop")

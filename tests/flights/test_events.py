@@ -19,6 +19,8 @@ from feature_assets.flights.events import (
     weather_observations,
 )
 
+pytestmark = pytest.mark.gate
+
 
 def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)

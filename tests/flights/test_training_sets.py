@@ -14,6 +14,8 @@ from feature_assets.flights.training_sets import flight_delay_labels
 from feature_store.errors import MissingSourceError
 from feature_store.partitions import Window
 
+pytestmark = pytest.mark.gate
+
 
 @pytest.fixture(scope="module")
 def year(tmp_path_factory):

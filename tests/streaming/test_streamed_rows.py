@@ -19,6 +19,8 @@ from tests.changes.histories import TOPIC, TTL, Killed, killed_before, things
 from tests.online.groups import LAYOUTS
 from tests.orders import Orders
 
+pytestmark = pytest.mark.gate
+
 TEN = datetime(2024, 3, 9, 10, tzinfo=UTC)
 NOON = TEN + timedelta(hours=2)
 Rows = Mapping[tuple[str, datetime], int | None]
