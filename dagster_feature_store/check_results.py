@@ -29,7 +29,19 @@ def latest_materializations(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Sequence[str]
 ) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
     """Returns the newest materialization of each partition, as the target of its checks."""
-    found: dict[str, AssetCheckEvaluationTargetMaterializationData] = {}
+    return {
+        key: AssetCheckEvaluationTargetMaterializationData(
+            storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
+        )
+        for key, record in latest_records(instance, asset_key, keys).items()
+    }
+
+
+def latest_records(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Sequence[str]
+) -> dict[str, dg.EventLogRecord]:
+    """Returns the newest materialization of each of some partitions, as Dagster has it on record."""
+    found: dict[str, dg.EventLogRecord] = {}
     cursor = None
     while len(found) < len(keys):
         page = instance.fetch_materializations(
@@ -37,9 +49,7 @@ def latest_materializations(
         )
         for record in page.records:
             if record.partition_key is not None and record.partition_key not in found:
-                found[record.partition_key] = AssetCheckEvaluationTargetMaterializationData(
-                    storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
-                )
+                found[record.partition_key] = record
         cursor = page.cursor
         if not page.has_more:
             break

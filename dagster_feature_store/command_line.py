@@ -1,16 +1,19 @@
 """What the command line has done, Dagster knows: materializations and checks, in the instance of DAGSTER_HOME.
 
-So the first `dagster dev` computes nothing again. Source days are reported with the fingerprints that they had before
-the work began: what lands while it goes on is late, and is seen.
+So the first `dagster dev` computes nothing again: each partition is reported with a version of the source days that it
+was made of, as they were before the work began. The days themselves are for the landing sensor to report, since other
+groups may read them; see `sensors.inputs`.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from datetime import date
+
     import dagster as dg
 
     from feature_store.definitions.group import FeatureGroup
@@ -31,35 +34,58 @@ class InstanceObserver:
     def __init__(self, home: Path) -> None:
         self._home = home
 
-    def before(self, group: FeatureGroup, span: Window) -> list[Any]:
-        """Returns the events by which Dagster learns what the source holds now, as far as it does not know."""
-        from dagster_feature_store.sensors.landing import landed_events
+    def before(self, group: FeatureGroup, span: Window) -> dict[date, str]:
+        """Returns the fingerprints of the source days that a span reads."""
+        from feature_store.definitions.source import fingerprints
         from feature_store.reconcile.partitions import source_days
 
-        with self._instance() as instance:
-            return list(landed_events(instance, group.source, list(source_days(group, span).dates())))
+        return fingerprints(group.source, list(source_days(group, span).dates()))
 
     def materialized(
-        self, store: FeatureStore, group: FeatureGroup, report: MaterializationReport, before: list[Any]
+        self, store: FeatureStore, group: FeatureGroup, report: MaterializationReport, before: dict[date, str]
     ) -> str | None:
-        """Reports source days, then the partitions that were made of them, with their checks."""
-        from dagster_feature_store.check_results import evaluations, latest_materializations, materialization_events
+        """Reports the partitions that Dagster does not know to be made of these source days, with their checks."""
+        import dagster as dg
+
+        from dagster_feature_store.check_results import evaluations, latest_materializations
+        from dagster_feature_store.compat import DATA_VERSION_TAG, make_new_run_id, report_evaluation
         from dagster_feature_store.metadata import partition_metadata
         from dagster_feature_store.naming import DEFAULT_NAMES
+        from dagster_feature_store.sensors.inputs import inputs_version
 
         if not report.partitions:
             return None
         key = DEFAULT_NAMES.key(group.name)
+        versions = {done.key: inputs_version(group, done.window, before) for done in report.partitions}
         monitor = store.monitor.partitions(group, report.partitions[0].window.start)
         judged = monitor.judge([(done.window, done.profile) for done in report.partitions])
-        results = {done.key: found for done, found in zip(report.partitions, judged, strict=True)}
-        metadata = {done.key: partition_metadata(done) for done in report.partitions}
         with self._instance() as instance:
-            for event in (*before, *materialization_events(key, metadata)):
-                instance.report_runless_asset_event(event)
-            for evaluation in evaluations(key, results, latest_materializations(instance, key, list(metadata))):
-                instance.report_runless_asset_event(evaluation)
-        return f"Dagster knows {len(metadata)} partitions of {group.name}, with their checks ({self._home})."
+            recorded = instance.event_log_storage.get_latest_tags_by_partition(
+                key, dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
+            )
+            results = {}
+            for done, found in zip(report.partitions, judged, strict=True):
+                is_known = recorded.get(done.key, {}).get(DATA_VERSION_TAG) == versions[done.key]
+                if is_known and not done.changed and not done.withdrawn:
+                    continue
+                results[done.key] = found
+                instance.report_runless_asset_event(
+                    dg.AssetMaterialization(
+                        asset_key=key,
+                        partition=done.key,
+                        metadata=partition_metadata(done),
+                        tags={DATA_VERSION_TAG: versions[done.key]},
+                    )
+                )
+            targets = latest_materializations(instance, key, list(results))
+            run_id = make_new_run_id()
+            for evaluation in evaluations(key, results, targets):
+                report_evaluation(instance, evaluation, run_id)
+        known = len(versions) - len(results)
+        return (
+            f"{group.name}: {len(results)} partitions reported to Dagster, with their checks, {known} known already "
+            f"({self._home})."
+        )
 
     def built(self, definition: TrainingSet, written: WrittenTrainingSet) -> str | None:
         """Reports the version, and of a set in partitions those that were built."""
@@ -76,7 +102,9 @@ class InstanceObserver:
                 instance.report_runless_asset_event(
                     dg.AssetMaterialization(asset_key=key, partition=partition, metadata=metadata)
                 )
-        return f"Dagster knows version {written.version} of {definition.name} ({self._home})." if partitions else None
+        if not partitions:
+            return None
+        return f"{definition.name}: version {written.version} reported to Dagster ({self._home})."
 
     def _instance(self) -> dg.DagsterInstance:
         import dagster as dg

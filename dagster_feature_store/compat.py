@@ -31,6 +31,12 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 # Look up backfills that are under way. Watched by: tests/dagster/test_gap_sensor.py.
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
+# isort: split
+# Evaluations under a run's id that belong to no run: Dagster takes one evaluation without a run for each partition and
+# check, ever. Watched by: tests/dagster/test_command_line.py.
+from dagster._core.events import DagsterEvent, DagsterEventType
+from dagster._core.utils import make_new_run_id
+
 # Dagster copies sensors with a beta parameter of its own that nobody here has set, whenever definitions are merged.
 # Watched by: tests/dagster/test_foreign_project.py.
 warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefinition", dg.BetaWarning)
@@ -43,4 +49,22 @@ __all__ = [
     "BulkActionsFilter",
     "PartitionKeyFilter",
     "UnresolvedAssetJobDefinition",
+    "make_new_run_id",
+    "report_evaluation",
 ]
+
+
+def report_evaluation(instance: dg.DagsterInstance, evaluation: dg.AssetCheckEvaluation, run_id: str) -> None:
+    """Stores the evaluation of a check that no run has made.
+
+    Args:
+        instance: Where it is stored.
+        evaluation: The evaluation.
+        run_id: Tells evaluations of one partition and check apart; of no run.
+    """
+    event = DagsterEvent(
+        event_type_value=DagsterEventType.ASSET_CHECK_EVALUATION.value,
+        job_name="feature-store",
+        event_specific_data=evaluation,
+    )
+    instance.report_dagster_event(event, run_id)

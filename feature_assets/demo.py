@@ -18,6 +18,7 @@ from dagster_feature_store.sensors.landing import landed_events
 from feature_assets import flights
 from feature_assets.console import brief_console
 from feature_assets.definitions import defs
+from feature_store.definitions.source import fingerprints
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 
@@ -70,7 +71,7 @@ def _land(instance: dg.DagsterInstance) -> None:
         flights.land(source.name, flights.FIRST_DAY, flights.LAST_DAY)
         days = list(source.landed_days())
         reported = 0
-        for event in landed_events(instance, source, days):
+        for event in landed_events(instance, source, fingerprints(source, days)):
             instance.report_runless_asset_event(event)
             reported += 1
         console.print(

@@ -29,6 +29,9 @@ settings.load_profile("any machine")
 if "TMPDIR" not in os.environ and Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free > 8 * 2**30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
 
+# No test touches the Dagster instance of the one who runs it: `make` names one.
+os.environ.pop("DAGSTER_HOME", None)
+
 REQUIRE_ALL = os.environ.get("FEATURE_STORE_TESTS_REQUIRE") == "all"
 
 

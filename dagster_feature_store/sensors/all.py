@@ -59,7 +59,7 @@ def all_sensors(
     def often(default: int) -> Shared:
         return {"interval_seconds": interval_seconds or default, "names": names, "status": status}
 
-    sensors = [landing.landing_sensor(sources, **often(landing.INTERVAL_SECONDS))] if sources else []
+    sensors = [landing.landing_sensor(sources, groups, **often(landing.INTERVAL_SECONDS))] if sources else []
     if groups:
         sensors += [
             gaps.gap_sensor(groups, feature_jobs, **often(gaps.INTERVAL_SECONDS)),

@@ -10,7 +10,8 @@ late files makes one backfill; the cursor holds what is being waited for, and lo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
 import dagster as dg
@@ -18,7 +19,9 @@ from dagster import AssetMaterialization, DagsterEventType, DagsterInstance
 
 from dagster_feature_store.compat import DATA_VERSION_TAG
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from dagster_feature_store.sensors.inputs import unchanged_partitions
 from dagster_feature_store.sensors.requests import digest
+from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.source import Source, fingerprints
 
 INTERVAL_SECONDS = 30
@@ -30,21 +33,21 @@ _AT_REST = json.dumps(["", 0])
 
 
 def landed_events(
-    instance: DagsterInstance, source: Source, days: Sequence[date] | None = None, *, names: Names = DEFAULT_NAMES
+    instance: DagsterInstance, source: Source, known: Mapping[date, str], *, names: Names = DEFAULT_NAMES
 ) -> Iterator[AssetMaterialization]:
     """Yields a materialization for each landed day whose content differs from what Dagster has on record.
 
     Args:
         instance: Holds the record.
         source: The source.
-        days: The days to look at; None for all that have landed.
+        known: The days that have landed, with their fingerprints.
         names: What the objects of the code location are called.
     """
     key = names.key(source.name)
     recorded = instance.event_log_storage.get_latest_tags_by_partition(
         key, DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
     )
-    for day, fingerprint in fingerprints(source, days).items():
+    for day, fingerprint in known.items():
         partition = day.isoformat()
         if recorded.get(partition, {}).get(DATA_VERSION_TAG) != fingerprint:
             yield AssetMaterialization(asset_key=key, partition=partition, tags={DATA_VERSION_TAG: fingerprint})
@@ -52,12 +55,21 @@ def landed_events(
 
 def landing_sensor(
     sources: Sequence[Source],
+    groups: Sequence[FeatureGroup] = (),
     *,
     interval_seconds: int = INTERVAL_SECONDS,
     names: Names = DEFAULT_NAMES,
     status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
 ) -> dg.SensorDefinition:
-    """Returns the sensor over all sources."""
+    """Returns the sensor over all sources.
+
+    Args:
+        sources: The sources.
+        groups: The groups that read them. What the command line has computed of a day is not computed again.
+        interval_seconds: Time between two looks.
+        names: What the objects of the code location are called.
+        status: Whether it runs from the start.
+    """
 
     @dg.sensor(
         name=names.of("landing_sensor"),
@@ -69,7 +81,12 @@ def landing_sensor(
         default_status=status,
     )
     def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        events = [event for source in sources for event in landed_events(context.instance, source, names=names)]
+        known = {source.name: fingerprints(source) for source in sources}
+        events = [
+            event
+            for source in sources
+            for event in landed_events(context.instance, source, known[source.name], names=names)
+        ]
         if not events:
             context.update_cursor(_AT_REST)
             return dg.SkipReason("No source day has landed or changed.")
@@ -78,6 +95,16 @@ def landing_sensor(
         if before != seen and ticks < MOST_TICKS_WAITED:
             context.update_cursor(json.dumps([seen, ticks + 1]))
             return dg.SkipReason(f"{len(events)} source day(s) have landed or changed; waiting whether more do.")
-        return dg.SensorResult(asset_events=events[:MOST_EVENTS_A_TICK], cursor=_AT_REST)
+        reported = events[:MOST_EVENTS_A_TICK]
+        landed: dict[dg.AssetKey, set[date]] = defaultdict(set)
+        for event in reported:
+            landed[event.asset_key].add(date.fromisoformat(event.partition or ""))
+        unchanged = [
+            event
+            for group in groups
+            if (days := landed.get(names.key(group.source.name)))
+            for event in unchanged_partitions(context.instance, group, days, known[group.source.name], names=names)
+        ]
+        return dg.SensorResult(asset_events=[*reported, *unchanged], cursor=_AT_REST)
 
     return sense

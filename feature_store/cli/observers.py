@@ -5,7 +5,9 @@ The library knows none of them; `dagster_feature_store` is one: what the command
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
 from feature_store.cli.output import hint
@@ -40,24 +42,38 @@ class Observers:
     """All observers that are installed and have somebody to tell."""
 
     def __init__(self) -> None:
-        found = (point.load()() for point in entry_points(group=GROUP))
+        found = [_heard(partial(_observer, point)) for point in entry_points(group=GROUP)]
         self._observers: list[Observer] = [observer for observer in found if observer is not None]
 
     def before(self, group: FeatureGroup, span: Window) -> list[Any]:
         """Returns what the observers keep from before a group is materialized."""
-        return [observer.before(group, span) for observer in self._observers]
+        return [_heard(partial(observer.before, group, span)) for observer in self._observers]
 
     def materialized(
         self, store: FeatureStore, group: FeatureGroup, report: MaterializationReport, before: list[Any]
     ) -> None:
         """Tells that partitions were materialized."""
         for observer, kept in zip(self._observers, before, strict=True):
-            _say(observer.materialized(store, group, report, kept))
+            _say(_heard(partial(observer.materialized, store, group, report, kept)))
 
     def built(self, definition: TrainingSet, written: WrittenTrainingSet) -> None:
         """Tells that a training set was built."""
         for observer in self._observers:
-            _say(observer.built(definition, written))
+            _say(_heard(partial(observer.built, definition, written)))
+
+
+def _observer(point: EntryPoint) -> Any:
+    return point.load()()
+
+
+def _heard(tell: Callable[[], Any]) -> Any:
+    """Returns what an observer answers; None if it fails: the work goes on, whoever cannot be told of it."""
+    try:
+        return tell()
+    except Exception as error:  # noqa: BLE001 - of code that is not ours
+        reason = str(error).partition("\n")[0]
+        hint(f"What is done here cannot be reported to others: {type(error).__name__}: {reason}")
+        return None
 
 
 def _say(sentence: str | None) -> None:
