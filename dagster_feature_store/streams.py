@@ -8,7 +8,8 @@ import dagster as dg
 from dagster_feature_store.compat import UnresolvedAssetJobDefinition
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from dagster_feature_store.one_asset import one_asset
-from dagster_feature_store.sensors.streams import INTERVAL_SECONDS, compaction_schedule, stream_sensor
+from dagster_feature_store.sensors.looks import Looks
+from dagster_feature_store.sensors.streams import compaction_schedule, stream_sensor
 from feature_store.definitions.event_stream import streamed_groups
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.loading import LoadedDefinitions
@@ -139,14 +140,7 @@ def stream_definitions(
         return None
     groups = [loaded.groups[name] for name in streams]
     drain, compact = drain_job(names=names), compaction_job(groups, names=names)
-    sensor = stream_sensor(
-        groups,
-        drain,
-        stream_asset_name,
-        interval_seconds=interval_seconds or INTERVAL_SECONDS,
-        names=names,
-        status=sensor_status,
-    )
+    sensor = stream_sensor(groups, drain, stream_asset_name, Looks(names, interval_seconds, sensor_status))
     return dg.Definitions(
         assets=[stream_asset(group, streams[group.name].topic, names=names) for group in groups],
         jobs=[drain, compact],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypedDict
 
 import dagster as dg
 
@@ -16,18 +15,11 @@ from dagster_feature_store.sensors import (
     landing,
     stale_training_sets,
 )
+from dagster_feature_store.sensors.looks import Looks
 from dagster_feature_store.sensors.requests import FeatureJobs
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.source import Source
 from feature_store.definitions.training_set import TrainingSet
-
-
-class Shared(TypedDict):
-    """What all sensors take."""
-
-    interval_seconds: int
-    names: Names
-    status: dg.DefaultSensorStatus
 
 
 def all_sensors(
@@ -55,23 +47,16 @@ def all_sensors(
         names: What the objects of the code location are called.
         status: Whether they run from the start.
     """
-
-    def often(default: int) -> Shared:
-        return {"interval_seconds": interval_seconds or default, "names": names, "status": status}
-
-    sensors = [landing.landing_sensor(sources, groups, **often(landing.INTERVAL_SECONDS))] if sources else []
+    looks = Looks(names, interval_seconds, status)
+    sensors = [landing.landing_sensor(sources, groups, looks)] if sources else []
     if groups:
         sensors += [
-            gaps.gap_sensor(groups, feature_jobs, **often(gaps.INTERVAL_SECONDS)),
-            definition_change.definition_sensor(groups, feature_jobs, **often(definition_change.INTERVAL_SECONDS)),
-            cold_store.cold_store_sensor(
-                groups, refill_job, refill_config, feature_jobs, **often(cold_store.INTERVAL_SECONDS)
-            ),
+            gaps.gap_sensor(groups, feature_jobs, looks),
+            definition_change.definition_sensor(groups, feature_jobs, looks),
+            cold_store.cold_store_sensor(groups, refill_job, refill_config, feature_jobs, looks),
         ]
     if training_sets:
-        sensors.append(
-            stale_training_sets.stale_training_set_sensor(training_sets, **often(stale_training_sets.INTERVAL_SECONDS))
-        )
+        sensors.append(stale_training_sets.stale_training_set_sensor(training_sets, looks))
     if groups or training_sets:
-        sensors += failed_checks.alert_sensors(groups, training_sets, **often(failed_checks.INTERVAL_SECONDS))
+        sensors += failed_checks.alert_sensors(groups, training_sets, looks)
     return sensors

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import dagster as dg
 
-from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
 from dagster_feature_store.sensors.requests import REASON_TAG, FeatureJobs, busy_assets
 from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.clock import SystemClock
@@ -30,23 +30,20 @@ def cold_store_sensor(
     refill_job: dg.JobDefinition,
     refill_config: Callable[[Sequence[str]], dg.RunConfig],
     feature_jobs: FeatureJobs,
-    *,
-    interval_seconds: int = INTERVAL_SECONDS,
-    names: Names = DEFAULT_NAMES,
-    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
+    looks: Looks = DEFAULT_LOOKS,
 ) -> dg.SensorDefinition:
     """Returns the sensor over all feature groups."""
+    names = looks.names
 
-    @dg.sensor(
-        name=names.of("cold_store_sensor"),
-        description=(
+    @looks.sensor(
+        "cold_store_sensor",
+        INTERVAL_SECONDS,
+        (
             "Samples entities that must be visible online; where keys are lost, pushes the group again from the "
             "offline store, without computing anything."
         ),
-        job=refill_job,
-        minimum_interval_seconds=interval_seconds,
-        default_status=status,
-        required_resource_keys={names.store_key, names.alerts_key},
+        resources={names.store_key, names.alerts_key},
+        jobs=[refill_job],
     )
     def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         turn = int(context.cursor or 0)

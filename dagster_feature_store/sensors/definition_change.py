@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
 from dagster_feature_store.sensors.requests import FeatureJobs, busy_assets, digest, jobs_of, range_request
 from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.definitions.group import FeatureGroup
@@ -61,23 +62,20 @@ def backfill_requests(
 def definition_sensor(
     groups: Sequence[FeatureGroup],
     feature_jobs: FeatureJobs,
-    *,
-    interval_seconds: int = INTERVAL_SECONDS,
-    names: Names = DEFAULT_NAMES,
-    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
+    looks: Looks = DEFAULT_LOOKS,
 ) -> dg.SensorDefinition:
     """Returns the sensor over all feature groups."""
+    names = looks.names
 
-    @dg.sensor(
-        name=names.of("definition_sensor"),
-        description=(
+    @looks.sensor(
+        "definition_sensor",
+        INTERVAL_SECONDS,
+        (
             "Backfills the partitions that exist with features that were added, the newest first; reports an edited "
             "function whose live values would change, and computes nothing again."
         ),
+        resources={names.store_key, names.alerts_key},
         jobs=jobs_of(feature_jobs),
-        minimum_interval_seconds=interval_seconds,
-        default_status=status,
-        required_resource_keys={names.store_key, names.alerts_key},
     )
     def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         settled: dict[str, str] = json.loads(context.cursor) if context.cursor else {}

@@ -15,6 +15,7 @@ import dagster as dg
 from dagster import AssetCheckEvaluation, DagsterEventType, DagsterInstance, DagsterRunStatus
 
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
 from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.training_set import TrainingSet
@@ -62,16 +63,13 @@ def findings_of(
 def alert_sensors(
     groups: Sequence[FeatureGroup],
     training_sets: Sequence[TrainingSet],
-    *,
-    interval_seconds: int = INTERVAL_SECONDS,
-    names: Names = DEFAULT_NAMES,
-    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
+    looks: Looks = DEFAULT_LOOKS,
 ) -> list[dg.SensorDefinition]:
     """Returns the sensors over all runs of this code location: one for those that succeed, one for those that fail."""
     every: list[Owned] = [*groups, *training_sets]
-    owned = {names.key_text(each.name): each for each in every}
+    owned = {looks.names.key_text(each.name): each for each in every}
     return [
-        _alert_sensor(of, names.of(name), owned, interval_seconds, names, status)
+        _alert_sensor(of, name, owned, looks)
         for of, name in (
             (DagsterRunStatus.SUCCESS, "alerts_of_successful_runs"),
             (DagsterRunStatus.FAILURE, "alerts_of_failed_runs"),
@@ -83,10 +81,10 @@ def _alert_sensor(
     of: DagsterRunStatus,
     name: str,
     owned: Mapping[str, Owned],
-    interval_seconds: int,
-    names: Names,
-    status: dg.DefaultSensorStatus,
+    looks: Looks,
 ) -> dg.SensorDefinition:
+    names = looks.names
+
     def sense(context: dg.RunStatusSensorContext, **_resources: object) -> dg.SkipReason:
         # Who calls the sensor directly, as tests do, has its resources passed by name, too.
         findings = findings_of(context.instance, context.dagster_run, owned, names)
@@ -101,12 +99,12 @@ def _alert_sensor(
 
     # The decorator takes no keys of resources.
     return dg.RunStatusSensorDefinition(
-        name,
+        names.of(name),
         of,
         sense,
         description="Tells owners once when checks or runs fail, and once when they are well again.",
-        minimum_interval_seconds=interval_seconds,
-        default_status=status,
+        minimum_interval_seconds=looks.interval_seconds or INTERVAL_SECONDS,
+        default_status=looks.status,
         required_resource_keys={names.store_key, names.alerts_key},
     )
 

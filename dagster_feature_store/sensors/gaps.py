@@ -11,6 +11,7 @@ import dagster as dg
 from dagster import DagsterInstance
 
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
 from dagster_feature_store.sensors.requests import FeatureJobs, busy_assets, digest, jobs_of, range_request
 from feature_store.definitions.group import FeatureGroup
 from feature_store.reconcile.coverage import Coverage, coverage
@@ -46,20 +47,17 @@ def gap_requests(
 def gap_sensor(
     groups: Sequence[FeatureGroup],
     feature_jobs: FeatureJobs,
-    *,
-    interval_seconds: int = INTERVAL_SECONDS,
-    names: Names = DEFAULT_NAMES,
-    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
+    looks: Looks = DEFAULT_LOOKS,
 ) -> dg.SensorDefinition:
     """Returns the sensor over all feature groups."""
+    names = looks.names
 
-    @dg.sensor(
-        name=names.of("gap_sensor"),
-        description="Requests partitions that are missing, or damaged, between others that are materialized.",
+    @looks.sensor(
+        "gap_sensor",
+        INTERVAL_SECONDS,
+        "Requests partitions that are missing, or damaged, between others that are materialized.",
+        resources={names.store_key},
         jobs=jobs_of(feature_jobs),
-        minimum_interval_seconds=interval_seconds,
-        default_status=status,
-        required_resource_keys={names.store_key},
     )
     def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         busy = busy_assets(context.instance, [job.name for job in feature_jobs.values()])

@@ -20,6 +20,7 @@ from dagster import AssetMaterialization, DagsterEventType, DagsterInstance
 from dagster_feature_store.compat import DATA_VERSION_TAG
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from dagster_feature_store.sensors.inputs import unchanged_partitions
+from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
 from dagster_feature_store.sensors.requests import digest
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.source import Source, fingerprints
@@ -56,29 +57,22 @@ def landed_events(
 def landing_sensor(
     sources: Sequence[Source],
     groups: Sequence[FeatureGroup] = (),
-    *,
-    interval_seconds: int = INTERVAL_SECONDS,
-    names: Names = DEFAULT_NAMES,
-    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
+    looks: Looks = DEFAULT_LOOKS,
 ) -> dg.SensorDefinition:
     """Returns the sensor over all sources.
 
     Args:
         sources: The sources.
         groups: The groups that read them. What the command line has computed of a day is not computed again.
-        interval_seconds: Time between two looks.
-        names: What the objects of the code location are called.
-        status: Whether it runs from the start.
+        looks: What all sensors share.
     """
+    names = looks.names
 
-    @dg.sensor(
-        name=names.of("landing_sensor"),
-        description=(
-            "Reports source days that have landed or changed, together, once no more of them do; what reads them is "
-            "then recomputed as one backfill."
-        ),
-        minimum_interval_seconds=interval_seconds,
-        default_status=status,
+    @looks.sensor(
+        "landing_sensor",
+        INTERVAL_SECONDS,
+        "Reports source days that have landed or changed, together, once no more of them do; what reads them is "
+        "then recomputed as one backfill.",
     )
     def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         known = {source.name: fingerprints(source) for source in sources}

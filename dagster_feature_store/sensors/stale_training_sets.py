@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
 from dagster_feature_store.sensors.requests import digest
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.reconcile.stale_training_sets import UP_TO_DATE, Staleness, listing, staleness
@@ -21,19 +21,16 @@ INTERVAL_SECONDS = 60
 
 def stale_training_set_sensor(
     training_sets: Sequence[TrainingSet],
-    *,
-    interval_seconds: int = INTERVAL_SECONDS,
-    names: Names = DEFAULT_NAMES,
-    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
+    looks: Looks = DEFAULT_LOOKS,
 ) -> dg.SensorDefinition:
     """Returns the sensor over all training sets."""
+    names = looks.names
 
-    @dg.sensor(
-        name=names.of("stale_training_set_sensor"),
-        description="Marks training sets whose source files have changed since they were built, and unmarks them.",
-        minimum_interval_seconds=interval_seconds,
-        default_status=status,
-        required_resource_keys={names.store_key},
+    @looks.sensor(
+        "stale_training_set_sensor",
+        INTERVAL_SECONDS,
+        "Marks training sets whose source files have changed since they were built, and unmarks them.",
+        resources={names.store_key},
     )
     def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         known: dict[str, dict[str, str]] = json.loads(context.cursor) if context.cursor else {}

@@ -9,6 +9,7 @@ import dagster as dg
 
 from dagster_feature_store.compat import UnresolvedAssetJobDefinition
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
 from dagster_feature_store.sensors.requests import REASON_TAG, busy_assets
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import StreamError
@@ -23,10 +24,7 @@ def stream_sensor(
     groups: Sequence[FeatureGroup],
     job: UnresolvedAssetJobDefinition,
     asset_name: Callable[[str], str],
-    *,
-    interval_seconds: int = INTERVAL_SECONDS,
-    names: Names = DEFAULT_NAMES,
-    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
+    looks: Looks = DEFAULT_LOOKS,
 ) -> dg.SensorDefinition:
     """Returns the sensor over all groups that have a stream.
 
@@ -34,18 +32,16 @@ def stream_sensor(
         groups: The groups.
         job: Drains them.
         asset_name: Returns the name of the asset that drains a group, given the group's.
-        interval_seconds: Time between two looks.
-        names: What the objects of the code location are called.
-        status: Whether it runs from the start.
+        looks: What all sensors share.
     """
+    names = looks.names
 
-    @dg.sensor(
-        name=names.of("stream_sensor"),
-        description="Drains the rows that streams have computed into the offline store, as they come.",
-        job=job,
-        minimum_interval_seconds=interval_seconds,
-        default_status=status,
-        required_resource_keys={names.store_key},
+    @looks.sensor(
+        "stream_sensor",
+        INTERVAL_SECONDS,
+        "Drains the rows that streams have computed into the offline store, as they come.",
+        resources={names.store_key},
+        jobs=[job],
     )
     def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         settings = names.store(context).settings()
