@@ -8,6 +8,7 @@ groups may read them; see `sensors.inputs`.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,12 +51,12 @@ class InstanceObserver:
         from dagster_feature_store.check_results import evaluations, latest_materializations
         from dagster_feature_store.compat import DATA_VERSION_TAG, make_new_run_id, report_evaluation
         from dagster_feature_store.metadata import partition_metadata
-        from dagster_feature_store.naming import DEFAULT_NAMES
         from dagster_feature_store.sensors.inputs import inputs_version
+        from feature_store.monitoring.checks import DESCRIPTIONS
 
         if not report.partitions:
             return None
-        key = DEFAULT_NAMES.key(group.name)
+        key = self._key(group.name)
         versions = {done.key: inputs_version(group, done.window, before) for done in report.partitions}
         monitor = store.monitor.partitions(group, report.partitions[0].window.start)
         judged = monitor.judge([(done.window, done.profile) for done in report.partitions])
@@ -63,10 +64,15 @@ class InstanceObserver:
             recorded = instance.event_log_storage.get_latest_tags_by_partition(
                 key, dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
             )
+            checks = [dg.AssetCheckKey(key, name) for name in DESCRIPTIONS]
+            infos = instance.event_log_storage.get_asset_check_partition_info(checks)
+            judged_checks = Counter(info.partition_key for info in infos)
             results = {}
             for done, found in zip(report.partitions, judged, strict=True):
                 is_known = recorded.get(done.key, {}).get(DATA_VERSION_TAG) == versions[done.key]
-                if is_known and not done.changed and not done.withdrawn:
+                # A report that was cut off is completed.
+                is_judged = judged_checks[done.key] == len(checks)
+                if is_known and is_judged and not done.changed and not done.withdrawn:
                     continue
                 results[done.key] = found
                 instance.report_runless_asset_event(
@@ -91,10 +97,9 @@ class InstanceObserver:
         """Reports the version, and of a set in partitions those that were built."""
         import dagster as dg
 
-        from dagster_feature_store.naming import DEFAULT_NAMES
         from dagster_feature_store.training_sets import written_metadata
 
-        key = DEFAULT_NAMES.key(definition.name)
+        key = self._key(definition.name)
         metadata = written_metadata(written)
         partitions = [None] if definition.partitioning is None else list(written.built)
         with self._instance() as instance:
@@ -105,6 +110,12 @@ class InstanceObserver:
         if not partitions:
             return None
         return f"{definition.name}: version {written.version} reported to Dagster ({self._home})."
+
+    def _key(self, name: str) -> dg.AssetKey:
+        from dagster_feature_store.naming import Names, key_prefix
+        from feature_store.settings import Settings
+
+        return Names(asset_key_prefix=key_prefix(Settings.from_env())).key(name)
 
     def _instance(self) -> dg.DagsterInstance:
         import dagster as dg

@@ -17,7 +17,7 @@ class FeatureStoreComponent(dg.Component, dg.Model, dg.Resolvable):
     Attributes:
         module: Dotted name of the module that defines them.
         prefix: Stands before the names of jobs, schedules, sensors, ops, asset groups and resources.
-        asset_key_prefix: Stands before the keys of assets.
+        asset_key_prefix: Stands before the keys of assets; by default what FEATURE_STORE_ASSET_KEY_PREFIX says.
         settings: Settings that take the place of the environment's, by name, without secrets; see docs/settings.md.
         source_assets: Keys of the project's assets that write what a source reads, by the source's name.
         automation: Whether sensors and schedules run from the start; by default what FEATURE_STORE_AUTOMATION says.
@@ -25,7 +25,7 @@ class FeatureStoreComponent(dg.Component, dg.Model, dg.Resolvable):
 
     module: str
     prefix: str = "feature_store"
-    asset_key_prefix: Sequence[str] = ()
+    asset_key_prefix: Sequence[str] | None = None
     settings: dict[str, str] = Field(default_factory=dict)
     source_assets: dict[str, str] = Field(default_factory=dict)
     automation: bool | None = None
@@ -36,7 +36,7 @@ class FeatureStoreComponent(dg.Component, dg.Model, dg.Resolvable):
         return feature_store_definitions(
             self.module,
             prefix=self.prefix,
-            asset_key_prefix=tuple(self.asset_key_prefix),
+            asset_key_prefix=self.asset_key_prefix,
             resources={self.prefix: FeatureStoreResource(overrides=self.settings)},
             source_assets={name: dg.AssetKey.from_user_string(key) for name, key in self.source_assets.items()},
             automation=self.automation,

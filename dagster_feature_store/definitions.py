@@ -15,7 +15,7 @@ import dagster as dg
 from dagster_feature_store.feature_groups import FEATURES, SourceAsset, feature_group_asset, source_asset
 from dagster_feature_store.jobs import feature_jobs
 from dagster_feature_store.monitor_checks import freshness_checks, monitor_jobs, online_checks
-from dagster_feature_store.naming import Names
+from dagster_feature_store.naming import Names, key_prefix
 from dagster_feature_store.refill import refill_config, refill_job
 from dagster_feature_store.resources.alerts import AlertsResource
 from dagster_feature_store.resources.feature_store import FeatureStoreResource
@@ -39,7 +39,7 @@ def feature_store_definitions(
     module: ModuleType | str,
     *,
     prefix: str = "feature_store",
-    asset_key_prefix: str | Sequence[str] = (),
+    asset_key_prefix: str | Sequence[str] | None = None,
     resources: Mapping[str, Any] | None = None,
     source_assets: Mapping[str, SourceAsset] | None = None,
     sensor_interval_seconds: int | None = None,
@@ -50,7 +50,8 @@ def feature_store_definitions(
     Args:
         module: Its attributes are feature groups, training sets, streams; or its dotted name.
         prefix: Stands before the names of jobs, schedules, sensors, ops, asset groups and resources.
-        asset_key_prefix: Stands before the keys of assets.
+        asset_key_prefix: Stands before the keys of assets; by default what FEATURE_STORE_ASSET_KEY_PREFIX says, which
+            the command line goes by, too.
         resources: Take the place of the own resources of the same keys: `feature_store`, which opens the store,
             `feature_store_alerts`, `feature_store_spark`.
         source_assets: Assets of the project that write what a source reads, by the source's name: the asset, its
@@ -62,6 +63,8 @@ def feature_store_definitions(
         DefinitionError: If two assets would have one name, or a source of `source_assets` does not exist.
         SettingsError: If the module cannot be imported, or a setting cannot be read.
     """
+    if asset_key_prefix is None:
+        asset_key_prefix = key_prefix(Settings.from_env())
     names = Names(prefix, (asset_key_prefix,) if isinstance(asset_key_prefix, str) else tuple(asset_key_prefix))
     with warnings.catch_warnings():
         # Backfill policies and partitioned checks are beta in the supported versions of Dagster.

@@ -12,6 +12,7 @@ from dagster_feature_store.resources.alerts import AlertsResource
 from dagster_feature_store.resources.feature_store import FeatureStoreResource
 from dagster_feature_store.resources.spark import SparkJobsResource
 from feature_store.errors import DefinitionError
+from feature_store.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 
@@ -83,3 +84,8 @@ class Names:
 
 
 DEFAULT_NAMES = Names()
+
+
+def key_prefix(settings: Settings) -> tuple[str, ...]:
+    """Returns what the settings put before the keys of assets."""
+    return tuple(filter(None, (settings.asset_key_prefix or "").split("/")))

@@ -230,6 +230,11 @@ class Settings:
     ui_url: str | None = _setting(
         "Base URL of the Dagster page, for links in alerts.", unset="no links", example="https://dagster.example.com"
     )
+    asset_key_prefix: str | None = _setting(
+        "What stands before the keys of assets in Dagster, parts separated by `/`.",
+        unset="nothing",
+        example="features",
+    )
     automation: bool = _setting(
         "Whether the sensors and schedules of the Dagster project run from the start; each can be switched in the UI.",
         default=True,

@@ -117,3 +117,32 @@ def test_an_instance_that_cannot_be_opened_stops_no_work(run, tmp_path):
     done = run("materialize", "spending")
     assert "cannot be reported to others" in done.stderr
     assert len(list((tmp_path / "offline" / "spending").glob("date=*"))) == len(DAYS)
+
+
+def test_a_report_that_was_cut_off_is_completed(run, instance, monkeypatch):
+    from dagster_feature_store import compat
+
+    done = []
+
+    def stop(*_) -> None:
+        done.append(1)
+        raise OSError("cut off")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(compat, "report_evaluation", stop)
+        assert "cannot be reported" in run("materialize", "spending").stderr
+    assert done
+    assert instance.get_materialized_partitions(SPENDING) == set(DAYS)
+    assert evaluated(instance) == 0
+    assert "9 partitions reported" in run("materialize", "spending").stderr
+    assert evaluated(instance) == 1
+
+
+def test_keys_have_the_prefix_of_the_project(run, instance, monkeypatch):
+    monkeypatch.setenv("FEATURE_STORE_ASSET_KEY_PREFIX", "shop/features")
+    run("materialize", "spending")
+    run("training-set", "build", "churn")
+    known = set(instance.all_asset_keys())
+    assert known == {dg.AssetKey(["shop", "features", name]) for name in ("spending", "churn")}
+    graph = feature_store_definitions(shop_module).resolve_asset_graph()
+    assert known <= set(graph.get_all_asset_keys())
