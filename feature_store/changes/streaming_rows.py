@@ -7,6 +7,7 @@ drainer says up to when all of them are in the offline store. What lies between 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -71,12 +72,13 @@ class StreamedRows:
             OnlineStoreError: If the online store does not answer; to deliver again changes nothing that is done.
         """
         if retracted.height:
-            self._note(retracted)
+            self._online.retractions.add(self._group.name, self._identified(retracted))
             before = self._before(retracted, standing)
             self._online.withdraw(self._group, retracted, before)
             self._online.write(self._group, before)
         if rows.height:
             self._online.write(self._group, rows)
+            self._online.retractions.given_again(self._group.name, self._identified(rows))
 
     def promote(self) -> None:
         """Brings rows online whose time has come.
@@ -86,12 +88,12 @@ class StreamedRows:
         """
         self._online.pending.promote(self._group)
 
-    def _note(self, retracted: pl.DataFrame) -> None:
-        rows = retracted.select(
+    def _identified(self, rows: pl.DataFrame) -> Iterator[Retraction]:
+        identified = rows.select(
             entity_id_expression(self._group.entity),
             *(pl.col(column).to_physical() for column in (EVENT_TIMESTAMP, INGESTED_AT)),
         )
-        self._online.retractions.add(self._group.name, (Retraction(*row) for row in rows.iter_rows()))
+        return (Retraction(*row) for row in identified.iter_rows())
 
     def _before(self, retracted: pl.DataFrame, standing: pl.DataFrame) -> pl.DataFrame:
         ids = retracted.select(entity_id_expression(self._group.entity).unique())[ENTITY_ID].to_list()

@@ -60,6 +60,25 @@ class Retractions:
                 words += [row.until, msgspec.msgpack.encode(row)]
             self._client().ask("ZADD", KeySpace.retractions(group), *words)
 
+    def given_again(self, group: str, rows: Iterable[Retraction]) -> None:
+        """Forgets the retractions of rows that the stream has given anew: until the drain, nothing of them is gone.
+
+        Args:
+            group: The group.
+            rows: The rows; `until` is when they were ingested.
+
+        Raises:
+            OnlineStoreError: If the server does not answer, or refuses.
+        """
+        undrained = self.undrained(group)
+        if not undrained:
+            return
+        given = {(row.entity_id, row.event): row.until for row in rows}
+        over = [each for each in undrained if given.get((each.entity_id, each.event), each.until) > each.until]
+        for start in range(0, len(over), MOST_AT_ONCE):
+            members = [msgspec.msgpack.encode(row) for row in over[start : start + MOST_AT_ONCE]]
+            self._client().ask("ZREM", KeySpace.retractions(group), *members)
+
     def undrained(self, group: str) -> list[Retraction]:
         """Returns the retractions that are not drained.
 

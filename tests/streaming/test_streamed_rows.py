@@ -310,3 +310,17 @@ def test_what_waited_before_a_row_that_is_withdrawn_does_not_stand_again(
         stream.store.materialize(stream.group, NOON, NOON)
     clock.set(NOON + timedelta(minutes=3))
     assert (stream.served(), stream.trained()) == (1, 1)
+
+
+def test_a_row_taken_back_and_given_again_stays_in_training_until_the_drain(stream: Stream) -> None:
+    assert isinstance(stream.group.source, Orders)
+    first, second = {("u", TEN): 1}, {("u", TEN + timedelta(hours=1)): 2}
+    object.__setattr__(stream.group.source, "events", table({**first, **second}))
+    stream.store.materialize(stream.group, NOON, NOON)
+    stream.send({("u", TEN + timedelta(hours=1)): 2})
+    stream.send({}, gone=set(second))
+    stream.send({("u", TEN + timedelta(hours=1)): 3})
+    stream.store.materialize(stream.group, NOON, NOON)
+    assert (stream.served(), stream.trained()) == (3, 2)
+    stream.drain()
+    assert (stream.served(), stream.trained()) == (3, 3)
