@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from feature_store.catalog import Catalog, Feature, Group
+from feature_store.catalog import Catalog, Feature, RegisteredGroup
 from feature_store.clock import to_micros
 from feature_store.definitions.dtypes import FLOAT
 from feature_store.definitions.entity import Entity
@@ -130,7 +130,7 @@ def labels(folder: Path, shape: Shape, count: int, days: tuple[int, int]) -> Pat
     return path
 
 
-def _group(entity: Entity, number: int, ttl_seconds: int) -> Group:
+def _group(entity: Entity, number: int, ttl_seconds: int) -> RegisteredGroup:
     name = f"group_{number}"
     features = tuple(
         Feature(
@@ -147,11 +147,11 @@ def _group(entity: Entity, number: int, ttl_seconds: int) -> Group:
         )
         for index in range(FEATURES)
     )
-    return Group(name, entity, features, "bench", "", "feature", "daily", 0, "", START)
+    return RegisteredGroup(name, entity, features, "bench", "", "feature", "daily", 0, "", START)
 
 
 def _rows(
-    group: Group, shape: Shape, generator: np.random.Generator, odds: np.ndarray, window: Window, count: int
+    group: RegisteredGroup, shape: Shape, generator: np.random.Generator, odds: np.ndarray, window: Window, count: int
 ) -> pl.DataFrame:
     entities = _draw(generator, odds, count)
     offsets = generator.integers(0, _MICROS_PER_DAY, count)

@@ -29,7 +29,7 @@ import numpy as np
 import polars as pl
 from redis import Redis
 
-from feature_store.catalog import Catalog, Feature, Group
+from feature_store.catalog import Catalog, Feature, RegisteredGroup
 from feature_store.clock import SystemClock
 from feature_store.definitions.dtypes import FLOAT
 from feature_store.definitions.entity import Entity
@@ -48,15 +48,15 @@ READS = {"1 x 10": ("narrow", 1), "100 x 10": ("narrow", 100), "1,000 x 50": ("w
 Layout = Literal["feature", "row"]
 
 
-def group(name: str, features: int, layout: Layout) -> Group:
+def group(name: str, features: int, layout: Layout) -> RegisteredGroup:
     records = tuple(
         Feature(n, FeatureRef(f"{name}_f{n}", 1), "user", FLOAT, "", "bench", TTL_SECONDS, {}, name, NOW)
         for n in range(features)
     )
-    return Group(name, Entity("user", {"user_id": str}), records, "bench", "", layout, "daily", 0, "", NOW)
+    return RegisteredGroup(name, Entity("user", {"user_id": str}), records, "bench", "", layout, "daily", 0, "", NOW)
 
 
-def rows(of: Group, count: int) -> pl.DataFrame:
+def rows(of: RegisteredGroup, count: int) -> pl.DataFrame:
     random = np.random.default_rng(7)
     times = pl.lit(NOW, TIMESTAMP_TYPE)
     values = {feature.ref.column: random.random(count) for feature in of.features}
@@ -153,7 +153,7 @@ def measure(layout: Layout, port: int, count: int, budget: float) -> dict[str, A
     return result
 
 
-def read_while_writing(online: OnlineStore, of: Group, data: pl.DataFrame, url: str) -> dict[str, Any]:
+def read_while_writing(online: OnlineStore, of: RegisteredGroup, data: pl.DataFrame, url: str) -> dict[str, Any]:
     """Writes at full speed what is newer, while another process reads one entity after the other."""
     reader = subprocess.Popen(
         [sys.executable, __file__, "--reader", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

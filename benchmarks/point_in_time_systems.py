@@ -23,7 +23,7 @@ import duckdb
 import polars as pl
 
 from benchmarks.history import LABEL_ID, LABEL_TIME, Shape, catalog, history
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.engines import engine_named
 from feature_store.offline.point_in_time.join import point_in_time_join
@@ -70,16 +70,16 @@ class Cell:
         return history(self.data, self.shape)
 
     @property
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[RegisteredGroup]:
         """The groups of the history."""
         return list(catalog(self.shape, self.ttl_seconds).groups.values())
 
-    def files(self, group: Group) -> list[str]:
+    def files(self, group: RegisteredGroup) -> list[str]:
         """Returns the history files of a group."""
         return [str(file.path) for file in self.store.files(group.name)]
 
 
-def columns(group: Group) -> list[str]:
+def columns(group: RegisteredGroup) -> list[str]:
     """Returns the feature columns of a group."""
     return [feature.ref.column for feature in group.features]
 

@@ -55,7 +55,7 @@ class Feature:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class RegisteredGroup:
     """A registered feature group.
 
     Attributes:
@@ -97,7 +97,7 @@ class BoundGroup:
     """
 
     declared: FeatureGroup
-    registered: Group
+    registered: RegisteredGroup
 
     @property
     def name(self) -> str:
@@ -117,10 +117,10 @@ class Selection:
 class Catalog:
     """All registered groups and features, at one instant."""
 
-    groups: Mapping[str, Group]
+    groups: Mapping[str, RegisteredGroup]
 
     @classmethod
-    def of(cls, groups: Iterable[Group]) -> Catalog:
+    def of(cls, groups: Iterable[RegisteredGroup]) -> Catalog:
         """Returns the catalog of some groups."""
         return cls({group.name: group for group in groups})
 
@@ -134,7 +134,7 @@ class Catalog:
         ascending = sorted(self.features.values(), key=lambda feature: feature.ref.version)
         return {feature.ref.name: feature for feature in ascending}
 
-    def group(self, name: str) -> Group:
+    def group(self, name: str) -> RegisteredGroup:
         """Returns a group by name.
 
         Raises:

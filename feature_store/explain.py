@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from feature_store.catalog import Catalog, Feature, Group, Selection
+from feature_store.catalog import Catalog, Feature, RegisteredGroup, Selection
 from feature_store.clock import Clock, to_micros, to_utc
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.durations import duration_text
@@ -196,7 +196,7 @@ def explain(
 class _Question:
     entity_id: str
     feature: Feature
-    group: Group
+    group: RegisteredGroup
     instant: datetime
     ttl: timedelta
     visibility: Visibility
@@ -231,7 +231,7 @@ def _rows_around(offline: OfflineStore, question: _Question) -> list[dict[str, A
     return rows
 
 
-def _windows_back(offline: OfflineStore, group: Group, end: datetime) -> Iterator[Window]:
+def _windows_back(offline: OfflineStore, group: RegisteredGroup, end: datetime) -> Iterator[Window]:
     """Yields windows back to the group's first file, each twice as long as the one before."""
     first = min((file.window.start for file in offline.files(group.name)), default=end)
     length = timedelta(days=32)

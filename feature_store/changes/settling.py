@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.clock import Clock
 from feature_store.day_windows import day_window
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
@@ -70,7 +70,7 @@ class Settler:
         clock: Tells the instant.
     """
 
-    def __init__(self, group: Group, offline: OfflineStore, online: OnlineStore, clock: Clock) -> None:
+    def __init__(self, group: RegisteredGroup, offline: OfflineStore, online: OnlineStore, clock: Clock) -> None:
         self._group = group
         self._offline = offline
         self._online = online

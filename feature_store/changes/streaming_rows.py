@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.changes.settling import Settler
 from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
@@ -38,7 +38,7 @@ class StreamedRows:
         clock: The store's present.
     """
 
-    def __init__(self, group: Group, offline: OfflineStore, online: OnlineStore, clock: Clock) -> None:
+    def __init__(self, group: RegisteredGroup, offline: OfflineStore, online: OnlineStore, clock: Clock) -> None:
         self._group = group
         self._online = online
         self._clock = clock
@@ -125,7 +125,7 @@ class DrainedRows:
         clock: The store's present.
     """
 
-    def __init__(self, group: Group, offline: OfflineStore, online: OnlineStore, clock: Clock) -> None:
+    def __init__(self, group: RegisteredGroup, offline: OfflineStore, online: OnlineStore, clock: Clock) -> None:
         self._group = group
         self._online = online
         self._settler = Settler(group, offline, online, clock)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
@@ -148,7 +148,7 @@ def _shown(examples: Sequence[object]) -> str:
     return ", ".join(str(example) for example in examples)
 
 
-def stored_rows(rows: pl.DataFrame, group: Group, ingested_at: datetime) -> pl.DataFrame:
+def stored_rows(rows: pl.DataFrame, group: RegisteredGroup, ingested_at: datetime) -> pl.DataFrame:
     """Returns validated rows as both stores keep them.
 
     Args:

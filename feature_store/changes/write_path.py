@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.changes.admission import AdmittedRows
 from feature_store.changes.settling import Settler
 from feature_store.clock import Clock
@@ -87,7 +87,7 @@ class WritePath:
         clock: The store's present.
     """
 
-    def __init__(self, group: Group, offline: OfflineStore, online: OnlineStore, clock: Clock) -> None:
+    def __init__(self, group: RegisteredGroup, offline: OfflineStore, online: OnlineStore, clock: Clock) -> None:
         self._group = group
         self._offline = offline
         self._online = online

@@ -12,7 +12,7 @@ from feature_store.cli.context import definitions_option, load, open_store
 from feature_store.cli.output import examples, hint, print_json, print_properties, print_table, size
 
 if TYPE_CHECKING:
-    from feature_store.catalog import Catalog, Feature, Group
+    from feature_store.catalog import Catalog, Feature, RegisteredGroup
     from feature_store.definitions.entity import Entity
     from feature_store.store import FeatureStore
 
@@ -59,7 +59,7 @@ def list_registered(*, as_json: bool) -> None:
     print_table(["group", "entity", "feature", "dtype", "ttl", "owner", "description"], _listing(groups))
 
 
-def _listing(groups: list[Group]) -> Iterator[tuple[object, ...]]:
+def _listing(groups: list[RegisteredGroup]) -> Iterator[tuple[object, ...]]:
     for group in groups:
         if not group.features:
             yield group.name, group.entity.name, "no live feature", "", "", group.owner, _summary(group.description)
@@ -118,7 +118,7 @@ def _show_entity(entity: Entity, catalog: Catalog) -> None:
     )
 
 
-def _show_group(group: Group, store: FeatureStore) -> None:
+def _show_group(group: RegisteredGroup, store: FeatureStore) -> None:
     print_properties(
         "group",
         [
@@ -162,7 +162,7 @@ def _show_feature(feature: Feature, catalog: Catalog) -> None:
     )
 
 
-def _show_stored(group: Group, store: FeatureStore) -> None:
+def _show_stored(group: RegisteredGroup, store: FeatureStore) -> None:
     import polars as pl
 
     from feature_store.offline.footers import metadata_of
@@ -209,7 +209,7 @@ def retire(reference: str, *, yes: bool) -> None:
     click.echo(f"{reference} is retired.")
 
 
-def _group_record(group: Group) -> dict[str, Any]:
+def _group_record(group: RegisteredGroup) -> dict[str, Any]:
     return {
         "name": group.name,
         "description": group.description,

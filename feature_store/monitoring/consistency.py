@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from feature_store.catalog import Catalog, Group, Selection
+from feature_store.catalog import Catalog, RegisteredGroup, Selection
 from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, INGESTED_AT
 from feature_store.frames import TIMESTAMP_TYPE, key_frame
@@ -107,7 +107,7 @@ class ConsistencyReport:
 
 
 def check_consistency(
-    group: Group,
+    group: RegisteredGroup,
     *,
     catalog: Catalog,
     offline: OfflineStore,
@@ -163,7 +163,7 @@ class _Comparer:
 
     def __init__(
         self,
-        group: Group,
+        group: RegisteredGroup,
         catalog: Catalog,
         offline: OfflineStore,
         online: OnlineStore,
@@ -217,7 +217,7 @@ class _Comparer:
             )
 
 
-def _selections(group: Group) -> list[Selection]:
+def _selections(group: RegisteredGroup) -> list[Selection]:
     return [Selection(str(feature.ref), feature) for feature in group.features]
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from feature_store.catalog import BoundGroup, Group
+from feature_store.catalog import BoundGroup, RegisteredGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.durations import duration_text
 from feature_store.monitoring.findings import CheckResult, Finding
@@ -88,7 +88,7 @@ def check_freshness(fresh: Freshness) -> CheckResult:
     return CheckResult(FRESHNESS, passed=False, summary=f"{text}.", numbers=numbers, findings=(finding,))
 
 
-def _newest_event(group: Group, offline: OfflineStore, at: datetime) -> datetime | None:
+def _newest_event(group: RegisteredGroup, offline: OfflineStore, at: datetime) -> datetime | None:
     length = Partitioning(group.partitioning).length
     newest_first = sorted(offline.files(group.name), key=lambda file: file.window, reverse=True)
     for file in newest_first:

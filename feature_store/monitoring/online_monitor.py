@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from feature_store.catalog import Catalog, Feature, Group, Selection
+from feature_store.catalog import Catalog, Feature, RegisteredGroup, Selection
 from feature_store.clock import Clock
 from feature_store.definitions.monitor import Monitor
 from feature_store.frames import TIMESTAMP_TYPE, key_frame
@@ -73,7 +73,7 @@ class OnlineMonitorReport:
 
 
 def monitor_online(
-    group: Group,
+    group: RegisteredGroup,
     *,
     catalog: Catalog,
     offline: OfflineStore,
@@ -160,7 +160,7 @@ def _changed(
     catalog: Catalog,
     offline: OfflineStore,
     engine: PointInTimeEngine,
-    group: Group,
+    group: RegisteredGroup,
 ) -> dict[str, tuple[int, int]]:
     """Returns per column how many entities have a newer row than the night before, and how many another value."""
     if not selections:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from feature_store.catalog import BoundGroup, Group
+from feature_store.catalog import BoundGroup, RegisteredGroup
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.monitor import Monitor
 from feature_store.definitions.names import FeatureRef
@@ -58,7 +58,9 @@ def thresholds_of(group: FeatureGroup) -> dict[str, Monitor]:
     return {spec.ref.column: spec.monitor for spec in group.features}
 
 
-def trained_baselines(group: Group, registry: Registry, thresholds: Mapping[str, Monitor]) -> TrainedBaselines:
+def trained_baselines(
+    group: RegisteredGroup, registry: Registry, thresholds: Mapping[str, Monitor]
+) -> TrainedBaselines:
     """Returns, by feature column, the profile in the newest training set that holds enough of a feature.
 
     Args:

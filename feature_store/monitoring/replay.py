@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 import polars as pl
 
-from feature_store.catalog import Catalog, Feature, Group, Selection
+from feature_store.catalog import Catalog, Feature, RegisteredGroup, Selection
 from feature_store.clock import Clock, to_micros
 from feature_store.definitions.names import ENTITY_ID
 from feature_store.frames import key_frame
@@ -183,7 +183,11 @@ class _Differing:
 
 
 def _differing(
-    group: Group, wanted: Mapping[str, Feature], part: pl.DataFrame, offline: OfflineStore, engine: PointInTimeEngine
+    group: RegisteredGroup,
+    wanted: Mapping[str, Feature],
+    part: pl.DataFrame,
+    offline: OfflineStore,
+    engine: PointInTimeEngine,
 ) -> list[_Differing]:
     """Returns the answers that training sets would not give, asked with the times to live that the readers went by."""
     differing = []
@@ -210,7 +214,7 @@ def _differing(
 
 def _judged(
     differing: Sequence[_Differing],
-    group: Group,
+    group: RegisteredGroup,
     wanted: Mapping[str, Feature],
     offline: OfflineStore,
     online: OnlineStore,

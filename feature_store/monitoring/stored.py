@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.monitoring.baseline import FORM
 from feature_store.monitoring.profile import PartitionProfile, profile_rows
 from feature_store.offline.footers import load_footers, metadata_of
@@ -50,7 +50,7 @@ def decode_profile(metadata: Mapping[str, str]) -> PartitionProfile | None:
         return None
 
 
-def profiles_before(offline: OfflineStore, group: Group, window: Window, most: int) -> Partitions:
+def profiles_before(offline: OfflineStore, group: RegisteredGroup, window: Window, most: int) -> Partitions:
     """Returns the profiles of the newest partitions that end by the start of a window, in order of time.
 
     Args:
@@ -63,7 +63,7 @@ def profiles_before(offline: OfflineStore, group: Group, window: Window, most: i
     return _read(offline, group, Window(window.start - most * partitioning.length, window.start))
 
 
-def first_profiles(offline: OfflineStore, group: Group, span: Window, most: int) -> Partitions:
+def first_profiles(offline: OfflineStore, group: RegisteredGroup, span: Window, most: int) -> Partitions:
     """Returns the profiles of the first partitions that start within a span and have rows, in order of time."""
     found: Partitions = []
     if span.end <= span.start:
@@ -79,20 +79,20 @@ def first_profiles(offline: OfflineStore, group: Group, span: Window, most: int)
     return found
 
 
-def _read(offline: OfflineStore, group: Group, span: Window) -> Partitions:
+def _read(offline: OfflineStore, group: RegisteredGroup, span: Window) -> Partitions:
     inside = [file for file in _batch_files(offline, group, span) if span.start <= file.window.start]
     load_footers(inside)
     read = [(file.window, _profile(group, file)) for file in inside]
     return [(window, profile) for window, profile in read if profile is not None]
 
 
-def _batch_files(offline: OfflineStore, group: Group, span: Window | None = None) -> list[PartitionFile]:
+def _batch_files(offline: OfflineStore, group: RegisteredGroup, span: Window | None = None) -> list[PartitionFile]:
     partitioning = Partitioning(group.partitioning)
     files = [file for file in offline.files(group.name, span) if file.belongs_to(partitioning)]
     return sorted(files, key=lambda file: file.window)
 
 
-def _profile(group: Group, file: PartitionFile) -> PartitionProfile | None:
+def _profile(group: RegisteredGroup, file: PartitionFile) -> PartitionProfile | None:
     """Returns a file's profile, of its rows if it carries none of this form; None if it is no readable file."""
     try:
         stored = decode_profile(metadata_of(file))

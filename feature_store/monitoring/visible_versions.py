@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.clock import Clock, to_micros
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.frames import TIMESTAMP_TYPE, entity_id_expression, without_nan
@@ -82,7 +82,9 @@ class OnlineTimes:
     short: int
 
     @classmethod
-    def of(cls, group: Group, since: datetime, offline: OfflineStore, online: OnlineStore, clock: Clock) -> OnlineTimes:
+    def of(
+        cls, group: RegisteredGroup, since: datetime, offline: OfflineStore, online: OnlineStore, clock: Clock
+    ) -> OnlineTimes:
         """Returns what is known of a group since an instant.
 
         Raises:
@@ -126,7 +128,12 @@ class VisibleVersions:
     """
 
     def __init__(
-        self, group: Group, entity_ids: Iterable[str], window: Window, offline: OfflineStore, times: OnlineTimes
+        self,
+        group: RegisteredGroup,
+        entity_ids: Iterable[str],
+        window: Window,
+        offline: OfflineStore,
+        times: OnlineTimes,
     ) -> None:
         self._times = times
         wanted = pl.Series(ENTITY_ID, list(entity_ids), dtype=pl.String)

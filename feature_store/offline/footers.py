@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.clock import to_micros, to_utc
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import CorruptFileError, FeatureStoreError, StorageError
@@ -118,7 +118,7 @@ def is_readable(path: Location) -> bool:
 
 
 def present_columns(
-    group: Group, files: Sequence[PartitionFile], *, snapshot: PartitionFile | None = None
+    group: RegisteredGroup, files: Sequence[PartitionFile], *, snapshot: PartitionFile | None = None
 ) -> list[frozenset[str]]:
     """Returns, file by file, which of the group's columns it has; a file may lack features added after it.
 
@@ -151,7 +151,7 @@ def present_columns(
     return present
 
 
-def row_counts(group: Group, files: Sequence[PartitionFile]) -> list[int]:
+def row_counts(group: RegisteredGroup, files: Sequence[PartitionFile]) -> list[int]:
     """Returns how many rows each file has.
 
     Raises:
@@ -161,13 +161,13 @@ def row_counts(group: Group, files: Sequence[PartitionFile]) -> list[int]:
     return [_footer(group, file).rows for file in files]
 
 
-def corrupt_file(group: Group, file: PartitionFile, reason: str) -> CorruptFileError:
+def corrupt_file(group: RegisteredGroup, file: PartitionFile, reason: str) -> CorruptFileError:
     """Returns the error of a file that is not what its place says, with the remedy."""
     return CorruptFileError(f"{file.path} is not a file of feature group {group.name!r}: {reason}. {file.remedy()}")
 
 
 @contextmanager
-def naming_corrupt_files(group: Group, files: Sequence[PartitionFile]) -> Iterator[None]:
+def naming_corrupt_files(group: RegisteredGroup, files: Sequence[PartitionFile]) -> Iterator[None]:
     """Wraps a read of files: if it fails, each is read alone to find out which one is damaged.
 
     Raises:
@@ -189,7 +189,7 @@ def naming_corrupt_files(group: Group, files: Sequence[PartitionFile]) -> Iterat
         raise
 
 
-def _check_times(group: Group, file: PartitionFile, footer: Footer, *, is_snapshot: bool) -> None:
+def _check_times(group: RegisteredGroup, file: PartitionFile, footer: Footer, *, is_snapshot: bool) -> None:
     times = footer.times
     if len(times) < len(_TIMES):
         with naming_corrupt_files(group, [file]):
@@ -226,7 +226,7 @@ def _times_of_rows(path: Location, identity: Hashable) -> Mapping[str, TimeRange
     return {column: TimeRange(*found[column][0]) for column in _TIMES}
 
 
-def _footer(group: Group, file: PartitionFile) -> Footer:
+def _footer(group: RegisteredGroup, file: PartitionFile) -> Footer:
     try:
         return read_footer(file)
     except FileNotFoundError:

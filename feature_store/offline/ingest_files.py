@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.day_windows import day_window
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.offline.footers import is_readable
@@ -73,7 +73,9 @@ class IngestFiles:
         self._number = 0
         self._open: dict[tuple[str, date], tuple[PartitionFile, pl.DataFrame]] = {}
 
-    def add(self, group: Group, rows: pl.DataFrame, *, claim: Claim, metadata: Mapping[str, str]) -> RowChanges:
+    def add(
+        self, group: RegisteredGroup, rows: pl.DataFrame, *, claim: Claim, metadata: Mapping[str, str]
+    ) -> RowChanges:
         """Adds rows that are new or differ from what the store holds.
 
         Args:
@@ -94,7 +96,7 @@ class IngestFiles:
         )
 
     def _add(
-        self, group: Group, day: date, rows: pl.DataFrame, claim: Claim, metadata: Mapping[str, str]
+        self, group: RegisteredGroup, day: date, rows: pl.DataFrame, claim: Claim, metadata: Mapping[str, str]
     ) -> RowChanges:
         window = day_window(day)
         identity = identity_of(group)
@@ -114,7 +116,9 @@ class IngestFiles:
                 changes.files = [*changes.files, self._append(group, day, compared.changed, metadata)]
             return changes
 
-    def _append(self, group: Group, day: date, rows: pl.DataFrame, metadata: Mapping[str, str]) -> PartitionFile:
+    def _append(
+        self, group: RegisteredGroup, day: date, rows: pl.DataFrame, metadata: Mapping[str, str]
+    ) -> PartitionFile:
         file, present = self._newest(group, day)
         if file is None or present is None or rows.height >= ROWS_PER_FILE:
             file, present = None, None
@@ -143,7 +147,7 @@ class IngestFiles:
         self._open[group.name, day] = (written, stored)
         return written
 
-    def _newest(self, group: Group, day: date) -> tuple[PartitionFile | None, pl.DataFrame | None]:
+    def _newest(self, group: RegisteredGroup, day: date) -> tuple[PartitionFile | None, pl.DataFrame | None]:
         """Returns the file that takes more rows, and its rows; nothing where there is none."""
         file, rows = self._open.pop((group.name, day), (None, None))
         if file is None or rows is None or rows.height >= ROWS_PER_FILE:
@@ -161,11 +165,11 @@ class IngestFiles:
         )
 
 
-def _values(group: Group) -> list[str]:
+def _values(group: RegisteredGroup) -> list[str]:
     return [feature.ref.column for feature in group.features]
 
 
-def fold_ingested(root: Location, group: Group, day: date) -> tuple[int, int, int] | None:
+def fold_ingested(root: Location, group: RegisteredGroup, day: date) -> tuple[int, int, int] | None:
     """Folds the ingested rows of a day into one file, each row in its newest version.
 
     The others go at once: until then rows lie in two files, which no read of the rule can tell.

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.frames import entity_id_expression
 from feature_store.hash_sampling import among_sampled, least_hashed
@@ -21,7 +21,7 @@ _ROWS_PER_ENTITY = 64
 
 
 def sampled_entities(
-    offline: OfflineStore, group: Group, now: datetime, most: int, *, turn: int = 0, spans: int = 1
+    offline: OfflineStore, group: RegisteredGroup, now: datetime, most: int, *, turn: int = 0, spans: int = 1
 ) -> list[str]:
     """Returns ids of entities that had a row of late: those whose keys have the least hashes.
 
@@ -51,7 +51,7 @@ def sampled_entities(
 
 def latest_rows(
     offline: OfflineStore,
-    group: Group,
+    group: RegisteredGroup,
     now: datetime,
     entity_ids: Sequence[str] | None = None,
     *,

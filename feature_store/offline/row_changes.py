@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.clock import to_utc
 from feature_store.day_windows import day_window
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
@@ -57,7 +57,7 @@ class PartitionRows:
         InvalidRowsError: If the rows are not rows of the group and window.
     """
 
-    def __init__(self, group: Group, window: Window, rows: pl.DataFrame) -> None:
+    def __init__(self, group: RegisteredGroup, window: Window, rows: pl.DataFrame) -> None:
         self.window = window
         self.frame = fit_rows(group, window, rows)
 
@@ -84,7 +84,7 @@ class RowChanges:
     files: list[PartitionFile] = field(default_factory=list)
 
     @classmethod
-    def nothing(cls, group: Group) -> RowChanges:
+    def nothing(cls, group: RegisteredGroup) -> RowChanges:
         """Returns the changes of a write that changed nothing."""
         rows = pl.DataFrame(schema=row_schema(group))
         return cls(rows, rows.select(*identity_of(group), INGESTED_AT))
@@ -93,7 +93,7 @@ class RowChanges:
         return bool(self.rows.height or self.gone.height)
 
 
-def joined_changes(group: Group, changes: Sequence[RowChanges]) -> RowChanges:
+def joined_changes(group: RegisteredGroup, changes: Sequence[RowChanges]) -> RowChanges:
     """Returns what several writes changed."""
     if len(changes) == 1:
         return changes[0]
@@ -106,12 +106,12 @@ def joined_changes(group: Group, changes: Sequence[RowChanges]) -> RowChanges:
     )
 
 
-def identity_of(group: Group) -> list[str]:
+def identity_of(group: RegisteredGroup) -> list[str]:
     """Returns the columns that tell the rows of a group apart."""
     return [*group.entity.join_keys, EVENT_TIMESTAMP]
 
 
-def read_rows(group: Group, files: Sequence[PartitionFile]) -> pl.DataFrame:
+def read_rows(group: RegisteredGroup, files: Sequence[PartitionFile]) -> pl.DataFrame:
     """Returns all rows of some files; a feature that a file lacks is null."""
     schema = row_schema(group)
     if not files:
@@ -120,7 +120,7 @@ def read_rows(group: Group, files: Sequence[PartitionFile]) -> pl.DataFrame:
     return scan_files(paths, schema=schema, missing_columns="insert", extra_columns="ignore").collect()
 
 
-def newest_versions(group: Group, rows: pl.DataFrame) -> pl.DataFrame:
+def newest_versions(group: RegisteredGroup, rows: pl.DataFrame) -> pl.DataFrame:
     """Returns of each entity and event time the row that was ingested last."""
     return rows.sort(INGESTED_AT, maintain_order=True).unique(identity_of(group), keep="last", maintain_order=True)
 
@@ -166,7 +166,7 @@ class Compared:
     stamp: datetime | None
 
 
-def compare(group: Group, rows: pl.DataFrame, held: pl.DataFrame, claim: Claim) -> Compared:
+def compare(group: RegisteredGroup, rows: pl.DataFrame, held: pl.DataFrame, claim: Claim) -> Compared:
     """Decides when each of some rows was ingested.
 
     Args:
@@ -203,7 +203,7 @@ def compare(group: Group, rows: pl.DataFrame, held: pl.DataFrame, claim: Claim) 
 
 def replace_partition(
     root: Location,
-    group: Group,
+    group: RegisteredGroup,
     path: Location,
     rows: PartitionRows,
     *,
@@ -271,12 +271,14 @@ def replace_partition(
         return changes
 
 
-def _holds(group: Group, path: Location, rows: pl.DataFrame) -> bool:
+def _holds(group: RegisteredGroup, path: Location, rows: pl.DataFrame) -> bool:
     """Tells whether a file holds just these rows, ingestion times included."""
     return metadata_or_none(path) is not None and read_rows(group, [file_at(path)]).equals(rows)
 
 
-def refuse_overtaken(group: Group, window: Window, metadata: Mapping[str, str] | None, began: datetime) -> None:
+def refuse_overtaken(
+    group: RegisteredGroup, window: Window, metadata: Mapping[str, str] | None, began: datetime
+) -> None:
     """Refuses to replace the file of a run that began later.
 
     Args:
@@ -301,7 +303,7 @@ def refuse_overtaken(group: Group, window: Window, metadata: Mapping[str, str] |
 
 
 def metadata_if_same(
-    root: Location, group: Group, path: Location, rows: PartitionRows, metadata: Mapping[str, str]
+    root: Location, group: RegisteredGroup, path: Location, rows: PartitionRows, metadata: Mapping[str, str]
 ) -> Mapping[str, str] | None:
     """Returns the metadata of a partition's file if it alone holds the partition's rows, and just these; else None.
 
@@ -338,7 +340,7 @@ def _of_window(rows: pl.DataFrame, window: Window) -> pl.DataFrame:
 
 def _take_away(
     root: Location,
-    group: Group,
+    group: RegisteredGroup,
     day: date,
     versions: pl.DataFrame,
     before: pl.DataFrame,
@@ -394,13 +396,13 @@ def _drop(path: Location, keep: Callable[[pl.DataFrame], pl.DataFrame]) -> int:
     return dropped
 
 
-def drop_rows(group: Group, path: Location, rows: pl.DataFrame) -> int:
+def drop_rows(group: RegisteredGroup, path: Location, rows: pl.DataFrame) -> int:
     """Rewrites a file without some rows, told by entity, event time and ingestion time; returns how many it had."""
     versions = [*identity_of(group), INGESTED_AT]
     return _drop(path, lambda kept: kept.join(rows, on=versions, how="anti", maintain_order="left"))
 
 
-def without_taken_back(group: Group, rows: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:
+def without_taken_back(group: RegisteredGroup, rows: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:
     """Returns rows without those that `withdraw_rows` would take back, in their order.
 
     Args:
@@ -411,7 +413,7 @@ def without_taken_back(group: Group, rows: pl.DataFrame, gone: pl.DataFrame) -> 
     return _left_by(rows, until=_until(group, gone))
 
 
-def _until(group: Group, gone: pl.DataFrame) -> pl.DataFrame:
+def _until(group: RegisteredGroup, gone: pl.DataFrame) -> pl.DataFrame:
     return gone.select(*identity_of(group), pl.col(INGESTED_AT).alias("_until"))
 
 
@@ -421,7 +423,7 @@ def _left_by(rows: pl.DataFrame, until: pl.DataFrame) -> pl.DataFrame:
     return marked.filter(pl.col("_until").is_null() | (pl.col(INGESTED_AT) >= pl.col("_until"))).drop("_until")
 
 
-def withdraw_rows(root: Location, group: Group, gone: pl.DataFrame) -> pl.DataFrame:
+def withdraw_rows(root: Location, group: RegisteredGroup, gone: pl.DataFrame) -> pl.DataFrame:
     """Takes back rows wherever they lie.
 
     Args:
@@ -458,7 +460,7 @@ def withdraw_rows(root: Location, group: Group, gone: pl.DataFrame) -> pl.DataFr
     return pl.concat(taken).unique(maintain_order=True)
 
 
-def _all_files(root: Location, group: Group, day: date) -> list[PartitionFile]:
+def _all_files(root: Location, group: RegisteredGroup, day: date) -> list[PartitionFile]:
     """Returns all files of a day, those that others have replaced among them: they are there for a while."""
     window = day_window(day)
     covered = list_files(root, group.name, window, covered=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.offline.layout import PartitionFile, content_identity
 from feature_store.storage.parquet import scan_files
@@ -34,7 +34,9 @@ class RowIndex:
         self._kept = 0
         self._lock = threading.Lock()
 
-    def files_with(self, group: Group, files: Sequence[PartitionFile], identities: pl.DataFrame) -> list[PartitionFile]:
+    def files_with(
+        self, group: RegisteredGroup, files: Sequence[PartitionFile], identities: pl.DataFrame
+    ) -> list[PartitionFile]:
         """Returns the files that can hold one of some rows.
 
         Args:
@@ -47,7 +49,7 @@ class RowIndex:
         wanted = _hashes(identities)
         return [file for file in files if np.isin(wanted, self._hashes_of(group, file), kind="sort").any()]
 
-    def _hashes_of(self, group: Group, file: PartitionFile) -> np.ndarray[Any, Any]:
+    def _hashes_of(self, group: RegisteredGroup, file: PartitionFile) -> np.ndarray[Any, Any]:
         # Another content has another inode, time, size or tag.
         key = content_identity(file)
         with self._lock:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.clock import to_micros
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRowsError
@@ -29,7 +29,7 @@ def nan_to_null(schema: pl.Schema, columns: Iterable[str]) -> list[pl.Expr]:
     ]
 
 
-def checked_rows(group: Group, window: Window, rows: pl.DataFrame) -> pl.DataFrame:
+def checked_rows(group: RegisteredGroup, window: Window, rows: pl.DataFrame) -> pl.DataFrame:
     """Returns rows as they are stored: canonical column order, sorted, NaN as null.
 
     Raises:
@@ -47,7 +47,7 @@ def checked_rows(group: Group, window: Window, rows: pl.DataFrame) -> pl.DataFra
     )
 
 
-def fit_rows(group: Group, window: Window, rows: pl.DataFrame) -> pl.DataFrame:
+def fit_rows(group: RegisteredGroup, window: Window, rows: pl.DataFrame) -> pl.DataFrame:
     """Returns rows that have no `ingested_at` yet as `checked_rows` would, one per entity and event time.
 
     Raises:
@@ -59,7 +59,7 @@ def fit_rows(group: Group, window: Window, rows: pl.DataFrame) -> pl.DataFrame:
     return ordered.with_columns(nan_to_null(ordered.schema, columns)).sort(*group.entity.join_keys, EVENT_TIMESTAMP)
 
 
-def refuse_unfit_rows(group: Group, window: Window, rows: pl.DataFrame) -> None:
+def refuse_unfit_rows(group: RegisteredGroup, window: Window, rows: pl.DataFrame) -> None:
     """Refuses rows that `checked_rows` would refuse, before they have an `ingested_at`, and before anything is done.
 
     Raises:
@@ -68,7 +68,7 @@ def refuse_unfit_rows(group: Group, window: Window, rows: pl.DataFrame) -> None:
     _refuse(group, window, rows, computed_schema(group))
 
 
-def _refuse(group: Group, window: Window, rows: pl.DataFrame, schema: pl.Schema) -> None:
+def _refuse(group: RegisteredGroup, window: Window, rows: pl.DataFrame, schema: pl.Schema) -> None:
     failures = _schema_failures(schema, rows.schema)
     if not failures:
         failures = _value_failures(group, window, rows)
@@ -92,7 +92,7 @@ def _schema_failures(expected: pl.Schema, actual: pl.Schema) -> list[str]:
     ]
 
 
-def _value_failures(group: Group, window: Window, rows: pl.DataFrame) -> list[str]:
+def _value_failures(group: RegisteredGroup, window: Window, rows: pl.DataFrame) -> list[str]:
     failures = [
         f"column {column!r} is null in {rows[column].null_count()} row(s)"
         for column in (*group.entity.join_keys, EVENT_TIMESTAMP, INGESTED_AT)

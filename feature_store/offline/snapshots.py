@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.clock import to_micros
 from feature_store.day_windows import midnight
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
@@ -53,7 +53,7 @@ class WrittenSnapshot:
     created: bool
 
 
-def write_snapshots(store: OfflineStore, group: Group, days: Sequence[date]) -> Iterator[WrittenSnapshot]:
+def write_snapshots(store: OfflineStore, group: RegisteredGroup, days: Sequence[date]) -> Iterator[WrittenSnapshot]:
     """Makes the snapshots of some days that are missing or whose inputs have changed.
 
     Each starts from the one before it, so that history is read once however many there are; memory is one day of
@@ -88,7 +88,9 @@ def write_snapshots(store: OfflineStore, group: Group, days: Sequence[date]) -> 
         yield WrittenSnapshot(day, file_at(path), rows.height, created)
 
 
-def usable_snapshot(store: OfflineStore, group: Group, span: Window, first_label: datetime) -> PartitionFile | None:
+def usable_snapshot(
+    store: OfflineStore, group: RegisteredGroup, span: Window, first_label: datetime
+) -> PartitionFile | None:
     """Returns the newest snapshot that stands for all history before its day, for labels from `first_label` on.
 
     None where no snapshot lies inside the span, or each has inputs that changed, or was made for shorter times to live.
@@ -109,11 +111,11 @@ def usable_snapshot(store: OfflineStore, group: Group, span: Window, first_label
     return None
 
 
-def _path(store: OfflineStore, group: Group, day: date) -> Location:
+def _path(store: OfflineStore, group: RegisteredGroup, day: date) -> Location:
     return date_folder(store.root / FOLDER, group.name, day) / FILE_NAME
 
 
-def _inputs(store: OfflineStore, group: Group, day: date) -> list[PartitionFile]:
+def _inputs(store: OfflineStore, group: RegisteredGroup, day: date) -> list[PartitionFile]:
     return sorted(file for file in list_files(store.root, group.name) if file.date < day)
 
 
@@ -123,7 +125,7 @@ def _fingerprint(inputs: Sequence[PartitionFile]) -> str:
     return hashlib.sha256(repr(described).encode()).hexdigest()
 
 
-def _is_current(path: Location, group: Group, inputs: Sequence[PartitionFile]) -> bool:
+def _is_current(path: Location, group: RegisteredGroup, inputs: Sequence[PartitionFile]) -> bool:
     try:
         metadata = file_metadata(path)
     except (OSError, pl.exceptions.PolarsError):
@@ -132,7 +134,7 @@ def _is_current(path: Location, group: Group, inputs: Sequence[PartitionFile]) -
     return long_enough and metadata.get(_INPUTS) == _fingerprint(inputs)
 
 
-def _longest_ttl(group: Group) -> int:
+def _longest_ttl(group: RegisteredGroup) -> int:
     return Visibility.of(group.features).longest // MICROS_PER_SECOND
 
 
@@ -142,7 +144,7 @@ def _by_day(files: Sequence[PartitionFile], since: date) -> Iterator[list[Partit
         yield list(files_of_day)
 
 
-def _fold(group: Group, carried: pl.DataFrame, files: Sequence[PartitionFile]) -> pl.DataFrame:
+def _fold(group: RegisteredGroup, carried: pl.DataFrame, files: Sequence[PartitionFile]) -> pl.DataFrame:
     """Returns the latest row per entity of what is carried and one more day."""
     present_columns(group, files)
     with naming_corrupt_files(group, files):
@@ -158,7 +160,7 @@ def _fold(group: Group, carried: pl.DataFrame, files: Sequence[PartitionFile]) -
     )
 
 
-def _read(group: Group, file: PartitionFile) -> pl.DataFrame:
+def _read(group: RegisteredGroup, file: PartitionFile) -> pl.DataFrame:
     schema = row_schema(group)
     return (
         scan_files(file.path, schema=schema, missing_columns="insert", extra_columns="ignore")
@@ -167,7 +169,7 @@ def _read(group: Group, file: PartitionFile) -> pl.DataFrame:
     )
 
 
-def _still_alive(group: Group, rows: pl.DataFrame, day: date) -> pl.DataFrame:
+def _still_alive(group: RegisteredGroup, rows: pl.DataFrame, day: date) -> pl.DataFrame:
     start = to_micros(midnight(day))
     over = pl.col(EVENT_TIMESTAMP).to_physical() + Visibility.of(group.features).longest
     return rows.filter(over > start).sort(list(group.entity.join_keys))

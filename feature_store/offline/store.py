@@ -15,7 +15,7 @@ from typing import TypeVar
 import duckdb
 import polars as pl
 
-from feature_store.catalog import Catalog, Group
+from feature_store.catalog import Catalog, RegisteredGroup
 from feature_store.day_windows import day_window
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.offline.digests import content_of
@@ -102,7 +102,7 @@ class OfflineStore:
 
     def replace_partition(
         self,
-        group: Group,
+        group: RegisteredGroup,
         rows: PartitionRows,
         *,
         began: datetime,
@@ -128,7 +128,7 @@ class OfflineStore:
         return replace_partition(self.root, group, path, rows, began=began, claim=claim, metadata=metadata)
 
     def replace_partitions(
-        self, group: Group, partitions: Sequence[PartitionWrite], *, began: datetime, claim: Claim
+        self, group: RegisteredGroup, partitions: Sequence[PartitionWrite], *, began: datetime, claim: Claim
     ) -> list[RowChanges]:
         """Replaces several partitions, in S3 many at a time; see `replace_partition`.
 
@@ -145,7 +145,7 @@ class OfflineStore:
         return self._all_at_once(write, partitions)
 
     def metadata_if_same(
-        self, group: Group, partitions: Sequence[PartitionRows], metadata: Mapping[str, str]
+        self, group: RegisteredGroup, partitions: Sequence[PartitionRows], metadata: Mapping[str, str]
     ) -> list[Mapping[str, str] | None]:
         """Returns the metadata of each partition's file that holds just these rows; see `row_changes`."""
         return self._all_at_once(
@@ -153,7 +153,7 @@ class OfflineStore:
             partitions,
         )
 
-    def refuse_overtaken(self, group: Group, windows: Sequence[Window], began: datetime) -> None:
+    def refuse_overtaken(self, group: RegisteredGroup, windows: Sequence[Window], began: datetime) -> None:
         """Refuses to replace partitions of which a run that began later has written one.
 
         Raises:
@@ -164,11 +164,13 @@ class OfflineStore:
             windows,
         )
 
-    def batch_path(self, group: Group, window: Window) -> Location:
+    def batch_path(self, group: RegisteredGroup, window: Window) -> Location:
         """Returns the file that the batch of one partition owns."""
         return batch_path(self.root, group.name, Partitioning(group.partitioning), window)
 
-    def add_rows(self, group: Group, rows: pl.DataFrame, *, claim: Claim, metadata: Mapping[str, str]) -> RowChanges:
+    def add_rows(
+        self, group: RegisteredGroup, rows: pl.DataFrame, *, claim: Claim, metadata: Mapping[str, str]
+    ) -> RowChanges:
         """Adds rows that are new or differ from what the store holds; see `ingest_files`.
 
         Args:
@@ -182,11 +184,11 @@ class OfflineStore:
         """
         return self._ingested.add(group, rows, claim=claim, metadata=metadata)
 
-    def withdraw_rows(self, group: Group, gone: pl.DataFrame) -> pl.DataFrame:
+    def withdraw_rows(self, group: RegisteredGroup, gone: pl.DataFrame) -> pl.DataFrame:
         """Takes back rows wherever they lie; see `row_changes.withdraw_rows`."""
         return withdraw_rows(self.root, group, gone)
 
-    def superseded(self, group: Group, window: Window) -> pl.DataFrame:
+    def superseded(self, group: RegisteredGroup, window: Window) -> pl.DataFrame:
         """Returns the rows of a window that were replaced or withdrawn: the group's columns, and `superseded_at`."""
         return read_superseded(group, superseded_files(self.root, group.name, window), window)
 
@@ -195,7 +197,7 @@ class OfflineStore:
         return storage_of(self.root).map(work, items, at_once=WRITES_AT_ONCE)
 
     def write_stream_file(
-        self, group: Group, day: date, writer: str, rows: pl.DataFrame, *, metadata: Mapping[str, str]
+        self, group: RegisteredGroup, day: date, writer: str, rows: pl.DataFrame, *, metadata: Mapping[str, str]
     ) -> WrittenFile:
         """Adds one micro-batch of a stream. Written again under the same name, it changes nothing.
 
@@ -219,12 +221,12 @@ class OfflineStore:
         """Returns a group's files that can hold rows of a window (of all time if None), by date and name."""
         return sorted(list_files(self.root, group, window))
 
-    def materialized(self, group: Group) -> list[Window]:
+    def materialized(self, group: RegisteredGroup) -> list[Window]:
         """Returns the partitions that a batch has materialized, with or without rows, in order."""
         partitioning = Partitioning(group.partitioning)
         return sorted(file.window for file in self.files(group.name) if file.belongs_to(partitioning))
 
-    def scan(self, group: Group, window: Window | None = None) -> pl.LazyFrame:
+    def scan(self, group: RegisteredGroup, window: Window | None = None) -> pl.LazyFrame:
         """Returns a group's rows of a window (of all time if None), lazily, in no order.
 
         Columns and dtypes are the group's, whatever the age of a file: a feature that an older file lacks is null.
@@ -237,7 +239,7 @@ class OfflineStore:
 
     def collect(
         self,
-        group: Group,
+        group: RegisteredGroup,
         query: Callable[[pl.LazyFrame], pl.LazyFrame],
         window: Window | None = None,
         *,
@@ -263,7 +265,7 @@ class OfflineStore:
 
         return read_steadily(group.name, lambda: self.files(group.name, window), read)
 
-    def history(self, group: Group, entity_id: str, window: Window | None = None) -> pl.DataFrame:
+    def history(self, group: RegisteredGroup, entity_id: str, window: Window | None = None) -> pl.DataFrame:
         """Returns the rows of one entity, newest first, the row that wins among equal times before the others.
 
         Args:
@@ -313,13 +315,13 @@ class OfflineStore:
         create_views(self.root, [(group, self.files(group.name)) for group in catalog.groups.values()], connection)
         return connection
 
-    def _rows(self, group: Group, files: list[PartitionFile], window: Window | None) -> pl.LazyFrame:
+    def _rows(self, group: RegisteredGroup, files: list[PartitionFile], window: Window | None) -> pl.LazyFrame:
         rows = self._scan(group, files)
         if window is not None:
             rows = rows.filter(pl.col(EVENT_TIMESTAMP).is_between(window.start, window.end, closed="left"))
         return rows
 
-    def _scan(self, group: Group, files: list[PartitionFile]) -> pl.LazyFrame:
+    def _scan(self, group: RegisteredGroup, files: list[PartitionFile]) -> pl.LazyFrame:
         schema = row_schema(group)
         if not files:
             return pl.LazyFrame(schema={**schema, SOURCE_FILE: pl.String})

@@ -17,7 +17,7 @@ from functools import partial
 
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.day_windows import day_window
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.equality import positions_missing_from
@@ -85,7 +85,7 @@ class StreamFiles:
         group: The group.
     """
 
-    def __init__(self, store: OfflineStore, group: Group) -> None:
+    def __init__(self, store: OfflineStore, group: RegisteredGroup) -> None:
         self._store = store
         self._group = group
 

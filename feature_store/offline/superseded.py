@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.offline.layout import SUFFIX, PartitionFile, date_folder, list_files
@@ -32,7 +32,7 @@ FOLDER = "_superseded"
 SUPERSEDED_AT = "superseded_at"
 
 
-def keep_superseded(root: Location, group: Group, day: date, rows: pl.DataFrame) -> None:
+def keep_superseded(root: Location, group: RegisteredGroup, day: date, rows: pl.DataFrame) -> None:
     """Keeps rows of a UTC day that are about to leave the store. Keeping them again changes nothing.
 
     Args:
@@ -59,7 +59,7 @@ def superseded_files(root: Location, group: str, window: Window) -> list[Partiti
     return sorted(list_files(root / FOLDER, group, window))
 
 
-def read_superseded(group: Group, files: Sequence[PartitionFile], window: Window) -> pl.DataFrame:
+def read_superseded(group: RegisteredGroup, files: Sequence[PartitionFile], window: Window) -> pl.DataFrame:
     """Returns the superseded rows of a window: the group's columns and `superseded_at`."""
     schema = {**row_schema(group), SUPERSEDED_AT: TIMESTAMP_TYPE}
     if not files:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import duckdb
 
-from feature_store.catalog import Feature, Group
+from feature_store.catalog import Feature, RegisteredGroup
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRequestError
@@ -33,7 +33,9 @@ _DAY_FOLDER = f"{DATE_PREFIX}[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 
 
 def create_views(
-    root: Location, groups: Iterable[tuple[Group, Sequence[PartitionFile]]], connection: duckdb.DuckDBPyConnection
+    root: Location,
+    groups: Iterable[tuple[RegisteredGroup, Sequence[PartitionFile]]],
+    connection: duckdb.DuckDBPyConnection,
 ) -> None:
     """Creates or replaces one view per group, named as the group, and the view `feature_value`.
 
@@ -69,7 +71,7 @@ def create_views(
     connection.execute(f"CREATE OR REPLACE VIEW {FEATURE_VALUE} AS {' UNION ALL '.join([nothing, *logs])}")
 
 
-def _rows(root: Location, group: Group, files: Sequence[PartitionFile]) -> str:
+def _rows(root: Location, group: RegisteredGroup, files: Sequence[PartitionFile]) -> str:
     present = frozenset[str]().union(*present_columns(group, files))
     stored = RowSchema.of(group).stored
     nulls = {column: f"NULL::{sql_type(dtype)} AS {identifier(column)}" for column, dtype in stored.items()}
@@ -138,7 +140,7 @@ def _listed(pattern: str) -> str:
     """  # noqa: S608  # validated names, quoted
 
 
-def _log(group: Group) -> str:
+def _log(group: RegisteredGroup) -> str:
     """Returns the statement of a group's part of the log.
 
     Each row meets the numbers of all features, and each number picks its value: the cost is that of the values asked
@@ -164,7 +166,7 @@ def _without_nan(feature: Feature) -> str:
     return column
 
 
-def _entity_id(group: Group) -> str:
+def _entity_id(group: RegisteredGroup) -> str:
     keys = [f"{identifier(key)}::VARCHAR" for key in group.entity.join_keys]
     if len(keys) == 1:
         return keys[0]

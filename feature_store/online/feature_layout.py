@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from feature_store.catalog import Feature, Group
+from feature_store.catalog import Feature, RegisteredGroup
 from feature_store.clock import EARLIEST, to_micros
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.online.keys import KeySpace
@@ -35,17 +35,19 @@ _OVER = "-1"
 class FeatureLayout:
     """One key per feature and entity."""
 
-    def reading(self, keys: KeySpace, group: Group, features: Sequence[Feature], schemas: Schemas) -> GroupRead:
+    def reading(
+        self, keys: KeySpace, group: RegisteredGroup, features: Sequence[Feature], schemas: Schemas
+    ) -> GroupRead:
         """Returns what reads some features of a group."""
         return _FeatureRead(keys, group, features, schemas)
 
-    def writing(self, keys: KeySpace, group: Group) -> GroupWrite:
+    def writing(self, keys: KeySpace, group: RegisteredGroup) -> GroupWrite:
         """Returns what writes rows of a group."""
         return _FeatureWrite(keys, group)
 
 
 class _FeatureRead:
-    def __init__(self, keys: KeySpace, group: Group, features: Sequence[Feature], schemas: Schemas) -> None:
+    def __init__(self, keys: KeySpace, group: RegisteredGroup, features: Sequence[Feature], schemas: Schemas) -> None:
         self.width = 1 + len(features)
         self._group = group.name
         self._schemas = schemas
@@ -189,7 +191,7 @@ class _FeatureWrite:
     rows_per_call = 8
     rows_per_chunk = 2048
 
-    def __init__(self, keys: KeySpace, group: Group) -> None:
+    def __init__(self, keys: KeySpace, group: RegisteredGroup) -> None:
         # Features that share a time to live share an expiry: it is made, sent and read once per row. The longest
         # comes first, for the stamp lives as long.
         ordered = sorted(group.features, key=lambda feature: -feature.online_ttl_seconds)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from feature_store.catalog import Feature, Group
+from feature_store.catalog import Feature, RegisteredGroup
 from feature_store.errors import FeatureStoreError, OnlineStoreError
 from feature_store.online.keys import KeySpace
 from feature_store.online.schemas import LayoutSchema, Schemas
@@ -160,11 +160,13 @@ class GroupWrite(Protocol):
 class Layout(Protocol):
     """A way to store groups."""
 
-    def reading(self, keys: KeySpace, group: Group, features: Sequence[Feature], schemas: Schemas) -> GroupRead:
+    def reading(
+        self, keys: KeySpace, group: RegisteredGroup, features: Sequence[Feature], schemas: Schemas
+    ) -> GroupRead:
         """Returns what reads some features of a group."""
         ...
 
-    def writing(self, keys: KeySpace, group: Group) -> GroupWrite:
+    def writing(self, keys: KeySpace, group: RegisteredGroup) -> GroupWrite:
         """Returns what writes rows of a group."""
         ...
 

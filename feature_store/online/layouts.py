@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.errors import OnlineStoreError
 from feature_store.online.feature_layout import FeatureLayout
 from feature_store.online.layout import Layout
@@ -13,7 +13,7 @@ from feature_store.online.row_layout import RowLayout
 _LAYOUTS: Mapping[str, Layout] = {"feature": FeatureLayout(), "row": RowLayout()}
 
 
-def layout_of(group: Group) -> Layout:
+def layout_of(group: RegisteredGroup) -> Layout:
     """Returns the layout that a group is stored in.
 
     Raises:

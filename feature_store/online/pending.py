@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.clock import to_micros
 from feature_store.errors import OnlineStoreError
 from feature_store.online.keys import KeySpace
@@ -81,7 +81,7 @@ class Pending:
         """Gives a forked process a lock of its own: another thread may have held it."""
         self._looking = threading.Lock()
 
-    def add(self, group: Group, rows: Sequence[PendingRow]) -> None:
+    def add(self, group: RegisteredGroup, rows: Sequence[PendingRow]) -> None:
         """Keeps rows until their time comes; of one entity and event time the row that was ingested last.
 
         Raises:
@@ -97,7 +97,7 @@ class Pending:
             # An older one would stand again if the newer one is withdrawn.
             self._remove(group, self._superseded(group, rows))
 
-    def withdraw(self, group: Group, times: Iterable[tuple[str, int]]) -> None:
+    def withdraw(self, group: RegisteredGroup, times: Iterable[tuple[str, int]]) -> None:
         """Takes back rows, given by entity id and event time (microseconds since 1970).
 
         Raises:
@@ -109,7 +109,7 @@ class Pending:
             waiting = self._waiting(group, min(events), max(events))
             self._remove(group, [member for member, row in waiting if (row.entity_id, row.event) in wanted])
 
-    def forget(self, group: Group, is_stale: Callable[[PendingRow], bool]) -> None:
+    def forget(self, group: RegisteredGroup, is_stale: Callable[[PendingRow], bool]) -> None:
         """Takes back the rows of which something is said.
 
         Raises:
@@ -117,11 +117,11 @@ class Pending:
         """
         self._remove(group, [member for member, row in self._waiting(group, "-inf", "+inf") if is_stale(row)])
 
-    def count(self, group: Group) -> int:
+    def count(self, group: RegisteredGroup) -> int:
         """Returns how many rows wait."""
         return int(self._client().ask("ZCARD", KeySpace.pending(group.name)))
 
-    def promote(self, group: Group) -> int:
+    def promote(self, group: RegisteredGroup) -> int:
         """Writes the rows of a group whose time has come, and returns how many stand now.
 
         Raises:
@@ -147,7 +147,7 @@ class Pending:
             self._client().ask("ZREM", key, *members)
         return written
 
-    def look(self, groups: Iterable[Group]) -> None:
+    def look(self, groups: Iterable[RegisteredGroup]) -> None:
         """Writes the rows whose time has come, if nobody of this process has looked for a second.
 
         What goes wrong is left to the read that comes with it, or to the next look.
@@ -166,7 +166,7 @@ class Pending:
                     raise
                 return
 
-    def is_due(self, groups: Iterable[Group]) -> bool:
+    def is_due(self, groups: Iterable[RegisteredGroup]) -> bool:
         """Tells whether `look` would look."""
         # Each read asks, and reads count microseconds: nothing is called that need not be.
         looked, clock = self._looked, self._clock
@@ -179,12 +179,12 @@ class Pending:
                 return True
         return False
 
-    def _waiting(self, group: Group, first: int | str, last: int | str) -> list[tuple[bytes, PendingRow]]:
+    def _waiting(self, group: RegisteredGroup, first: int | str, last: int | str) -> list[tuple[bytes, PendingRow]]:
         """Returns the rows between two event times, each with the member that it is kept as."""
         members = self._client().ask("ZRANGEBYSCORE", KeySpace.pending(group.name), first, last)
         return [(member, msgspec.msgpack.decode(member, type=PendingRow)) for member in members]
 
-    def _superseded(self, group: Group, rows: Sequence[PendingRow]) -> list[bytes]:
+    def _superseded(self, group: RegisteredGroup, rows: Sequence[PendingRow]) -> list[bytes]:
         """Returns what waits beside a newer row of the same entity and event time as one of some rows."""
         events = [row.event for row in rows]
         newest = {(row.entity_id, row.event): row.ingested for row in rows}
@@ -197,7 +197,7 @@ class Pending:
             member for member, row in waiting if row.ingested < newest.get((row.entity_id, row.event), row.ingested)
         ]
 
-    def _remove(self, group: Group, members: Sequence[bytes]) -> None:
+    def _remove(self, group: RegisteredGroup, members: Sequence[bytes]) -> None:
         for start in range(0, len(members), MOST_AT_ONCE):
             self._client().ask("ZREM", KeySpace.pending(group.name), *members[start : start + MOST_AT_ONCE])
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from feature_store.catalog import Catalog, Group
+from feature_store.catalog import Catalog, RegisteredGroup
 from feature_store.errors import FeatureStoreError, OnlineStoreError
 from feature_store.online.keys import CATALOG
 
@@ -35,7 +35,7 @@ class PublishedCatalog:
 
 class _Document(msgspec.Struct, frozen=True):
     format: int
-    groups: list[Group]
+    groups: list[RegisteredGroup]
 
 
 def encode_catalog(catalog: Catalog) -> bytes:

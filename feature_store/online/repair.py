@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from redis import Redis
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.online.layouts import layout_of
 from feature_store.online.refusals import SERVER_ERRORS, explained
 from feature_store.online.row_format import row_times
@@ -41,7 +41,7 @@ class Remover:
         group: The group.
     """
 
-    def __init__(self, store: OnlineStore, group: Group) -> None:
+    def __init__(self, store: OnlineStore, group: RegisteredGroup) -> None:
         self._client: Client = store._client()  # noqa: SLF001 - the store's own package
         self._keys: KeySpace = store._keys  # noqa: SLF001
         self._group = group
@@ -117,7 +117,7 @@ class Remover:
                     self._client.ask("DEL", key)
 
     @staticmethod
-    def times(group: Group, seen: Mapping[str, bytes]) -> dict[str, tuple[datetime, datetime]]:
+    def times(group: RegisteredGroup, seen: Mapping[str, bytes]) -> dict[str, tuple[datetime, datetime]]:
         """Returns event time and ingestion time (UTC) of rows, of what `look` said of them; others are left out."""
         found = {}
         for entity_id, raw in seen.items():

@@ -11,7 +11,7 @@ from datetime import datetime
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from feature_store.catalog import Feature, Group
+from feature_store.catalog import Feature, RegisteredGroup
 from feature_store.clock import EARLIEST
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
@@ -43,11 +43,13 @@ _BROKEN = (struct.error, ValueError, OverflowError)
 class RowLayout:
     """One key per entity and group."""
 
-    def reading(self, keys: KeySpace, group: Group, features: Sequence[Feature], schemas: Schemas) -> GroupRead:
+    def reading(
+        self, keys: KeySpace, group: RegisteredGroup, features: Sequence[Feature], schemas: Schemas
+    ) -> GroupRead:
         """Returns what reads some features of a group."""
         return _RowRead(keys, group, features, schemas)
 
-    def writing(self, keys: KeySpace, group: Group) -> GroupWrite:
+    def writing(self, keys: KeySpace, group: RegisteredGroup) -> GroupWrite:
         """Returns what writes rows of a group."""
         return _RowWrite(keys, group)
 
@@ -55,7 +57,7 @@ class RowLayout:
 class _RowRead:
     width = 1
 
-    def __init__(self, keys: KeySpace, group: Group, features: Sequence[Feature], schemas: Schemas) -> None:
+    def __init__(self, keys: KeySpace, group: RegisteredGroup, features: Sequence[Feature], schemas: Schemas) -> None:
         self._group = group.name
         self._schemas = schemas
         self._shape = keys.row(group.name)
@@ -263,7 +265,7 @@ class _RowWrite:
     rows_per_call = 16
     rows_per_chunk = 4096
 
-    def __init__(self, keys: KeySpace, group: Group) -> None:
+    def __init__(self, keys: KeySpace, group: RegisteredGroup) -> None:
         self.script = files("feature_store.online").joinpath("row_newest_wins.lua").read_text("utf-8")
         self.schema = LayoutSchema.of(group.features)
         self._format = RowFormat.of(self.schema)

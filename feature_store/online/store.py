@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from feature_store.catalog import Catalog, Group, Selection
+from feature_store.catalog import Catalog, RegisteredGroup, Selection
 from feature_store.clock import Clock
 from feature_store.forking import renew_in_children
 from feature_store.online.deliveries import Deliveries
@@ -84,7 +84,7 @@ class OnlineStore:
 
     def write(
         self,
-        group: Group,
+        group: RegisteredGroup,
         rows: pl.DataFrame,
         progress: Callable[[int], None] | None = None,
         *,
@@ -115,7 +115,7 @@ class OnlineStore:
         writer = Writer(self._client(), self._keys, self._clock, self.pending)
         return writer.write(group, rows, progress, max_rows_per_second or self._pace)
 
-    def withdraw(self, group: Group, gone: pl.DataFrame, standing: pl.DataFrame) -> int:
+    def withdraw(self, group: RegisteredGroup, gone: pl.DataFrame, standing: pl.DataFrame) -> int:
         """Takes rows back, and puts the row that is an entity's newest then in their place, in one step.
 
         A row of another event time than the one withdrawn, or one that was ingested later, stays.

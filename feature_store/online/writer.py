@@ -11,7 +11,7 @@ from datetime import datetime
 
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.clock import EARLIEST, LATEST, Clock, SystemClock, to_micros
 from feature_store.definitions.dtypes import TIMESTAMP
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
@@ -73,7 +73,7 @@ class Writer:
 
     def write(
         self,
-        group: Group,
+        group: RegisteredGroup,
         rows: pl.DataFrame,
         progress: Callable[[int], None] | None = None,
         max_rows_per_second: float | None = None,
@@ -104,7 +104,7 @@ class Writer:
             pending=ahead.height,
         )
 
-    def withdraw(self, group: Group, gone: pl.DataFrame, standing: pl.DataFrame) -> int:
+    def withdraw(self, group: RegisteredGroup, gone: pl.DataFrame, standing: pl.DataFrame) -> int:
         """Takes rows back; see `OnlineStore.withdraw`."""
         now = self._clock.now()
         keys = list(group.entity.join_keys)
@@ -137,7 +137,9 @@ class Writer:
                 taken += session.receive(_unheard)
         return taken
 
-    def _push(self, group: Group, rows: pl.DataFrame, now: datetime, report: Callable[[int], None], pace: Pace) -> int:
+    def _push(
+        self, group: RegisteredGroup, rows: pl.DataFrame, now: datetime, report: Callable[[int], None], pace: Pace
+    ) -> int:
         """Sends rows, encoding each chunk while the server works on the one before; returns how many it wrote."""
         writing = layout_of(group).writing(self._keys, group)
         expire_after = self._expire_after()
@@ -158,7 +160,7 @@ class Writer:
             written += session.receive(report)
         return written
 
-    def _keep_pending(self, group: Group, rows: pl.DataFrame, now: datetime) -> None:
+    def _keep_pending(self, group: RegisteredGroup, rows: pl.DataFrame, now: datetime) -> None:
         writing = layout_of(group).writing(self._keys, group)
         self._publish_schema(group, writing)
         encoded = writing.encode(rows, now, self._expire_after())
@@ -174,7 +176,7 @@ class Writer:
         ]
         self._pending.add(group, waiting)
 
-    def _publish_schema(self, group: Group, writing: GroupWrite) -> None:
+    def _publish_schema(self, group: RegisteredGroup, writing: GroupWrite) -> None:
         # Before the rows: who meets their fingerprint must find what it stands for.
         self._client.put(self._keys.schema(group.name, writing.schema.fingerprint), writing.schema.text)
 
@@ -234,7 +236,7 @@ def _latest_per_entity(rows: pl.DataFrame) -> pl.DataFrame:
     return rows[newest[position].sort()]
 
 
-def _checked(group: Group, rows: pl.DataFrame) -> pl.DataFrame:
+def _checked(group: RegisteredGroup, rows: pl.DataFrame) -> pl.DataFrame:
     """Returns entity id, times as integer microseconds, and features; refuses rows that cannot be stored."""
     failures = _column_failures(group, rows)
     if not failures:
@@ -249,7 +251,7 @@ def _checked(group: Group, rows: pl.DataFrame) -> pl.DataFrame:
     raise InvalidRowsError(group.name, failures, "Validate rows with the group's schema before they are written.")
 
 
-def _column_failures(group: Group, rows: pl.DataFrame) -> list[str]:
+def _column_failures(group: RegisteredGroup, rows: pl.DataFrame) -> list[str]:
     declared = RowSchema.of(group)
     schema = rows.schema
     missing = [column for column in declared.stored if column not in schema]
@@ -267,7 +269,7 @@ def _column_failures(group: Group, rows: pl.DataFrame) -> list[str]:
     ]
 
 
-def _value_failures(group: Group, frame: pl.DataFrame) -> list[str]:
+def _value_failures(group: RegisteredGroup, frame: pl.DataFrame) -> list[str]:
     failures = [
         f"{count} row(s) have no {name}"
         for name in (ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT)

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import polars as pl
 
-from feature_store.catalog import Catalog, Group, Selection
+from feature_store.catalog import Catalog, RegisteredGroup, Selection
 from feature_store.clock import Clock, to_micros
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.frames import entity_id_expression
@@ -57,7 +57,7 @@ class OnlineSample:
 
 
 def sample_online(
-    group: Group, *, catalog: Catalog, offline: OfflineStore, online: OnlineStore, clock: Clock, turn: int = 0
+    group: RegisteredGroup, *, catalog: Catalog, offline: OfflineStore, online: OnlineStore, clock: Clock, turn: int = 0
 ) -> OnlineSample:
     """Looks up some entities online that must be visible now by the offline store.
 
@@ -102,7 +102,7 @@ def sample_online(
 
 
 def _expected(
-    group: Group, offline: OfflineStore, now: datetime, turn: int
+    group: RegisteredGroup, offline: OfflineStore, now: datetime, turn: int
 ) -> dict[str, tuple[datetime, frozenset[str]]]:
     """Returns entities with the event time of a visible row, and the columns that the row's file has."""
     window = Visibility.of(group.features).window(now)
@@ -125,7 +125,7 @@ def _expected(
     return expected
 
 
-def files_with_rows(group: Group, offline: OfflineStore, window: Window) -> list[PartitionFile]:
+def files_with_rows(group: RegisteredGroup, offline: OfflineStore, window: Window) -> list[PartitionFile]:
     """Returns the files with rows of a time window; one whose footer is damaged counts as one with rows."""
     files = offline.files(group.name, window)
     load_footers(files)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.changes.settling import Settler
 from feature_store.clock import Clock
 from feature_store.day_windows import day_window
@@ -23,7 +23,7 @@ from feature_store.reconcile.online_sample import files_with_rows
 from feature_store.visibility import Visibility
 
 
-def push_online(group: Group, *, offline: OfflineStore, online: OnlineStore, clock: Clock) -> WriteReport:
+def push_online(group: RegisteredGroup, *, offline: OfflineStore, online: OnlineStore, clock: Clock) -> WriteReport:
     """Writes the latest visible row of each entity to the online store; see `FeatureStore.push_online`."""
     window = Visibility.of(group.features).window(clock.now())
     keys = list(group.entity.join_keys)
@@ -52,7 +52,7 @@ def push_online(group: Group, *, offline: OfflineStore, online: OnlineStore, clo
     return total + online.write(group, near) if near.height else total
 
 
-def shows_more(before: Group, after: Group) -> bool:
+def shows_more(before: RegisteredGroup, after: RegisteredGroup) -> bool:
     """Tells whether rows may be visible by a group's definition that were not, or not there, by the one before it.
 
     So it is where a time to live is longer, for what had expired by the shorter one is gone; and where the layout is

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.changes.settling import Settler, SettlingReport
 from feature_store.clock import Clock
 from feature_store.offline.store import OfflineStore
 from feature_store.online.store import OnlineStore
 
 
-def repair_online(group: Group, *, offline: OfflineStore, online: OnlineStore, clock: Clock) -> SettlingReport:
+def repair_online(
+    group: RegisteredGroup, *, offline: OfflineStore, online: OnlineStore, clock: Clock
+) -> SettlingReport:
     """Makes the online store answer what the offline store says now.
 
     First, rows are removed that newest wins would protect: those that are newer than the offline store's, or of

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sqlalchemy import func, insert, select, update
 
-from feature_store.catalog import Catalog, Feature, Group
+from feature_store.catalog import Catalog, Feature, RegisteredGroup
 from feature_store.clock import Clock
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.entity import Entity
@@ -360,9 +360,9 @@ def _feature(row: Sequence[Any]) -> Feature:
     )
 
 
-def _group(row: Sequence[Any], features: Sequence[Feature]) -> Group:
+def _group(row: Sequence[Any], features: Sequence[Feature]) -> RegisteredGroup:
     name, entity, keys, about, owner, description, layout, partitioning, lookback, code_version, created_at, fresh = row
-    return Group(
+    return RegisteredGroup(
         name=name,
         entity=Entity(entity, {column: _KEY_TYPES[dtype] for column, dtype in keys}, about),
         features=tuple(features),

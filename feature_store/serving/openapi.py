@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.serving import metrics
 from feature_store.serving.calls import JSON
 from feature_store.serving.feast_contract import FeastFeaturesAnswer, FeastFeaturesRequest, PushRequest, WriteRequest
@@ -46,7 +46,7 @@ _TYPES = (
 )
 
 
-def document(groups: Iterable[Group], *, tokens: bool) -> dict[str, Any]:
+def document(groups: Iterable[RegisteredGroup], *, tokens: bool) -> dict[str, Any]:
     """Returns the OpenAPI document.
 
     Args:
@@ -149,7 +149,7 @@ def page(openapi: Mapping[str, Any]) -> str:
 class _Example:
     """Requests and answers with the names of the first feature group that has features."""
 
-    def __init__(self, groups: Iterable[Group]) -> None:
+    def __init__(self, groups: Iterable[RegisteredGroup]) -> None:
         group = next((group for group in groups if group.features), None)
         keys: dict[str, type] = dict(group.entity.join_keys) if group else {"user": str}
         values = {column: 42 if kind is int else f"{column}_42" for column, kind in keys.items()}

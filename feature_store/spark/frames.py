@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import FeatureStoreError
@@ -53,7 +53,7 @@ def history_schema(history: GroupHistory) -> str:
     return _ddl({column: stored[column] for column in wanted})
 
 
-def key_schema(group: Group) -> str:
+def key_schema(group: RegisteredGroup) -> str:
     """Returns a group's join keys and their types, in order."""
     return _ddl(group.entity.key_dtypes)
 

@@ -14,7 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from feature_store.catalog import Catalog, Group, Selection
+from feature_store.catalog import Catalog, RegisteredGroup, Selection
 from feature_store.clock import to_micros, to_utc
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.errors import FeatureStoreError, InvalidRequestError, did_you_mean
@@ -134,7 +134,7 @@ def join_files(
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    group: Group
+    group: RegisteredGroup
     span: Window
     files: list[PartitionFile]
 
@@ -204,7 +204,7 @@ def _with_features(
 
 
 def _checked_columns(
-    labels: DataFrame, as_of: str, groups: Sequence[Group], selections: Sequence[Selection]
+    labels: DataFrame, as_of: str, groups: Sequence[RegisteredGroup], selections: Sequence[Selection]
 ) -> list[str]:
     """Returns the join keys of all entities, after all columns were found to be there and of the right types."""
     types = dict(labels.dtypes)

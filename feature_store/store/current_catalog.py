@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from feature_store.catalog import CATALOG_SECONDS, BoundGroup, Catalog, Group
+from feature_store.catalog import CATALOG_SECONDS, BoundGroup, Catalog, RegisteredGroup
 from feature_store.definitions.feature_service import FeatureService
 from feature_store.errors import OnlineStoreError, RegistryConflictError, UnknownFeatureError
 from feature_store.resolution import Resolution
@@ -90,7 +90,7 @@ class CurrentCatalog:
             "(or retired): run `feature-store apply`."
         )
 
-    def registered(self, group: FeatureGroup | str) -> Group:
+    def registered(self, group: FeatureGroup | str) -> RegisteredGroup:
         """Returns a registered group, found by its name or by its declaration; errors as for `bind`."""
         return self.read().group(group) if isinstance(group, str) else self.bind(group).registered
 

@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from feature_store.catalog import Catalog, Group
+from feature_store.catalog import Catalog, RegisteredGroup
 from feature_store.definitions.feature_service import FeatureService
 from feature_store.store.online_reader import OnlineReader
 
@@ -73,7 +73,7 @@ class FeatureStore(OnlineReader):
         """Returns what is registered, read again from the registry every few seconds."""
         return self.current_catalog.read()
 
-    def registered(self, group: FeatureGroup) -> Group:
+    def registered(self, group: FeatureGroup) -> RegisteredGroup:
         """Returns what is registered of a group.
 
         Raises:

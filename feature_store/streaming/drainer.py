@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 import polars as pl
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import StreamError
 from feature_store.streaming.delivery import END_OF_PARTITION, Delivery
@@ -99,7 +99,7 @@ class Drainer:
         notes: Is told.
     """
 
-    def __init__(self, group: Group, settings: StreamSettings, files: RowFiles, notes: DrainNotes) -> None:
+    def __init__(self, group: RegisteredGroup, settings: StreamSettings, files: RowFiles, notes: DrainNotes) -> None:
         self._settings = settings
         self._topic = features_topic(group.name)
         self._codec = RowCodec(group)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.definitions.names import ENTITY_ID
 from feature_store.frames import entity_id_expression
 from feature_store.rows.forms import forms_of
@@ -33,7 +33,7 @@ class RowCodec:
         group: The group as it is registered.
     """
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: RegisteredGroup) -> None:
         self._group = group
         stored = RowSchema.of(group).stored
         self.schema = polars_schema(stored)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from feature_store.catalog import Catalog, Group
+from feature_store.catalog import Catalog, RegisteredGroup
 from feature_store.definitions.names import FeatureRef
 from feature_store.definitions.on_demand import OnDemandFeatures
 from feature_store.definitions.training_set import TrainingSet
@@ -49,7 +49,7 @@ class Blueprint:
         return cls(definition, catalog, resolve(catalog, definition.features, on_demand))
 
     @cached_property
-    def groups(self) -> tuple[Group, ...]:
+    def groups(self) -> tuple[RegisteredGroup, ...]:
         """The feature groups that are read."""
         names = dict.fromkeys(selection.feature.group for selection in self.resolution.selections)
         return tuple(self.catalog.group(name) for name in names)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from feature_store.catalog import Catalog, Group
+from feature_store.catalog import Catalog, RegisteredGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.definitions.training_set import EveryEntity
 from feature_store.errors import InvalidRequestError, UnknownFeatureError, did_you_mean
@@ -62,7 +62,9 @@ def every_entity_labels(
     )
 
 
-def _visible_instants(group: Group, query: EveryEntity, first: int, after: int, offline: OfflineStore) -> pl.DataFrame:
+def _visible_instants(
+    group: RegisteredGroup, query: EveryEntity, first: int, after: int, offline: OfflineStore
+) -> pl.DataFrame:
     """Returns, per entity, spans of instants at which it is visible in a group, none overlapping another."""
     keys = list(group.entity.join_keys)
     step = query.every // _MICROSECOND
@@ -92,7 +94,7 @@ def _visible_instants(group: Group, query: EveryEntity, first: int, after: int, 
     )
 
 
-def _groups(query: EveryEntity, catalog: Catalog) -> Iterator[Group]:
+def _groups(query: EveryEntity, catalog: Catalog) -> Iterator[RegisteredGroup]:
     if query.group is not None:
         yield catalog.group(query.group)
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from feature_store.catalog import Feature, Group
+from feature_store.catalog import Feature, RegisteredGroup
 from feature_store.definitions.dtypes import FLOAT, INT, Dtype
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import FeatureRef
@@ -41,22 +41,22 @@ def group(
     *,
     partitioning: Literal["daily", "hourly"] = "daily",
     first_id: int = 1,
-) -> Group:
+) -> RegisteredGroup:
     """Returns a group of features given as column -> (dtype, time to live in seconds)."""
     declared = features or {"clicks": (FLOAT, DAY_SECONDS), "seats": (INT, DAY_SECONDS)}
     records = tuple(
         Feature(first_id + index, FeatureRef.from_column(column), entity.name, dtype, "", "team", ttl, {}, name, JAN_1)
         for index, (column, (dtype, ttl)) in enumerate(declared.items())
     )
-    return Group(name, entity, records, "team", "", "feature", partitioning, 0, "", JAN_1)
+    return RegisteredGroup(name, entity, records, "team", "", "feature", partitioning, 0, "", JAN_1)
 
 
-def without(wide: Group, column: str) -> Group:
+def without(wide: RegisteredGroup, column: str) -> RegisteredGroup:
     """Returns the group as it was before a feature was added to it."""
     return replace(wide, features=tuple(feature for feature in wide.features if feature.ref.column != column))
 
 
-def rows(of: Group, records: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+def rows(of: RegisteredGroup, records: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
     """Returns rows of a group; what a record leaves out is null, and `ingested_at` is the time of the pass."""
     schema = row_schema(of)
     complete = [{**dict.fromkeys(schema), "ingested_at": PASS, **record} for record in records]
@@ -78,14 +78,20 @@ def claiming(moment: datetime) -> Claim:
 
 
 def give(
-    store: OfflineStore, of: Group, window: Window, frame: pl.DataFrame, *, began: datetime = PASS, **more: str
+    store: OfflineStore,
+    of: RegisteredGroup,
+    window: Window,
+    frame: pl.DataFrame,
+    *,
+    began: datetime = PASS,
+    **more: str,
 ) -> RowChanges:
     """Puts rows in place of a partition's, as the pass that began then does: new and changed rows get its time."""
     given = PartitionRows(of, window, frame.drop("ingested_at"))
     return store.replace_partition(of, given, began=began, claim=claiming(began), metadata=more)
 
 
-def lay(store: OfflineStore, of: Group, window: Window, frame: pl.DataFrame) -> None:
+def lay(store: OfflineStore, of: RegisteredGroup, window: Window, frame: pl.DataFrame) -> None:
     """Lays rows into a partition's batch file as they are, as files of others and of older versions may hold them.
 
     So their ingestion times are their own, and one entity and event time may be there twice.

@@ -10,7 +10,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_store.catalog import Catalog, Group
+from feature_store.catalog import Catalog, RegisteredGroup
 from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, TIMESTAMP, embedding
 from feature_store.engines import engine_named
 from feature_store.offline.point_in_time.date_sweep import SweepEngine
@@ -115,7 +115,7 @@ def as_given(times: list[datetime], form: str) -> pl.Series:
     return series
 
 
-def write(store: OfflineStore, of: Group, drawn: list[tuple[dict[str, Any], str]]) -> list[WrittenRow]:
+def write(store: OfflineStore, of: RegisteredGroup, drawn: list[tuple[dict[str, Any], str]]) -> list[WrittenRow]:
     """Writes rows into the files that were drawn for them; files of the writer `old` lack the column `added`."""
     parts: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for values, writer in drawn:

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from feature_store.catalog import Catalog, Group
+from feature_store.catalog import Catalog, RegisteredGroup
 from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, TIMESTAMP, embedding
 from feature_store.definitions.entity import Entity
 from feature_store.frames import TIMESTAMP_TYPE
@@ -49,7 +49,7 @@ def keys(entity: Entity, drawn: np.ndarray) -> dict[str, pl.Series]:
     }
 
 
-def history(store: OfflineStore, of: Group, generator: np.random.Generator) -> None:
+def history(store: OfflineStore, of: RegisteredGroup, generator: np.random.Generator) -> None:
     """Writes most days: a batch, now and then a late stream file, ties between and within both."""
     for day in range(DAYS):
         if day % 11 == 5:

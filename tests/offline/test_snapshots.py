@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from feature_store.catalog import Catalog, Group
+from feature_store.catalog import Catalog, RegisteredGroup
 from feature_store.definitions.dtypes import FLOAT, INT
 from feature_store.engines import engine_named
 from feature_store.offline.point_in_time.join import point_in_time_join
@@ -75,7 +75,9 @@ def read(store: OfflineStore, first: int, engine: str) -> pl.DataFrame:
     return point_in_time_join(store, catalog, labels, "t", catalog.select(["clicks_daily"]), engine_named(engine))
 
 
-def found(store: OfflineStore, first_label: datetime, of: Group = CLICKS, span: Window = WHOLE) -> date | None:
+def found(
+    store: OfflineStore, first_label: datetime, of: RegisteredGroup = CLICKS, span: Window = WHOLE
+) -> date | None:
     file = usable_snapshot(store, of, span, first_label)
     return file and file.date
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from feature_store.catalog import Catalog, Feature, Group
+from feature_store.catalog import Catalog, Feature, RegisteredGroup
 from feature_store.clock import FixedClock
 from feature_store.definitions.dtypes import FLOAT, Dtype
 from feature_store.definitions.entity import Entity
@@ -42,7 +42,7 @@ def group(
     name: str = "activity",
     entity: Entity = USER,
     layout: LayoutName = "feature",
-) -> Group:
+) -> RegisteredGroup:
     """Returns a group of features given as column -> (dtype, time to live in seconds)."""
     declared = features if features is not None else {"clicks": (FLOAT, DAY)}
     records = tuple(
@@ -60,10 +60,10 @@ def group(
         )
         for number, (column, (dtype, ttl)) in enumerate(declared.items(), 1)
     )
-    return Group(name, entity, records, "team", "", layout, "daily", 0, "0", NOON)
+    return RegisteredGroup(name, entity, records, "team", "", layout, "daily", 0, "0", NOON)
 
 
-def frame(of: Group, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+def frame(of: RegisteredGroup, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     """Returns rows of a group; `ingested_at` is the event's time where a row does not say."""
     types = {column: polars_type(dtype) for column, dtype in of.entity.key_dtypes.items()}
     types |= {"event_timestamp": pl.Datetime("us", "UTC")}
@@ -73,5 +73,5 @@ def frame(of: Group, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame(full, schema=types, orient="row")
 
 
-def catalog(*groups: Group) -> Catalog:
+def catalog(*groups: RegisteredGroup) -> Catalog:
     return Catalog.of(groups)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from redis import Redis
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.clock import FixedClock
 from feature_store.definitions.dtypes import FLOAT, INT
 from feature_store.errors import OnlineStoreError, SettingsError
@@ -42,7 +42,7 @@ def cut_connections(nodes: list[Redis]) -> None:
         node.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
 
-def assert_all_there(store: OnlineStore, of: Group) -> None:
+def assert_all_there(store: OnlineStore, of: RegisteredGroup) -> None:
     ids = [str(row["user_id"]) for row in MANY]
     assert store.read(ids, catalog(of).select(["activity"]), catalog(of)) == [
         {"x": row["x"], "y": row["y"]} for row in MANY

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.clock import FixedClock
 from feature_store.definitions.dtypes import FLOAT, INT
 from feature_store.online.store import OnlineStore
@@ -20,7 +20,7 @@ from tests.online.groups import LAYOUTS, LayoutName, at, catalog, frame, group
 COLUMNS = {"a": (INT, 10), "b": (FLOAT, 20), "c": (INT, 20)}
 
 
-def definition(columns: Sequence[str], layout: LayoutName) -> Group:
+def definition(columns: Sequence[str], layout: LayoutName) -> RegisteredGroup:
     """Returns the group with some of its columns, in their order, as one definition of it declares them."""
     whole = group(COLUMNS, layout=layout)
     return replace(whole, features=tuple(f for c in columns for f in whole.features if f.ref.column == c))

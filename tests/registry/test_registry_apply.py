@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from feature_store.catalog import Catalog, Feature, Group
+from feature_store.catalog import Catalog, Feature, RegisteredGroup
 from feature_store.definitions.dtypes import FLOAT, INT, STRING, embedding
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import FeatureRef
@@ -56,7 +56,7 @@ def test_a_group_comes_back_as_it_was_declared(registry):
     registered = catalog.group("route_delays")
     assert registered.entity == route
     assert list(registered.entity.join_keys) == ["origin", "number", "dest"]
-    assert registered == Group(
+    assert registered == RegisteredGroup(
         name="route_delays",
         entity=route,
         features=registered.features,

@@ -16,7 +16,7 @@ from itertools import groupby
 import numpy as np
 import polars as pl
 
-from feature_store.catalog import Group
+from feature_store.catalog import RegisteredGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.point_in_time.date_sweep_match import Integers
@@ -133,7 +133,7 @@ def read_observations(history: GroupHistory, chunk: Chunk) -> Observations:
     return Observations(rows.select(keys), _micros(rows[EVENT_TIMESTAMP]), _micros(rows[INGESTED_AT]))
 
 
-def read_features(group: Group, chunk: Chunk, rows: Integers, columns: Sequence[str]) -> pl.DataFrame:
+def read_features(group: RegisteredGroup, chunk: Chunk, rows: Integers, columns: Sequence[str]) -> pl.DataFrame:
     """Reads features of some rows of a chunk; files without one of these rows are passed over.
 
     Args:
@@ -159,7 +159,7 @@ def read_features(group: Group, chunk: Chunk, rows: Integers, columns: Sequence[
     return found
 
 
-def _scan(group: Group, files: Sequence[PartitionFile], columns: Sequence[str]) -> pl.LazyFrame:
+def _scan(group: RegisteredGroup, files: Sequence[PartitionFile], columns: Sequence[str]) -> pl.LazyFrame:
     schema = row_schema(group)
     return scan_files(
         [file.path for file in files],

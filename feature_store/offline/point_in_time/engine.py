@@ -12,7 +12,7 @@ from typing import Protocol
 
 import polars as pl
 
-from feature_store.catalog import Group, Selection
+from feature_store.catalog import RegisteredGroup, Selection
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.point_in_time.labels import EntityLabels
 from feature_store.partitions import Window
@@ -38,7 +38,7 @@ class GroupHistory:
         strict: Whether a row counts for a label only if it was ingested at or before the label's time.
     """
 
-    group: Group
+    group: RegisteredGroup
     selections: tuple[Selection, ...]
     columns: tuple[str, ...]
     complete: bool

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from feature_store.catalog import Group, Selection
+from feature_store.catalog import RegisteredGroup, Selection
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.offline.row_changes import read_rows
@@ -30,7 +30,7 @@ _LABEL, _AS_OF = "_label", "_as_of"
 
 def as_it_was(
     store: OfflineStore,
-    group: Group,
+    group: RegisteredGroup,
     labels: EntityLabels,
     selections: Sequence[Selection],
     files: Sequence[PartitionFile],

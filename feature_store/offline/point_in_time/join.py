@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from feature_store.catalog import Catalog, Group, Selection
+from feature_store.catalog import Catalog, RegisteredGroup, Selection
 from feature_store.clock import nearest_datetime
 from feature_store.frames import without_nan
 from feature_store.offline.footers import naming_corrupt_files, present_columns
@@ -77,14 +77,14 @@ def point_in_time_join(  # what, where, how: each is needed by every caller
 class _Request:
     """What is asked of one group."""
 
-    group: Group
+    group: RegisteredGroup
     selections: tuple[Selection, ...]
     labels: EntityLabels
     strict: bool
 
 
 def group_history(
-    group: Group,
+    group: RegisteredGroup,
     selections: Sequence[Selection],
     files: Sequence[PartitionFile],
     span: Window,

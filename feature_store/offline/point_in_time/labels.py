@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from feature_store.catalog import Group, Selection
+from feature_store.catalog import RegisteredGroup, Selection
 from feature_store.clock import to_utc
 from feature_store.definitions.dtypes import INT, Dtype
 from feature_store.definitions.entity import Entity
@@ -57,7 +57,12 @@ class PreparedLabels:
 
 
 def prepare_labels(
-    frame: Any, as_of: str, groups: Sequence[Group], selections: Sequence[Selection], *, now: datetime | None = None
+    frame: Any,
+    as_of: str,
+    groups: Sequence[RegisteredGroup],
+    selections: Sequence[Selection],
+    *,
+    now: datetime | None = None,
 ) -> PreparedLabels:
     """Checks a label frame and codes its keys and times.
 
