@@ -1,8 +1,7 @@
 """What the command line has done, Dagster knows: materializations and checks, in the instance of DAGSTER_HOME.
 
-So the first `dagster dev` computes nothing again: each partition is reported with a version of the source days that it
-was made of, as they were before the work began. The days themselves are for the landing sensor to report, since other
-groups may read them; see `sensors.inputs`.
+The sensors compute nothing again in any case: they go by the files. What is reported here is seen in the UI, with its
+numbers and checks.
 """
 
 from __future__ import annotations
@@ -13,13 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datetime import date
-
     import dagster as dg
 
     from feature_store.definitions.group import FeatureGroup
     from feature_store.definitions.training_set import TrainingSet
-    from feature_store.partitions import Window
     from feature_store.store import FeatureStore
     from feature_store.training_sets.versions import WrittenTrainingSet
     from feature_store.transform.reports import MaterializationReport
@@ -35,59 +31,40 @@ class InstanceObserver:
     def __init__(self, home: Path) -> None:
         self._home = home
 
-    def before(self, group: FeatureGroup, span: Window) -> dict[date, str]:
-        """Returns the fingerprints of the source days that a span reads."""
-        from feature_store.definitions.source import fingerprints
-        from feature_store.reconcile.partitions import source_days
-
-        return fingerprints(group.source, list(source_days(group, span).dates()))
-
-    def materialized(
-        self, store: FeatureStore, group: FeatureGroup, report: MaterializationReport, before: dict[date, str]
-    ) -> str | None:
-        """Reports the partitions that Dagster does not know to be made of these source days, with their checks."""
+    def materialized(self, store: FeatureStore, group: FeatureGroup, report: MaterializationReport) -> str | None:
+        """Reports the partitions that have changed or that Dagster does not know, with their checks."""
         import dagster as dg
 
         from dagster_feature_store.check_results import evaluations, latest_materializations
-        from dagster_feature_store.compat import DATA_VERSION_TAG, make_new_run_id, report_evaluation
+        from dagster_feature_store.compat import make_new_run_id, report_evaluation
         from dagster_feature_store.metadata import partition_metadata
-        from dagster_feature_store.sensors.inputs import inputs_version
         from feature_store.monitoring.checks import DESCRIPTIONS
 
         if not report.partitions:
             return None
         key = self._key(group.name)
-        versions = {done.key: inputs_version(group, done.window, before) for done in report.partitions}
         monitor = store.monitor.partitions(group, report.partitions[0].window.start)
         judged = monitor.judge([(done.window, done.profile) for done in report.partitions])
         with self._instance() as instance:
-            recorded = instance.event_log_storage.get_latest_tags_by_partition(
-                key, dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
-            )
+            recorded = instance.get_materialized_partitions(key)
             checks = [dg.AssetCheckKey(key, name) for name in DESCRIPTIONS]
             infos = instance.event_log_storage.get_asset_check_partition_info(checks)
             judged_checks = Counter(info.partition_key for info in infos)
             results = {}
             for done, found in zip(report.partitions, judged, strict=True):
-                is_known = recorded.get(done.key, {}).get(DATA_VERSION_TAG) == versions[done.key]
                 # A report that was cut off is completed.
                 is_judged = judged_checks[done.key] == len(checks)
-                if is_known and is_judged and not done.changed and not done.withdrawn:
+                if done.key in recorded and is_judged and not done.changed and not done.withdrawn:
                     continue
                 results[done.key] = found
                 instance.report_runless_asset_event(
-                    dg.AssetMaterialization(
-                        asset_key=key,
-                        partition=done.key,
-                        metadata=partition_metadata(done),
-                        tags={DATA_VERSION_TAG: versions[done.key]},
-                    )
+                    dg.AssetMaterialization(asset_key=key, partition=done.key, metadata=partition_metadata(done))
                 )
             targets = latest_materializations(instance, key, list(results))
             run_id = make_new_run_id()
             for evaluation in evaluations(key, results, targets):
                 report_evaluation(instance, evaluation, run_id)
-        known = len(versions) - len(results)
+        known = len(report.partitions) - len(results)
         return (
             f"{group.name}: {len(results)} partitions reported to Dagster, with their checks, {known} known already "
             f"({self._home})."

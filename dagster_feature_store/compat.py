@@ -5,6 +5,7 @@ Nothing else in this package imports from `dagster._...`, but `compat_storage`, 
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import dagster as dg
@@ -37,6 +38,12 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.utils import make_new_run_id
 
+# isort: split
+# Ask the code server that has started a run whether its process lives, as Dagster does before it ends one: the default
+# launcher knows no other way. Watched by: tests/dagster/test_daemon.py.
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.storage.tags import GRPC_INFO_TAG
+
 # Dagster copies sensors with a beta parameter of its own that nobody here has set, whenever definitions are merged.
 # Watched by: tests/dagster/test_foreign_project.py.
 warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefinition", dg.BetaWarning)
@@ -49,6 +56,7 @@ __all__ = [
     "BulkActionsFilter",
     "PartitionKeyFilter",
     "UnresolvedAssetJobDefinition",
+    "is_executing",
     "make_new_run_id",
     "report_evaluation",
 ]
@@ -68,3 +76,20 @@ def report_evaluation(instance: dg.DagsterInstance, evaluation: dg.AssetCheckEva
         event_specific_data=evaluation,
     )
     instance.report_dagster_event(event, run_id)
+
+
+def is_executing(run: dg.DagsterRun) -> bool | None:
+    """Tells whether the process of a run of the default launcher lives; None where nobody knows."""
+    if GRPC_INFO_TAG not in run.tags:
+        return None
+    from dagster._grpc.client import DagsterGrpcClient
+    from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
+    from dagster_shared.serdes import deserialize_value
+
+    server = json.loads(run.tags[GRPC_INFO_TAG])
+    client = DagsterGrpcClient(port=server.get("port"), socket=server.get("socket"), host=server.get("host"))
+    try:
+        answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=5)
+    except DagsterUserCodeUnreachableError:
+        return False
+    return deserialize_value(answer, CanCancelExecutionResult).can_cancel

@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_feature_store.feature_groups import FEATURES, SourceAsset, feature_group_asset, source_asset
+from dagster_feature_store.feature_groups import SourceAsset, feature_group_asset, source_asset
 from dagster_feature_store.jobs import feature_jobs
 from dagster_feature_store.monitor_checks import freshness_checks, monitor_jobs, online_checks
 from dagster_feature_store.naming import Names, key_prefix
@@ -109,6 +109,8 @@ def _build(
         names=names,
         status=sensor_status,
     )
+    if any(group.snapshot_every for group in groups):
+        sensors.append(_snapshot_sensor(names, interval_seconds, sensor_status))
     own = dg.Definitions(
         assets=[
             *(source_asset(source, _end(source, groups), names=names) for source in sources),
@@ -135,7 +137,7 @@ def _build(
             *([refill] if groups else []),
         ],
         schedules=schedules,
-        sensors=[*([_automation_sensor(names, interval_seconds, sensor_status)] if groups else []), *sensors],
+        sensors=sensors,
         resources=resources,
     )
     streams = stream_definitions(
@@ -161,16 +163,13 @@ def _resources(names: Names, settings: Settings, given: dict[str, Any]) -> dict[
     return {**own, **given}
 
 
-def _automation_sensor(
+def _snapshot_sensor(
     names: Names, interval_seconds: int | None, status: dg.DefaultSensorStatus
 ) -> dg.AutomationConditionSensorDefinition:
     return dg.AutomationConditionSensorDefinition(
-        names.of("late_data_sensor"),
-        target=dg.AssetSelection.groups(names.of(FEATURES), names.of(SNAPSHOTS)),
-        description=(
-            "Recomputes, as one backfill, the partitions whose look-back reaches a source day that has landed late or "
-            "changed, in all feature groups downstream."
-        ),
+        names.of("snapshot_sensor"),
+        target=dg.AssetSelection.groups(names.of(SNAPSHOTS)),
+        description="Takes the snapshots that are due, and takes those anew whose days have changed.",
         minimum_interval_seconds=interval_seconds,
         default_status=status,
     )

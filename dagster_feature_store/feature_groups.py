@@ -111,9 +111,6 @@ def feature_group_asset(
         deps=[source_dependency(group, names, source)],
         check_specs=check_specs,
         code_version=group.code_version,
-        automation_condition=dg.AutomationCondition.eager()
-        .without(dg.AutomationCondition.in_latest_time_window())
-        .with_label("source days landed late or changed"),
         metadata={
             "dagster/column_schema": column_schema(group),
             "entity": group.entity.name,
@@ -135,15 +132,18 @@ def feature_group_asset(
                         for partition, judged in zip(done.partitions, monitor.judge(profiles), strict=True):
                             numbers[partition.key] = partition_metadata(partition)
                             results[partition.key] = judged
+                        for failure in done.failed:
+                            context.log.error(str(failure.error))
+                            if isinstance(failure.error, InvalidRowsError):
+                                summary = str(failure.error)
+                                results[failure.key] = [CheckResult(SCHEMA, passed=False, summary=summary)]
                         rows = sum(partition.profile.rows for partition in done.partitions)
                         context.log.info(
                             f"{group.name}: {len(numbers)} of {len(context.partition_keys)} partitions; "
                             f"{rows:,} rows in {done.seconds:.1f} s, {done.online.written:,} entities pushed online"
                         )
-            except Exception as error:
+            except Exception:
                 yield from materialization_events(context.asset_key, numbers)
-                if isinstance(error, InvalidRowsError) and error.partition:
-                    results[error.partition] = [CheckResult(SCHEMA, passed=False, summary=str(error))]
                 yield from check_outputs(check_specs, context.selected_asset_check_keys)
                 yield from evaluations(
                     context.asset_key,

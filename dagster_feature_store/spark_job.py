@@ -4,6 +4,7 @@ It runs where Spark's driver does, and needs the library, the definitions and da
 each pass as a message of its own: Pipes' reports of materializations cannot name the partitions of a range.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from dagster_pipes import (
 
 from feature_store.definitions.loading import load_definitions
 from feature_store.errors import InvalidRowsError
-from feature_store.spark.reports import PassReport, Refusal
+from feature_store.spark.reports import PassReport
 from feature_store.store import FeatureStore
 
 _MESSAGE_SECONDS = 2
@@ -36,18 +37,16 @@ def main() -> None:
         extras = pipes.extras
         group = load_definitions(extras["module"]).group(extras["group"])
         span = group.partitioning.span(extras["first"], extras["last"])
-        with FeatureStore.from_env() as store:
-            try:
-                for done in store.writes.materialize_passes(group, span, run_id=pipes.run_id):
-                    rows = sum(partition.profile.rows for partition in done.partitions)
-                    pipes.log.info(
-                        f"{group.name}: {done.partitions[0].key} to {done.partitions[-1].key} on Spark, {rows:,} rows "
-                        f"in {done.seconds:.1f} s, {done.online.written:,} entities pushed online"
-                    )
-                    pipes.report_custom_message({"pass": msgspec.to_builtins(PassReport.of(done))})
-            except InvalidRowsError as error:
-                # Not a failure of the job: the run that has launched it tells which check has failed.
-                pipes.report_custom_message({"refusal": msgspec.to_builtins(Refusal.of(error))})
+        # Rejected rows are no failure of the job: the run that has launched it tells which check has failed.
+        with FeatureStore.from_env() as store, suppress(InvalidRowsError):
+            for done in store.writes.materialize_passes(group, span, run_id=pipes.run_id):
+                rows = sum(partition.profile.rows for partition in done.partitions)
+                keys = [*(partition.key for partition in done.partitions), *(failure.key for failure in done.failed)]
+                pipes.log.info(
+                    f"{group.name}: {min(keys)} to {max(keys)} on Spark, {rows:,} rows in {done.seconds:.1f} s, "
+                    f"{done.online.written:,} entities pushed online, {len(done.failed)} partitions failed"
+                )
+                pipes.report_custom_message({"pass": msgspec.to_builtins(PassReport.of(done))})
 
 
 def _pipes() -> PipesContext:

@@ -9,9 +9,10 @@ from dagster_feature_store.naming import Names
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import FeatureStoreError
 from feature_store.partitions import Window
-from feature_store.spark.reports import PassReport, Refusal
+from feature_store.spark.reports import PassReport
 from feature_store.store import FeatureStore
 from feature_store.transform.materialization import MaterializedPass
+from feature_store.transform.partition_failures import PartitionFailure, joined_error
 
 _JOB = "dagster_feature_store.spark_job"
 
@@ -41,15 +42,16 @@ def materialized_passes(
     settings = {**feature_store.environment(), "FEATURE_STORE_ENGINE": store.engine.name}
     job = spark.launch(context, _JOB, settings, extras)
     seen = 0
+    failures: list[PartitionFailure] = []
     for message in job.get_custom_messages():
-        if "pass" in message:
-            done = msgspec.convert(message["pass"], PassReport).materialized(group, store.offline)
-            seen += len(done.partitions)
-            yield done
-        if "refusal" in message:
-            raise msgspec.convert(message["refusal"], Refusal).error(group.name)
+        done = msgspec.convert(message["pass"], PassReport).materialized(group, store.offline)
+        seen += len(done.partitions) + len(done.failed)
+        failures += done.failed
+        yield done
     if seen < len(windows):
         raise FeatureStoreError(
             f"The Spark job of feature group {group.name!r} reported {seen} of {len(windows)} partitions, {first} to "
             f"{last}: see its logs in this run; a second run completes what is missing."
         )
+    if failures:
+        raise joined_error(group, failures)

@@ -61,6 +61,34 @@ class InvalidRowsError(FeatureStoreError):
             f"Rows of feature group {group!r}{where} were refused, nothing was written:\n{listing}\n{remedy}"
         )
 
+    def of_partition(self, key: str) -> InvalidRowsError:
+        """Returns the error with the partition named."""
+        return InvalidRowsError(self.group, self.failures, self.remedy, key)
+
+
+class TransformError(FeatureStoreError):
+    """The function of a feature group raised.
+
+    Attributes:
+        group: Name of the feature group.
+        reason: What it raised.
+        partition: Key of the partition that it was computing, where it is known.
+    """
+
+    def __init__(self, group: str, reason: str, partition: str | None = None) -> None:
+        self.group = group
+        self.reason = reason
+        self.partition = partition
+        where = f", partition {partition}," if partition else ""
+        super().__init__(
+            f"The function of feature group {group!r}{where} raised {reason.rstrip('.')}. Nothing of it was written. "
+            f"Correct the function or its events, then materialize again; `feature-store test {group}` tries it out."
+        )
+
+    def of_partition(self, key: str) -> TransformError:
+        """Returns the error with the partition named."""
+        return TransformError(self.group, self.reason, key)
+
 
 class OvertakenError(FeatureStoreError):
     """A run found that its work had been done by one that read its source later: it wrote nothing of it."""

@@ -57,7 +57,12 @@ LAYERS = (
     ),
     ("dagster_feature_store.metadata", "dagster_feature_store.resources"),
     ("dagster_feature_store.naming",),
-    ("dagster_feature_store.check_results", "dagster_feature_store.held_back", "dagster_feature_store.one_asset"),
+    (
+        "dagster_feature_store.check_results",
+        "dagster_feature_store.dead_runs",
+        "dagster_feature_store.held_back",
+        "dagster_feature_store.one_asset",
+    ),
     ("dagster_feature_store.sensors", "dagster_feature_store.spark_passes"),
     (
         "dagster_feature_store.feature_groups",

@@ -8,9 +8,9 @@ import dagster as dg
 
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from dagster_feature_store.sensors import (
+    alerts,
     cold_store,
     definition_change,
-    failed_checks,
     gaps,
     landing,
     stale_training_sets,
@@ -48,7 +48,7 @@ def all_sensors(
         status: Whether they run from the start.
     """
     looks = Looks(names, interval_seconds, status)
-    sensors = [landing.landing_sensor(sources, groups, looks)] if sources else []
+    sensors = [landing.landing_sensor(sources, looks)] if sources else []
     if groups:
         sensors += [
             gaps.gap_sensor(groups, feature_jobs, looks),
@@ -58,5 +58,5 @@ def all_sensors(
     if training_sets:
         sensors.append(stale_training_sets.stale_training_set_sensor(training_sets, looks))
     if groups or training_sets:
-        sensors += failed_checks.alert_sensors(groups, training_sets, looks)
+        sensors.append(alerts.alert_sensor(groups, training_sets, looks))
     return sensors

@@ -7,12 +7,14 @@ replaced is noticed at the first look, a loss of single keys after some turns.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import dagster as dg
 
 from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
-from dagster_feature_store.sensors.requests import REASON_TAG, FeatureJobs, busy_assets
+from dagster_feature_store.sensors.outages import ONLINE_STORE
+from dagster_feature_store.sensors.requests import REASON_TAG, FeatureJobs, WorkInProgress
 from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.clock import SystemClock
 from feature_store.definitions.group import FeatureGroup
@@ -47,15 +49,15 @@ def cold_store_sensor(
     )
     def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         turn = int(context.cursor or 0)
-        busy = busy_assets(context.instance, {*(job.name for job in feature_jobs.values()), refill_job.name})
+        work = WorkInProgress.of(context.instance, {*(job.name for job in feature_jobs.values()), refill_job.name})
         # While a group is being written its files are ahead of its keys.
-        looked_at = [] if busy is None else [group for group in groups if names.key_text(group.name) not in busy]
+        looked_at = [group for group in groups if not work.on_any_of(names.key_text(group.name))]
         with names.store(context).open() as store:
             try:
                 samples, answers = _samples(store, looked_at, turn)
             except NeverAppliedError as error:
                 return dg.SkipReason(f"Nothing can be online yet. {error}")
-            names.alerts(context).open(store.registry).report([_answer(answers), *(map(_loss, samples, looked_at))])
+            names.alerts(context).open(store.registry).note([_answer(answers), *(map(_loss, samples, looked_at))])
         cold = [sample for sample in samples if sample.lost or sample.unfinished]
         if not cold:
             context.update_cursor(str(turn + 1))
@@ -92,15 +94,9 @@ def _samples(store: FeatureStore, groups: Sequence[FeatureGroup], turn: int) -> 
 
 
 def _answer(error: str | None) -> Finding:
-    return Finding(
-        key="online/store",
-        title="The online store does not answer",
-        failed=(WHOLE,) if error else (),
-        passed=() if error else (WHOLE,),
-        summary=error or "",
-        remedy="Start the server, or correct FEATURE_STORE_ONLINE. What it has lost is pushed again by itself.",
-        link="/automation",
-    )
+    if error:
+        return replace(ONLINE_STORE, summary=error)
+    return replace(ONLINE_STORE, failed=(), passed=(WHOLE,))
 
 
 def _loss(sample: OnlineSample, group: FeatureGroup) -> Finding:

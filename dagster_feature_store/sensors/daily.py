@@ -1,7 +1,7 @@
 """The daily schedule: each day after midnight UTC, the day that has ended is materialized in all feature groups.
 
-Days are computed as soon as the landing sensor has reported them. The schedule is the net below: it asks for what is
-not there yet, and for nothing whose events have not landed.
+The gap sensor computes days as they land. The schedule asks at a known time for what is not there yet, and for nothing
+whose events have not landed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import dagster as dg
 
 from dagster_feature_store.compat import UnresolvedAssetJobDefinition
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
-from dagster_feature_store.sensors.requests import REASON_TAG, busy_assets
+from dagster_feature_store.sensors.requests import REASON_TAG, WorkInProgress
+from dagster_feature_store.sensors.sources import SourceLooks
 from feature_store.day_windows import day_window
 from feature_store.definitions.group import FeatureGroup
-from feature_store.partitions import Partitioning
-from feature_store.reconcile.partitions import has_landed
+from feature_store.partitions import Partitioning, Window
+from feature_store.reconcile.due import has_landed
+from feature_store.store import FeatureStore
 
 MINUTES_AFTER_MIDNIGHT = 15
 
@@ -30,6 +32,7 @@ def daily_schedule(
     status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.RUNNING,
 ) -> dg.ScheduleDefinition:
     """Returns the schedule of the feature job, some minutes after midnight so that the last events have landed."""
+    source_looks = SourceLooks()
 
     @dg.schedule(
         name=names.of("daily_features"),
@@ -38,16 +41,23 @@ def daily_schedule(
         cron_schedule=f"{MINUTES_AFTER_MIDNIGHT} 0 * * *",
         execution_timezone="UTC",
         default_status=status,
+        required_resource_keys={names.store_key},
     )
     def ask(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         tick = context.scheduled_execution_time.astimezone(UTC)
         window = day_window(tick.date() - timedelta(days=1))
         key = Partitioning.DAILY.key(window.start)
         due = [group for group in groups if group.start <= window.start and (not group.end or window.end <= group.end)]
-        busy = busy_assets(context.instance, {job.name})
-        open_groups = [] if busy is None else [group for group in due if names.key_text(group.name) not in busy]
-        wanted = [group for group in open_groups if not _is_materialized(context.instance, names.key(group.name), key)]
-        ready = [group.name for group in wanted if has_landed(group, window)]
+        work = WorkInProgress.of(context.instance, {job.name})
+        open_groups = [group for group in due if not _is_worked_on(work, names.key_text(group.name), window)]
+        with names.store(context).open() as store:
+            wanted = [group for group in open_groups if not _is_stored(store, group, window)]
+        seen = source_looks.at(group.source for group in wanted)
+        ready = [
+            group.name
+            for group in wanted
+            if group.source.name in seen.landed and has_landed(group, window, seen.landed[group.source.name])
+        ]
         if ready:
             return dg.RunRequest(
                 run_key=key,
@@ -57,15 +67,20 @@ def daily_schedule(
             )
         if wanted:
             late = ", ".join(group.source.name for group in wanted)
-            return dg.SkipReason(f"{key} has not landed in {late}: it is computed once it has.")
+            return dg.SkipReason(f"{key} has not landed in {late}: it is computed once it has. {seen}".strip())
         return dg.SkipReason(f"{key} is there already, or being worked on, in all feature groups.")
 
     return ask
 
 
-def _is_materialized(instance: dg.DagsterInstance, asset_key: dg.AssetKey, key: str) -> bool:
-    return bool(
-        instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset_key=asset_key, asset_partitions=[key]), limit=1
-        ).records
+def _is_worked_on(work: WorkInProgress, asset: str, window: Window) -> bool:
+    spans = work.on(asset)
+    return work.on_all_of(asset) or any(span.start < window.end and window.start < span.end for span in spans)
+
+
+def _is_stored(store: FeatureStore, group: FeatureGroup, window: Window) -> bool:
+    """Tells whether a partition has a file. One that is damaged, or old by now, is the gap sensor's."""
+    return any(
+        file.window == window and file.belongs_to(group.partitioning)
+        for file in store.offline.files(group.name, window)
     )

@@ -9,54 +9,52 @@ is not requested either.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
 
-from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
-from dagster_feature_store.sensors.requests import FeatureJobs, busy_assets, digest, jobs_of, range_request
+from dagster_feature_store.sensors.requests import FeatureJobs, RangeRequests, WorkInProgress, digest, jobs_of
+from dagster_feature_store.sensors.sources import SourceLooks
 from feature_store.alerts.findings import WHOLE, Finding
+from feature_store.clock import SystemClock
 from feature_store.definitions.group import FeatureGroup
-from feature_store.offline.store import OfflineStore
-from feature_store.reconcile.coverage import Coverage, coverage
+from feature_store.offline.failed_partitions import FailedPartition, failed_partitions
+from feature_store.reconcile.coverage import coverage, spans
 from feature_store.reconcile.definition_change import changed_values
-from feature_store.reconcile.partitions import lacking_features
+from feature_store.reconcile.due import NEWEST_PARTITIONS, DuePartitions, LandedDays, due_partitions, newest_first
+from feature_store.store import FeatureStore
 
 INTERVAL_SECONDS = 60
+LACKING = "definition: files that exist lack a feature"
 
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
     """What a group's definition means for what is stored; `difference` is None where no live value would change."""
 
-    requests: tuple[dg.RunRequest, ...]
+    due: DuePartitions | None
     difference: str | None
     is_settled: bool
 
 
-def backfill_requests(
-    group: FeatureGroup, found: Coverage, job_name: str, names: Names = DEFAULT_NAMES
-) -> Iterator[dg.RunRequest]:
-    """Yields requests for the partitions that lack a feature: the newest in one run, then the rest of each range.
+def backfill_requests(group: FeatureGroup, due: DuePartitions, requests: RangeRequests, job_name: str) -> None:
+    """Adds requests for the partitions that lack a feature: the newest in one run, then the rest of each range.
 
     Args:
         group: As it is declared now.
-        found: What lies in the offline store.
+        due: What is to be computed of it.
+        requests: Is added to.
         job_name: The job that computes the group.
-        names: What the objects of the code location are called.
     """
-    columns = sorted(spec.ref.column for spec in group.features)
-    cause = f"columns-{digest([columns, group.code_version])}"
-    reason = "definition: files that exist lack a feature"
-    newest, rest = lacking_features(group, found)
+    cause = [group.name, sorted(spec.ref.column for spec in group.features), group.code_version]
+    newest, rest = due.lacking[-NEWEST_PARTITIONS:], due.lacking[:-NEWEST_PARTITIONS]
     for priority, part in ((1, newest), (0, rest)):
-        for span in part:
-            yield range_request(
-                group, span, job_name=job_name, cause=cause, reason=reason, priority=priority, names=names
-            )
+        for span in newest_first(spans(part)):
+            requests.add(group, span, job_name=job_name, cause=cause, reason=LACKING, priority=priority)
 
 
 def definition_sensor(
@@ -66,6 +64,7 @@ def definition_sensor(
 ) -> dg.SensorDefinition:
     """Returns the sensor over all feature groups."""
     names = looks.names
+    source_looks = SourceLooks()
 
     @looks.sensor(
         "definition_sensor",
@@ -82,25 +81,33 @@ def definition_sensor(
         changed = [group for group in groups if settled.get(group.name) != _signature(group)]
         if not changed:
             return dg.SkipReason("Every definition is the one that was looked at before.")
-        busy = busy_assets(context.instance, [job.name for job in feature_jobs.values()])
-        requests: list[dg.RunRequest] = []
+        work = WorkInProgress.of(context.instance, [job.name for job in feature_jobs.values()])
+        seen = source_looks.at(group.source for group in changed)
+        wanted = RangeRequests(context.instance, names, looks.first_pause)
         findings: list[Finding] = []
         with names.store(context).open() as store:
+            failed = failed_partitions(store.offline.root)
             for group in changed:
-                if busy is None or names.key_text(group.name) in busy:
+                landed = seen.landed.get(group.source.name)
+                if landed is None or work.on_any_of(names.key_text(group.name)):
                     continue
-                verdict = _judged(group, store.offline, feature_jobs[group.name].name, names)
-                requests += verdict.requests
+                verdict = _judged(group, store, landed, failed)
+                if verdict.due is not None:
+                    backfill_requests(group, verdict.due, wanted, feature_jobs[group.name].name)
                 findings.append(_finding(group, verdict.difference))
                 context.log.info("%s: %s", group.name, verdict.difference or "no live value changes")
                 if verdict.is_settled:
                     settled[group.name] = _signature(group)
-            notices = names.alerts(context).open(store.registry).report(findings)
-        told = [notice.title for notice in notices]
+            noted = names.alerts(context).open(store.registry).note(findings)
+        told = [f"{record.pending}: {record.finding['title']}" for record in noted]
+        for source, error in seen.errors.items():
+            context.log.error("Source %s: %s", source, error)
         cursor = json.dumps(settled)
+        requests = wanted.due(SystemClock().now())
         if not requests:
             context.update_cursor(cursor)
-            return dg.SkipReason("; ".join(told) or "Nothing that is stored lacks a feature.")
+            what = "; ".join(told) or "Nothing that is stored lacks a feature, or a failed run waits for its pause."
+            return dg.SkipReason(" ".join(filter(None, [what, str(seen)])))
         return dg.SensorResult(run_requests=requests, cursor=cursor)
 
     return sense
@@ -110,12 +117,19 @@ def _signature(group: FeatureGroup) -> str:
     return digest([sorted(spec.ref.column for spec in group.features), group.code_version])
 
 
-def _judged(group: FeatureGroup, offline: OfflineStore, job_name: str, names: Names) -> _Verdict:
-    found = coverage(group, offline)
-    difference = changed_values(group, offline, found)
+def _judged(
+    group: FeatureGroup,
+    store: FeatureStore,
+    landed: LandedDays,
+    failed: Mapping[tuple[str, datetime], FailedPartition],
+) -> _Verdict:
+    found = coverage(group, store.offline)
+    difference = changed_values(group, store.offline, found, landed)
     if difference is not None:
-        return _Verdict((), difference, is_settled=False)
-    return _Verdict(tuple(backfill_requests(group, found, job_name, names)), None, is_settled=not found.lacking)
+        return _Verdict(None, difference, is_settled=False)
+    now = store.clock.now()
+    due = due_partitions(group, found, landed, failed, now=now, tried_until=SystemClock().now())
+    return _Verdict(due, None, is_settled=not found.lacking)
 
 
 def _finding(group: FeatureGroup, difference: str | None) -> Finding:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 
 from dagster_feature_store.compat import UnresolvedAssetJobDefinition
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
+from feature_store.reconcile.due import FIRST_PAUSE
 
 Job = dg.JobDefinition | UnresolvedAssetJobDefinition
 
@@ -27,6 +29,11 @@ class Looks:
     names: Names = DEFAULT_NAMES
     interval_seconds: int | None = None
     status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING
+
+    @property
+    def first_pause(self) -> timedelta:
+        """Time from a failed run to the next attempt; it is doubled with each of them."""
+        return timedelta(seconds=self.interval_seconds or FIRST_PAUSE.total_seconds())
 
     def sensor(
         self, name: str, seconds: int, description: str, *, resources: Iterable[str] = (), jobs: Sequence[Job] = ()

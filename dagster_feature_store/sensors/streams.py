@@ -10,7 +10,7 @@ import dagster as dg
 from dagster_feature_store.compat import UnresolvedAssetJobDefinition
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
-from dagster_feature_store.sensors.requests import REASON_TAG, busy_assets
+from dagster_feature_store.sensors.requests import REASON_TAG, WorkInProgress
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import StreamError
 from feature_store.streaming.settings import StreamSettings
@@ -54,14 +54,12 @@ def stream_sensor(
             ends = ends_of(StreamSettings.of(settings).client, [features_topic(group.name) for group in groups])
         except StreamError as error:
             return dg.SkipReason(str(error))
-        busy = busy_assets(context.instance, {job.name})
-        if busy is None:
-            return dg.SkipReason("Too much is going on to tell what is being drained.")
+        work = WorkInProgress.of(context.instance, {job.name})
         grown = {
             group.name: end
             for group in groups
             if (end := ends.get(features_topic(group.name), 0)) > seen.get(group.name, 0)
-            and names.key_text(asset_name(group.name)) not in busy
+            and not work.on_any_of(names.key_text(asset_name(group.name)))
         }
         if not grown:
             return dg.SkipReason("Nothing has been streamed since.")

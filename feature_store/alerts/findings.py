@@ -24,7 +24,9 @@ class Finding:
         severity: `error` for what makes values wrong or missing, `warning` for what a person should look at.
         summary: What was measured, in a sentence or two.
         numbers: The measurements, by name.
+        needs_all: Whether each failed partition has to pass before it is well; else a newer one that passes will do.
         group: Feature group or other asset.
+        groups: The feature groups that one cause affects, where it is not one alone.
         features: The features that are affected, where it is not all of them.
         owner: Who answers for it.
         remedy: What to do, as a sentence.
@@ -39,7 +41,9 @@ class Finding:
     severity: Severity = "error"
     summary: str = ""
     numbers: Mapping[str, float | str] = field(default_factory=dict)
+    needs_all: bool = False
     group: str = ""
+    groups: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     owner: str = ""
     remedy: str = ""

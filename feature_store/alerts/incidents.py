@@ -1,7 +1,7 @@
 """What a finding makes of an incident, and whether people are told. Pure: what is stored and sent is not decided here.
 
-An incident is open while its newest failing partition is newer than every partition that has passed since. Partitions
-that failed once are remembered: failing again, they are no news.
+An incident is open while its newest failing partition is newer than every partition that has passed since; where each
+has to pass, while one of them has not. Partitions that failed once are remembered: failing again, they are no news.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def after(record: IncidentRecord | None, finding: Finding, now: datetime) -> Inc
     news = set(finding.failed) - known
     failing = (known - set(finding.passed)) | set(finding.failed)
     partitions = tuple(sorted(failing)[-PARTITIONS_KEPT:])
-    is_over = not failing or (bool(finding.passed) and max(finding.passed) > max(failing))
+    newer_passes = bool(finding.passed) and bool(failing) and max(finding.passed) > max(failing)
+    is_over = not failing or (newer_passes and not finding.needs_all)
     if record is None or record.resolved_at is not None:
         if news:
             return _opened(finding, partitions, now, is_over=is_over)
@@ -41,8 +42,8 @@ def after(record: IncidentRecord | None, finding: Finding, now: datetime) -> Inc
             return None
         return replace(record, partitions=partitions, changed_at=now)
     if is_over:
-        # Who was never told that it broke need not be told that it works.
-        pending = RECOVERED if record.notified_at is not None else None
+        # Who was not told yet that it broke is told once, of both.
+        pending = RECOVERED if record.notified_at is not None else OPENED
         seen = {"passed": list(finding.passed), "run_id": finding.run_id, "link": finding.link}
         return replace(
             record,

@@ -133,6 +133,7 @@ def message_of(record: IncidentRecord, event: str, *, base_url: str | None, now:
     span = partition_span(failed)
     facts = {
         "group": finding["group"],
+        "groups": ", ".join(finding.get("groups", ())),
         "feature": ", ".join(finding["features"]),
         "owner": finding["owner"],
         "partitions": "" if recovered else f"{span}{_of_all(finding)}",
@@ -142,7 +143,9 @@ def message_of(record: IncidentRecord, event: str, *, base_url: str | None, now:
         "severity": "" if recovered else finding["severity"],
     }
     if event == OPENED and record.resolved_at is not None:
-        facts["newest partition"] = f"{max(finding['passed'])} passes: no further message follows"
+        newest = max(finding["passed"], default=WHOLE)
+        facts["by now"] = f"{newest} passes" if newest != WHOLE else "it is over"
+        facts["by now"] += ": no further message follows"
     assert record.id is not None
     return Message(
         event=event,

@@ -23,6 +23,9 @@ MOST_ATTEMPTS = 8
 RETRY_AFTER = timedelta(minutes=2)
 """Time to the second round, doubled for each one after it: with `MOST_ATTEMPTS`, a message waits for four hours."""
 
+SEND_AFTER = timedelta(seconds=1)
+"""A message of another process is left to that one for a moment, which may be about to send it."""
+
 _log = logging.getLogger("feature_store.alerts")
 
 
@@ -73,6 +76,18 @@ class Alerts:
         Raises:
             RegistryError: If the registry does not answer: without it nobody knows what has been told.
         """
+        changed = self.note(findings)
+        return self.deliver(changed)
+
+    def note(self, findings: Iterable[Finding]) -> list[IncidentRecord]:
+        """Takes findings, and leaves their messages in the registry for `deliver`: nothing is sent, nothing waits.
+
+        Returns:
+            The incidents of which there is something to tell.
+
+        Raises:
+            RegistryError: If the registry does not answer.
+        """
         self._registry.migrate()
         found = list(findings)
         known = self._registry.incidents([finding.key for finding in found])
@@ -84,14 +99,26 @@ class Alerts:
             record = self._registry.change_incident(finding.key, self._change(finding))
             if record is not None and record.pending:
                 changed.append(record)
-        told = {record.key for record in changed}
-        overdue = [
+        return changed
+
+    def deliver(self, noted: Sequence[IncidentRecord] = ()) -> list[Notice]:
+        """Sends the messages that have not been sent, and again those that could not be, once their pause is over.
+
+        Args:
+            noted: What was noted a moment ago, here.
+
+        Raises:
+            RegistryError: If the registry does not answer.
+        """
+        self._registry.migrate()
+        told = {record.key for record in noted}
+        waiting = [
             record
             for record in self._registry.incidents().values()
-            if record.pending and record.key not in told and _is_overdue(record, self._clock.now())
+            if record.pending and record.key not in told and _is_due(record, self._clock.now())
         ]
         silent: set[str] = set()
-        return [self._deliver(record, silent) for record in [*changed, *overdue]]
+        return [self._deliver(record, silent) for record in [*noted, *waiting]]
 
     def open_incidents(self) -> list[IncidentRecord]:
         """Returns the incidents that are open, the oldest first."""
@@ -135,8 +162,10 @@ class Alerts:
         )
 
 
-def _is_overdue(record: IncidentRecord, now: datetime) -> bool:
-    """Tells whether a pending message is to be tried again; one that another process sends right now is not."""
+def _is_due(record: IncidentRecord, now: datetime) -> bool:
+    """Tells whether a pending message is to be sent; one that has failed a moment ago is not."""
+    if not record.deliveries:
+        return now - record.changed_at >= SEND_AFTER
     rounds: int = max((one["attempts"] for one in record.deliveries.values() if one["error"] is not None), default=0)
     last = max((one["at"] for one in record.deliveries.values() if "at" in one), default=None)
     since = record.changed_at if last is None else datetime.fromisoformat(last)

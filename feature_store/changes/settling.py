@@ -22,6 +22,7 @@ from feature_store.errors import OnlineStoreError
 from feature_store.frames import TIMESTAMP_TYPE, entity_id_expression
 from feature_store.offline.latest import latest_rows, rows_that_count
 from feature_store.offline.store import OfflineStore
+from feature_store.offline.superseded import SUPERSEDED_AT
 from feature_store.offline.unfinished import left_behind
 from feature_store.online.pending import RECENT
 from feature_store.online.repair import Remover
@@ -166,13 +167,19 @@ class Settler:
         return pl.concat([settled, newest.select(settled.columns)])
 
     def without_withdrawn(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Returns rows without those that the offline store has held, and holds no more: others withdrew them."""
+        """Returns rows that a stream knows without those that others have withdrawn.
+
+        These are rows that the offline store has held, and holds no more. What a stream itself has taken back ends at
+        one of its own times: given anew since, it stands.
+        """
         if rows.is_empty():
             return rows
         identity = [*self._group.entity.join_keys, EVENT_TIMESTAMP]
         times = rows[EVENT_TIMESTAMP]
         window = Window(times.min(), times.max() + timedelta(microseconds=1))  # type: ignore[arg-type, operator]
-        former = self._offline.superseded(self._group, window).select(identity)
+        ends = self._offline.superseded(self._group, window).group_by(identity).agg(pl.col(SUPERSEDED_AT).max())
+        # Streamers have odd times; see `IngestionClock.claim`.
+        former = ends.filter(pl.col(SUPERSEDED_AT).to_physical() % 2 == 0).select(identity)
         if former.is_empty():
             return rows
         held = self._offline.collect(self._group, lambda rows: rows.select(identity), window)

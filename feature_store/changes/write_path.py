@@ -112,7 +112,7 @@ class WritePath:
         return PartitionRows(self._group, window, self._with_retired(rows))
 
     def metadata_if_same(
-        self, partitions: Sequence[PartitionRows], metadata: Mapping[str, str]
+        self, partitions: Sequence[PartitionRows], metadata: Mapping[Window, Mapping[str, str]]
     ) -> list[Mapping[str, str] | None]:
         """Returns the metadata of the files that hold just these rows: nothing of those needs to be written."""
         return self._offline.metadata_if_same(self._group, partitions, metadata)

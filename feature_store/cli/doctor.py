@@ -172,7 +172,7 @@ def _features(settings: Settings) -> str:
     groups, training_sets = loaded.groups.values(), loaded.training_sets.values()
     with open_store() as store:
         found = [
-            *differences_of_partitions(groups, store.offline),
+            *differences_of_partitions(groups, store.offline, store.clock),
             *differences_of_training_sets(training_sets, store.offline),
         ]
         # What is wrong with the registry and the online store is told by the examinations of those.

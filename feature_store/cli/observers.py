@@ -15,7 +15,6 @@ from feature_store.cli.output import hint
 if TYPE_CHECKING:
     from feature_store.definitions.group import FeatureGroup
     from feature_store.definitions.training_set import TrainingSet
-    from feature_store.partitions import Window
     from feature_store.store import FeatureStore
     from feature_store.training_sets.versions import WrittenTrainingSet
     from feature_store.transform.reports import MaterializationReport
@@ -26,12 +25,7 @@ GROUP = "feature_store.observers"
 class Observer(Protocol):
     """Wants to know of work. Each method may return a sentence for the one who has started the command."""
 
-    def before(self, group: FeatureGroup, span: Window) -> Any:
-        """Returns what it wants to keep from before a group is materialized: what the source holds, say."""
-
-    def materialized(
-        self, store: FeatureStore, group: FeatureGroup, report: MaterializationReport, before: Any
-    ) -> str | None:
+    def materialized(self, store: FeatureStore, group: FeatureGroup, report: MaterializationReport) -> str | None:
         """Is told that partitions of a group were materialized."""
 
     def built(self, definition: TrainingSet, written: WrittenTrainingSet) -> str | None:
@@ -45,16 +39,10 @@ class Observers:
         found = [_heard(partial(_observer, point)) for point in entry_points(group=GROUP)]
         self._observers: list[Observer] = [observer for observer in found if observer is not None]
 
-    def before(self, group: FeatureGroup, span: Window) -> list[Any]:
-        """Returns what the observers keep from before a group is materialized."""
-        return [_heard(partial(observer.before, group, span)) for observer in self._observers]
-
-    def materialized(
-        self, store: FeatureStore, group: FeatureGroup, report: MaterializationReport, before: list[Any]
-    ) -> None:
+    def materialized(self, store: FeatureStore, group: FeatureGroup, report: MaterializationReport) -> None:
         """Tells that partitions were materialized."""
-        for observer, kept in zip(self._observers, before, strict=True):
-            _say(_heard(partial(observer.materialized, store, group, report, kept)))
+        for observer in self._observers:
+            _say(_heard(partial(observer.materialized, store, group, report)))
 
     def built(self, definition: TrainingSet, written: WrittenTrainingSet) -> None:
         """Tells that a training set was built."""

@@ -67,7 +67,6 @@ def _materialize(store: FeatureStore, group: FeatureGroup, span: Window, observe
     if span.start == span.end:
         hint(f"{group.name}: no partition is complete yet, it begins at {group.start.isoformat()}.")
         return 0, "", "", 0, 0, 0, 0, 0, 0, 0, "0.0"
-    before = observers.before(group, span)
     with progress_bar() as bar:
         task = bar.add_task(group.name, total=sum(1 for _ in group.partitioning.windows(span)))
 
@@ -79,7 +78,7 @@ def _materialize(store: FeatureStore, group: FeatureGroup, span: Window, observe
         last = span.end - group.partitioning.length
         run_id = f"cli-{uuid.uuid4().hex[:12]}"
         done = store.materialize(group, span.start, last, run_id=run_id, progress=show)
-    observers.materialized(store, group, done, before)
+    observers.materialized(store, group, done)
     online = done.online
     brought = (done.rows, done.changed, done.gone)
     counts = (online.written, online.stale + online.superseded, online.expired, online.pending)

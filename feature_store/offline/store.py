@@ -145,11 +145,13 @@ class OfflineStore:
         return self._all_at_once(write, partitions)
 
     def metadata_if_same(
-        self, group: RegisteredGroup, partitions: Sequence[PartitionRows], metadata: Mapping[str, str]
+        self, group: RegisteredGroup, partitions: Sequence[PartitionRows], metadata: Mapping[Window, Mapping[str, str]]
     ) -> list[Mapping[str, str] | None]:
         """Returns the metadata of each partition's file that holds just these rows; see `row_changes`."""
         return self._all_at_once(
-            lambda rows: metadata_if_same(self.root, group, self.batch_path(group, rows.window), rows, metadata),
+            lambda rows: metadata_if_same(
+                self.root, group, self.batch_path(group, rows.window), rows, metadata[rows.window]
+            ),
             partitions,
         )
 

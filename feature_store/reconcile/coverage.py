@@ -17,8 +17,10 @@ from feature_store.offline.footers import load_footers, read_footer
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
+from feature_store.transform.inputs import INPUTS
 
-_FOOTERS_KEPT = 16_384
+_FOOTERS_KEPT = 262_144
+_SCHEMAS_KEPT = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +32,15 @@ class Coverage:
         missing: Spans between the first and the last partition that have no file, or one that cannot be read.
         lacking: Partitions whose files lack a feature that the group declares.
         other_code: Partitions that were computed by another version of the function than the one declared.
+        inputs: Of each that can be read, the digest of the source days that it was computed from; None where the file
+            does not say.
     """
 
     present: tuple[Window, ...]
     missing: tuple[Window, ...]
     lacking: tuple[Window, ...]
     other_code: tuple[Window, ...]
+    inputs: tuple[str | None, ...] = ()
 
 
 def coverage(group: FeatureGroup, offline: OfflineStore) -> Coverage:
@@ -49,14 +54,15 @@ def coverage(group: FeatureGroup, offline: OfflineStore) -> Coverage:
     files = sorted(batch_files(group, offline), key=lambda file: file.window)
     load_footers(files)
     code_version = group.code_version
-    present, lacking, other_code, unreadable = [], [], [], []
+    present, lacking, other_code, inputs, unreadable = [], [], [], [], []
     for file in files:
         footer = _footer(file)
         if footer is None:
             unreadable.append(file.window)
             continue
-        columns, written_by = footer
+        columns, written_by, made_of = footer
         present.append(file.window)
+        inputs.append(made_of)
         if not declared <= columns:
             lacking.append(file.window)
         if written_by != code_version:
@@ -64,7 +70,7 @@ def coverage(group: FeatureGroup, offline: OfflineStore) -> Coverage:
     known = sorted([*present, *unreadable])
     holes = [Window(one.end, other.start) for one, other in pairwise(known) if one.end < other.start]
     missing = spans(sorted([*holes, *unreadable]))
-    return Coverage(tuple(present), tuple(missing), tuple(lacking), tuple(other_code))
+    return Coverage(tuple(present), tuple(missing), tuple(lacking), tuple(other_code), tuple(inputs))
 
 
 def spans(windows: Iterable[Window], *, bridging: int = 0) -> Iterator[Window]:
@@ -92,11 +98,17 @@ def batch_files(group: FeatureGroup, offline: OfflineStore) -> list[PartitionFil
 
 
 @lru_cache(maxsize=_FOOTERS_KEPT)
-def _footer(file: PartitionFile) -> tuple[frozenset[str], str | None] | None:
-    """Returns a file's columns and code version, None if it is no whole Parquet file."""
+def _footer(file: PartitionFile) -> tuple[frozenset[str], str | None, str | None] | None:
+    """Returns a file's columns, code version and digest of inputs, None if it is no whole Parquet file."""
     # A replaced file has another time, size or tag: what tells its content apart is in the argument.
     try:
         footer = read_footer(file)
     except (OSError, pl.exceptions.PolarsError):
         return None
-    return frozenset(footer.schema), footer.metadata.get("code_version")
+    return _shared(frozenset(footer.schema)), footer.metadata.get("code_version"), footer.metadata.get(INPUTS)
+
+
+@lru_cache(maxsize=_SCHEMAS_KEPT)
+def _shared(columns: frozenset[str]) -> frozenset[str]:
+    # Files of one group have the same columns: one set is kept for all of them.
+    return columns

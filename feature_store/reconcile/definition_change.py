@@ -9,25 +9,26 @@ from feature_store.errors import FeatureStoreError
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
 from feature_store.reconcile.coverage import Coverage, batch_files
-from feature_store.reconcile.partitions import has_landed
+from feature_store.reconcile.due import LandedDays, has_landed
 from feature_store.storage.parquet import scan_files
 from feature_store.transform.comparison import Difference, difference
 from feature_store.transform.compute import compute
 
 
-def changed_values(group: FeatureGroup, offline: OfflineStore, found: Coverage) -> str | None:
+def changed_values(group: FeatureGroup, offline: OfflineStore, found: Coverage, landed: LandedDays) -> str | None:
     """Returns what would change if the function computed its newest partition of former code again, as a sentence.
 
     Args:
         group: As it is declared now.
         offline: The offline store.
         found: What lies there.
+        landed: What lies in its source.
 
     Returns:
         None where nothing was computed by former code, no such partition's events are there any more, or its rows
         are equal bit for bit in the features that both have.
     """
-    former = [window for window in found.other_code if has_landed(group, window)]
+    former = [window for window in found.other_code if has_landed(group, window, landed)]
     if not former:
         return None
     window = former[-1]

@@ -6,17 +6,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from feature_store.catalog import Catalog
-from feature_store.clock import Clock
+from feature_store.clock import Clock, SystemClock
 from feature_store.definitions.group import FeatureGroup
+from feature_store.definitions.source import fingerprints
 from feature_store.definitions.training_set import TrainingSet
+from feature_store.offline.failed_partitions import failed_partitions
 from feature_store.offline.store import OfflineStore
 from feature_store.online.store import OnlineStore
 from feature_store.partitions import Window
-from feature_store.reconcile.coverage import coverage
+from feature_store.reconcile.coverage import coverage, spans
 from feature_store.reconcile.definition_change import changed_values
+from feature_store.reconcile.due import LandedDays, due_partitions, newest_first
 from feature_store.reconcile.online_sample import sample_online
-from feature_store.reconcile.partitions import gaps, lacking_features
 from feature_store.reconcile.stale_training_sets import staleness
+
+_LISTED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +41,34 @@ class Difference:
         return f"{self.subject}: {self.summary} {self.remedy}"
 
 
-def differences_of_partitions(groups: Iterable[FeatureGroup], offline: OfflineStore) -> Iterator[Difference]:
-    """Yields what of the partitions in the offline store differs from the groups' definitions.
+def differences_of_partitions(
+    groups: Iterable[FeatureGroup], offline: OfflineStore, clock: Clock
+) -> Iterator[Difference]:
+    """Yields what of the partitions in the offline store differs from the sources and the groups' definitions.
 
     Args:
         groups: As they are declared now.
         offline: The offline store.
+        clock: Tells the present.
     """
+    failed = failed_partitions(offline.root)
     for group in groups:
         found = coverage(group, offline)
-        for title, spans in (
-            ("are missing between others", gaps(group, found)),
-            ("lack a feature that is declared", [span for part in lacking_features(group, found) for span in part]),
+        landed = LandedDays(fingerprints(group.source))
+        due = due_partitions(group, found, landed, failed, now=clock.now(), tried_until=SystemClock().now())
+        for title, windows in (
+            ("have landed and are not computed", due.missing),
+            ("were computed from source days that have changed", due.changed),
+            ("lack a feature that is declared", due.lacking),
         ):
-            if spans:
-                count = sum(1 for span in spans for _ in group.partitioning.windows(span))
-                yield Difference(group.name, f"{count} partition(s) {title}.", f"Run {_command(group, spans[0])}.")
-        if (text := changed_values(group, offline, found)) is not None:
+            if windows:
+                span = newest_first(spans(windows))[0]
+                yield Difference(group.name, f"{len(windows)} partition(s) {title}.", f"Run {_command(group, span)}.")
+        for held in due.held[-_LISTED:]:
+            yield Difference(
+                group.name, f"Partition {group.partitioning.key(held.start)} is held: {held.reason}", "Correct it."
+            )
+        if (text := changed_values(group, offline, found, landed)) is not None:
             yield Difference(
                 group.name, text, "Give the features that change a new version, or materialize the partitions again."
             )

@@ -28,7 +28,9 @@ from feature_store.partitions import Window
 from feature_store.spark.reports import Refusal, TaskReport, written_partitions
 from feature_store.spark.session import spark_session
 from feature_store.spark.tasks import FAILURE, OVERTAKEN, PARCEL, REPORT, ROWS, ComputeRows, ReadEvents, WritePartitions
+from feature_store.transform.inputs import digests_of_inputs
 from feature_store.transform.materialization import Materialization, MaterializedPartition, MaterializedPass
+from feature_store.transform.partition_failures import PartitionFailures
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -56,7 +58,7 @@ def materialize(job: Materialization, span: Window, *, spark_conf: str | None = 
 
     Raises:
         MissingSourceError: If events have not landed; earlier passes stay.
-        InvalidRowsError: If a partition's rows are refused; it is named, and the partitions before it are written.
+        InvalidRowsError: If rows of partitions are rejected; these are named, all others are written.
         OvertakenError: If another run has read the source of a partition later. Nothing of that partition was written;
             partitions of other tasks are.
         FeatureStoreError: If a task failed: the function raised, or a store did not answer. A second run completes.
@@ -64,14 +66,19 @@ def materialize(job: Materialization, span: Window, *, spark_conf: str | None = 
     session = spark_session([job.offline.root], conf=spark_conf)
     session.conf.set("spark.sql.adaptive.enabled", "false")
     session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(_PARCELS_PER_BATCH))
+    group = job.group.declared
+    inputs = digests_of_inputs(group, list(group.partitioning.windows(span)))
+    failures = PartitionFailures(group, job.offline.root, job.clock, inputs)
     for windows in job.passes(span):
-        yield from _SparkJob(session, job).run(windows)
+        yield from _SparkJob(session, job, failures).run(windows)
+    failures.end()
 
 
 @dataclass(frozen=True, slots=True)
 class _SparkJob:
     session: SparkSession
     job: Materialization
+    failures: PartitionFailures
 
     @property
     def group(self) -> FeatureGroup:
@@ -90,10 +97,14 @@ class _SparkJob:
             computed = self._computed(windows, spans, shards).persist(StorageLevel.DISK_ONLY)
             try:
                 refused = self._refused(computed)
-                sound = windows[: min(refused)] if refused else windows
-                if sound:
-                    partitions, report, withdrawn = self._write(computed, sound, began, shards)
-                    yield MaterializedPass(partitions, report, withdrawn, time.perf_counter() - started)
+                sound = [number for number in range(len(windows)) if number not in refused]
+                partitions, report, withdrawn = self._write(computed, windows, sound, began, shards)
+                self.failures.written([windows[number] for number in sound])
+                failed = tuple(
+                    self.failures.failed(windows[number], refused[number].error(self.group.name))
+                    for number in sorted(refused)
+                )
+                yield MaterializedPass(partitions, report, withdrawn, time.perf_counter() - started, failed)
             finally:
                 computed.unpersist()
         except (PySparkException, Py4JError) as error:
@@ -102,10 +113,6 @@ class _SparkJob:
                 f"{windows[-1].end.isoformat()}: a task on Spark failed, {_reason(error)} What is written stays, and "
                 "a second run completes it."
             ) from error
-        if refused:
-            first = min(refused)
-            refused[first].partition = self.group.partitioning.key(windows[first].start)
-            raise refused[first].error(self.group.name)
 
     def _computed(self, windows: Sequence[Window], spans: list[tuple[int, int, int]], shards: int) -> DataFrame:
         days = self.session.createDataFrame(spans, "number int, start bigint, end bigint")
@@ -124,8 +131,10 @@ class _SparkJob:
         return refused
 
     def _write(
-        self, computed: DataFrame, windows: Sequence[Window], began: datetime, tasks: int
+        self, computed: DataFrame, windows: Sequence[Window], sound: Sequence[int], began: datetime, tasks: int
     ) -> tuple[tuple[MaterializedPartition, ...], WriteReport, int]:
+        if not sound:
+            return (), WriteReport(), 0
         write = WritePartitions(
             self.job.group,
             str(self.job.offline.root),
@@ -134,10 +143,12 @@ class _SparkJob:
             tuple(windows),
             began,
             dict(self.job.metadata),
+            tuple(self.failures.inputs[window] for window in windows),
         )
         # A partition without rows is written, too.
-        every = [(number, -1, 0, ROWS, b"") for number in range(len(windows))]
-        rows = computed.where(computed.target < len(windows)).unionAll(self.session.createDataFrame(every, PARCEL))
+        every = [(number, -1, 0, ROWS, b"") for number in sound]
+        of_sound = (computed.kind == ROWS) & computed.target.isin(list(sound))
+        rows = computed.where(of_sound).unionAll(self.session.createDataFrame(every, PARCEL))
         by_partition = _spread(rows, "target", len(windows), tasks).sortWithinPartitions("target", "origin", "part")
         done = sorted(by_partition.mapInArrow(write, PARCEL).collect(), key=lambda row: int(row.target))
         for row in done:

@@ -13,6 +13,7 @@ from feature_store.offline.store import OfflineStore
 from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
 from feature_store.transform.materialization import MaterializedPartition, MaterializedPass
+from feature_store.transform.partition_failures import PartitionFailure
 
 
 class PartitionReport(msgspec.Struct):
@@ -55,12 +56,13 @@ class Refusal(msgspec.Struct):
 
 
 class PassReport(msgspec.Struct):
-    """One pass; see `MaterializedPass`. Partitions by key."""
+    """One pass; see `MaterializedPass`. Partitions and failures by key."""
 
     partitions: dict[str, PartitionReport]
     online: WriteReport
     withdrawn: int
     seconds: float
+    failed: dict[str, Refusal]
 
     @classmethod
     def of(cls, done: MaterializedPass) -> PassReport:
@@ -69,13 +71,18 @@ class PassReport(msgspec.Struct):
             partition.key: PartitionReport(partition.profile, partition.changed, partition.withdrawn)
             for partition in done.partitions
         }
-        return cls(partitions, done.online, done.withdrawn, done.seconds)
+        failed = {each.key: Refusal.of(each.error) for each in done.failed if isinstance(each.error, InvalidRowsError)}
+        return cls(partitions, done.online, done.withdrawn, done.seconds, failed)
 
     def materialized(self, group: FeatureGroup, offline: OfflineStore) -> MaterializedPass:
         """Returns the pass, with the files that are in place now."""
         reports = {group.partitioning.window(key): report for key, report in self.partitions.items()}
-        partitions = written_partitions(group, offline, reports)
-        return MaterializedPass(partitions, self.online, self.withdrawn, self.seconds)
+        partitions = written_partitions(group, offline, reports) if reports else ()
+        failed = tuple(
+            PartitionFailure(key, group.partitioning.window(key), refusal.error(group.name))
+            for key, refusal in self.failed.items()
+        )
+        return MaterializedPass(partitions, self.online, self.withdrawn, self.seconds, failed)
 
 
 def written_partitions(

@@ -155,7 +155,8 @@ class WritePartitions:
         clock: The store's present.
         windows: The partitions.
         began: When the pass began.
-        metadata: Of every file, besides its profile.
+        metadata: Of every file, besides its profile and its inputs.
+        inputs: Digest of what each partition was computed from, by its number.
     """
 
     group: BoundGroup
@@ -165,6 +166,7 @@ class WritePartitions:
     windows: Sequence[Window]
     began: datetime
     metadata: dict[str, str]
+    inputs: Sequence[str]
 
     def __call__(self, batches: Batches) -> Batches:
         """Takes all rows of some partitions, sorted by partition, shard and part, gives a report of each.
@@ -198,6 +200,7 @@ class WritePartitions:
             now=self.clock.now(),
             online=online,
             metadata=self.metadata,
+            inputs={self.windows[number]: self.inputs[number]},
         )
         report = PartitionReport(partition.profile, partition.changed, partition.withdrawn)
         return TaskReport({number: report}, accepted.online, accepted.withdrawn)

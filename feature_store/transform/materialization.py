@@ -18,7 +18,7 @@ from feature_store.changes.write_path import AcceptedRows, WritePath
 from feature_store.clock import Clock
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
-from feature_store.errors import InvalidRowsError
+from feature_store.errors import FeatureStoreError, InvalidRowsError, TransformError
 from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.monitoring.profile import PartitionProfile, profile_partitions
 from feature_store.monitoring.stored import PROFILE, decode_profile, encode_profile
@@ -28,6 +28,8 @@ from feature_store.online.store import OnlineStore
 from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
 from feature_store.transform.compute import compute
+from feature_store.transform.inputs import INPUTS, digests_of_inputs
+from feature_store.transform.partition_failures import PartitionFailure, PartitionFailures
 
 PARTITIONS_PER_PASS = 92
 """Partitions computed together: enough to spread the look-back's cost, few enough to bound memory."""
@@ -63,12 +65,14 @@ class MaterializedPass:
         online: What the push of changed rows to the online store did.
         withdrawn: Rows that were taken back online.
         seconds: Wall time of the pass.
+        failed: Partitions that failed for a reason of their own; nothing of them was written.
     """
 
     partitions: tuple[MaterializedPartition, ...]
     online: WriteReport
     withdrawn: int
     seconds: float
+    failed: tuple[PartitionFailure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,26 +118,45 @@ def materialize(job: Materialization, span: Window) -> Iterator[MaterializedPass
     What it computes is compared with what the store holds: rows of equal content are not written again, neither to
     files nor online. Interrupted at any point, running the same span again gives the stores of an uninterrupted run.
 
+    A partition that fails for a reason of its own (rows that break the schema, a function that raises) holds back no
+    other: these are written, and the error comes last.
+
     Args:
         job: What, and where to.
         span: Whole partitions.
 
     Yields:
-        One report per pass, when both stores have it.
+        One report per pass, when both stores have it; partitions that failed are in it, too.
 
     Raises:
         MissingSourceError: If events have not landed; earlier passes stay.
-        InvalidRowsError: If a partition's rows are refused; it is named, and the partitions before it are written.
+        InvalidRowsError: If rows of partitions are rejected; these are named, all others are written.
         OvertakenError: If another run has read the source of a partition later; nothing of the pass was written.
         OnlineStoreError: If the online store fails; the files are written, a second run completes the push.
     """
+    inputs = digests_of_inputs(job.group.declared, list(job.group.declared.partitioning.windows(span)))
+    run = PartitionFailures(job.group.declared, job.offline.root, job.clock, inputs)
     for batch in job.passes(span):
-        try:
-            yield _materialize_pass(job, batch)
-        except InvalidRowsError:
-            # One bad partition must not hold back the good ones before it, and must be named.
-            for window in batch:
-                yield _materialize_pass(job, [window])
+        yield from _in_parts(job, batch, run)
+    run.end()
+
+
+def _in_parts(job: Materialization, windows: list[Window], run: PartitionFailures) -> Iterator[MaterializedPass]:
+    """Yields passes over partitions, over ever smaller parts of them where one fails for a reason of its own."""
+    started = time.perf_counter()
+    try:
+        done = _materialize_pass(job, windows, run.inputs)
+    except (InvalidRowsError, TransformError) as error:
+        if len(windows) == 1:
+            failure = run.failed(windows[0], error)
+            yield MaterializedPass((), WriteReport(), 0, time.perf_counter() - started, (failure,))
+            return
+        half = len(windows) // 2
+        yield from _in_parts(job, windows[:half], run)
+        yield from _in_parts(job, windows[half:], run)
+    else:
+        run.written(windows)
+        yield done
 
 
 def materialize_pass(
@@ -146,6 +169,7 @@ def materialize_pass(
     now: datetime,
     online: OnlineStore,
     metadata: Mapping[str, str],
+    inputs: Mapping[Window, str],
 ) -> tuple[tuple[MaterializedPartition, ...], AcceptedRows]:
     """Writes the rows of partitions that were computed together.
 
@@ -158,6 +182,7 @@ def materialize_pass(
         now: The store's present.
         online: Says which entities it cannot hold.
         metadata: Of all files.
+        inputs: Digest of what each partition was computed from.
 
     Raises:
         InvalidRowsError: If rows are rejected; nothing was written.
@@ -167,12 +192,13 @@ def materialize_pass(
     parts = _parts(admitted, windows)
     given = [path.partition_rows(window, part) for window, part in zip(windows, parts, strict=True)]
     path.open_partitions(windows, began)
-    found = path.metadata_if_same(given, metadata)
+    described = {window: {**metadata, INPUTS: inputs[window]} for window in windows}
+    found = path.metadata_if_same(given, described)
     # Rows of equal content have the profile that lies with them.
     profiles = {
         rows.window: profile
-        for rows, described in zip(given, found, strict=True)
-        if described is not None and (profile := decode_profile(described)) is not None
+        for rows, known in zip(given, found, strict=True)
+        if known is not None and (profile := decode_profile(known)) is not None
     }
     changed = [rows for rows in given if rows.window not in profiles]
     if changed:
@@ -180,7 +206,10 @@ def materialize_pass(
         named = [rows.window for rows in changed]
         profiles |= dict(zip(named, profile_partitions(group, pl.concat(to_profile), named), strict=True))
     accepted = path.replace_partitions(
-        [PartitionWrite(rows, {**metadata, PROFILE: encode_profile(profiles[rows.window])}) for rows in changed],
+        [
+            PartitionWrite(rows, {**described[rows.window], PROFILE: encode_profile(profiles[rows.window])})
+            for rows in changed
+        ],
         began=began,
     )
     changes = dict(zip([rows.window for rows in changed], accepted.changes, strict=True))
@@ -209,24 +238,30 @@ def _parts(admitted: AdmittedRows, windows: Sequence[Window]) -> list[AdmittedRo
     return [AdmittedRows(ordered[start:end]) for start, end in zip(starts, ends, strict=True)]
 
 
-def _materialize_pass(job: Materialization, windows: list[Window]) -> MaterializedPass:
+def _materialize_pass(job: Materialization, windows: list[Window], inputs: Mapping[Window, str]) -> MaterializedPass:
     started = time.perf_counter()
     group, path = job.group.declared, job.path
     began = path.begin()
-    try:
-        rows = compute(group, Window(windows[0].start, windows[-1].end))
-        partitions, accepted = materialize_pass(
-            group,
-            windows,
-            rows,
-            began=began,
-            path=path,
-            now=job.clock.now(),
-            online=job.online,
-            metadata=job.metadata,
-        )
-    except InvalidRowsError as error:
-        keys = [group.partitioning.key(window.start) for window in (windows[0], windows[-1])]
-        named = keys[0] if len(windows) == 1 else "..".join(keys)
-        raise InvalidRowsError(group.name, error.failures, error.remedy, named) from None
+    rows = _computed(group, Window(windows[0].start, windows[-1].end))
+    partitions, accepted = materialize_pass(
+        group,
+        windows,
+        rows,
+        began=began,
+        path=path,
+        now=job.clock.now(),
+        online=job.online,
+        metadata=job.metadata,
+        inputs=inputs,
+    )
     return MaterializedPass(partitions, accepted.online, accepted.withdrawn, time.perf_counter() - started)
+
+
+def _computed(group: FeatureGroup, window: Window) -> pl.DataFrame:
+    try:
+        return compute(group, window)
+    except (FeatureStoreError, OSError, MemoryError):
+        # Of the store, the source or the machine: no fault of the partition.
+        raise
+    except Exception as error:
+        raise TransformError(group.name, f"{type(error).__name__}: {error}") from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from feature_store.online.writer import WriteReport
 from feature_store.transform.materialization import MaterializedPartition, MaterializedPass
+from feature_store.transform.partition_failures import PartitionFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class MaterializationReport:
         online: What the pushes to the online store did, summed.
         withdrawn: Rows that were taken back online.
         seconds: Wall time of the passes.
+        failed: Partitions that failed for a reason of their own.
     """
 
     group: str
@@ -28,6 +30,7 @@ class MaterializationReport:
     online: WriteReport = field(default_factory=WriteReport)
     withdrawn: int = 0
     seconds: float = 0.0
+    failed: tuple[PartitionFailure, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -45,10 +48,11 @@ class MaterializationReport:
         return sum(partition.withdrawn for partition in self.partitions)
 
     def __str__(self) -> str:
+        failed = f", {len(self.failed)} failed" if self.failed else ""
         if not self.partitions:
-            return f"{self.group}: 0 of {self.asked} partitions"
+            return f"{self.group}: 0 of {self.asked} partitions{failed}"
         return (
-            f"{self.group}: {len(self.partitions)} of {self.asked} partitions, {self.partitions[0].key} to "
+            f"{self.group}: {len(self.partitions)} of {self.asked} partitions{failed}, {self.partitions[0].key} to "
             f"{self.partitions[-1].key}; {self.rows:,} rows, {self.changed:,} changed, {self.gone:,} withdrawn, "
             f"{self.online.written:,} entities pushed online, "
             f"{self.seconds:.1f} s"
@@ -63,6 +67,7 @@ class MaterializationReport:
             self.online + done.online,
             self.withdrawn + done.withdrawn,
             self.seconds + done.seconds,
+            self.failed + done.failed,
         )
 
 

@@ -8,7 +8,7 @@ from tests.changes.histories import run_histories
 from tests.servers.redis import RedisServer
 
 STEPS = 30
-FOUND_A_FAULT: dict[str, list[int]] = {"feature": [20216, 30002, 30018, 40696, 90595], "row": [30192]}
+FOUND_A_FAULT: dict[str, list[int]] = {"feature": [20216, 30002, 30018, 40696, 90595, 120831], "row": [30192, 120831]}
 """Seeds of histories that once ended with a difference."""
 
 

@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from dagster_feature_store.sensors.failed_checks import findings_of
+from dagster_feature_store.sensors.run_findings import findings_of
 from tests.orders import orders
 from tests.servers.listeners import HttpListener
 
@@ -22,22 +22,14 @@ def http(monkeypatch):
 
 
 @pytest.fixture
-def finish(defs, instance):
-    """Runs a job and evaluates the sensor of its outcome, as the daemon does."""
+def finish(defs, instance, ticks):
+    """Runs a job and lets the sensor look, as the daemon does."""
 
-    def run(job="feature_store_features", **arguments):
+    def run(job="feature_store_features", *, before_look=lambda: None, **arguments):
         result = defs.resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False, **arguments)
-        name = "feature_store_alerts_of_successful_runs" if result.success else "feature_store_alerts_of_failed_runs"
-        context = dg.build_run_status_sensor_context(
-            sensor_name=name,
-            dagster_event=result.get_run_success_event() if result.success else result.get_run_failure_event(),
-            dagster_instance=instance,
-            dagster_run=instance.get_run_by_id(result.run_id),
-            resources={name: defs.resources[name] for name in ("feature_store", "feature_store_alerts")},
-        )
-        with context:
-            answer = defs.get_repository_def().get_sensor_def(name)(context)
-        return answer.skip_message, instance.get_run_by_id(result.run_id)
+        before_look()
+        ticks.requests(defs, "feature_store_alert_sensor")
+        return ticks.message, instance.get_run_by_id(result.run_id)
 
     return run
 
@@ -91,17 +83,71 @@ def test_refused_rows_are_one_incident_not_two(finish, http, domain):
     assert [body["event"] for body in http.bodies] == ["opened", "recovered"]
 
 
-def test_a_run_that_fails_for_another_reason_is_told_and_recovers(finish, http, domain):
+def test_a_bad_partition_is_well_when_it_passes_itself_not_when_a_newer_one_does(finish, http, domain):
+    good = domain.source.events
+    bad = orders(("c9", datetime(2024, 3, 4, 12, tzinfo=UTC), 5000))
+    domain.source.events = pl.concat([good, bad])
+    finish(partition_key="2024-03-04")
+    finish(partition_key="2024-03-05")
+    assert [body["event"] for body in http.bodies if body["key"] == "check/spending/schema"] == ["opened"]
+    domain.source.events = good
+    finish(partition_key="2024-03-04")
+    told = [body["event"] for body in http.bodies if body["key"] == "check/spending/schema"]
+    assert told == ["opened", "recovered"]
+
+
+def test_a_run_that_fails_is_told_and_recovers_when_nothing_is_left_to_be_computed(finish, http, domain, ticks, defs):
     landed = domain.source.landed
     domain.source.landed = landed.replace(day=3)
     message, _ = finish(partition_key="2024-03-05")
     assert "opened: The run of spending fails" in message
     domain.source.landed = landed
     finish(partition_key="2024-03-05")
-    opened, recovered = http.bodies
+    ticks.run(defs, ticks.requests(defs, "feature_store_gap_sensor")[:1])
+    finish(partition_key="2024-03-05")
+    ((opened),) = http.bodies
     assert (opened["key"], opened["group"], opened["owner"]) == ("run/spending", "spending", "team@example.com")
     assert "has landed up to 2024-03-03 only" in opened["summary"]
-    assert recovered["event"] == "recovered"
+    finish(tags=RANGE)
+    ticks.requests(defs, "feature_store_gap_sensor")
+    finish(tags=RANGE)
+    assert [(body["event"], body["key"]) for body in http.bodies[1:]] == [("recovered", "run/spending")]
+
+
+def test_what_a_killed_run_was_to_do_is_told_to_its_owners(instance, defs, ticks, http):
+    for job, key in (("feature_store_features", "spending"), ("feature_store_purchase_training_set", "purchase")):
+        run = instance.create_run_for_job(
+            defs.resolve_job_def(job),
+            status=dg.DagsterRunStatus.STARTED,
+            asset_selection=frozenset([dg.AssetKey(key)]),
+        )
+        instance.report_run_failed(run)
+    ticks.requests(defs, "feature_store_alert_sensor")
+    assert [(body["key"], body["owner"]) for body in http.bodies] == [
+        ("run/spending", "team@example.com"),
+        ("run/purchase", "team@example.com"),
+    ]
+    assert "was killed" in http.bodies[0]["summary"]
+
+
+def test_runs_wait_for_the_registry(finish, http, domain, resources, tmp_path):
+    with_nulls(domain, 4)
+    registry, away = tmp_path / "registry.db", tmp_path / "away.db"
+    finish(tags=RANGE)
+    http.bodies.clear()
+    with_nulls(domain, 6)
+
+    def break_registry():
+        registry.rename(away)
+        registry.mkdir()
+
+    message = finish(before_look=break_registry, tags=RANGE)[0]
+    assert "The registry does not answer" in message
+    assert http.bodies == []
+    registry.rmdir()
+    away.rename(registry)
+    finish(partition_key="2024-03-02")
+    assert [body["key"] for body in http.bodies if "null_rate" in body["key"]] == ["check/spending/null_rate"]
 
 
 def test_a_dead_channel_fails_no_run_and_shows_in_the_tick(finish, monkeypatch, domain, store):
@@ -109,7 +155,7 @@ def test_a_dead_channel_fails_no_run_and_shows_in_the_tick(finish, monkeypatch, 
     with_nulls(domain, 4)
     message, run = finish(tags=RANGE)
     assert run.is_success
-    assert "opened: null_rate of spending fails" in message
+    assert "null_rate of spending fails" in message
     kept = store.registry.incidents()["check/spending/null_rate"]
     assert "does not answer" in kept.deliveries["slack"]["error"]
     assert "hunter2" not in str(kept)

@@ -11,8 +11,10 @@ def tick(defs, instance, day=9):
         instance=instance,
         scheduled_execution_time=datetime(2024, 3, day, 0, 15, tzinfo=UTC),
         repository_def=defs.get_repository_def(),
+        resources={"feature_store": defs.resources["feature_store"]},
     )
-    data = schedule.evaluate_tick(context)
+    with context:
+        data = schedule.evaluate_tick(context)
     return data.run_requests, data.skip_message
 
 

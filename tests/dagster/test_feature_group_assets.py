@@ -57,7 +57,7 @@ def test_refused_rows_fail_the_schema_check_of_their_partition_and_the_run(defs,
     domain.source.events = pl.concat([domain.source.events, bad])
     result = run(defs, instance, tags=RANGE)
     assert not result.success
-    assert sorted(materializations(instance)) == ["2024-03-01", "2024-03-02", "2024-03-03"]
+    assert sorted(materializations(instance)) == [f"2024-03-0{day}" for day in (1, 2, 3, 5, 6, 7, 8, 9)]
     (failed,) = [check for check in result.get_asset_check_evaluations() if not check.passed]
     assert (failed.check_name, failed.partition) == ("schema", "2024-03-04")
     assert "5000" in failed.description

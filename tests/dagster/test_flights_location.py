@@ -40,15 +40,14 @@ def test_the_location_loads_with_its_jobs_sensors_and_schedule() -> None:
         "feature_store_flight_delay_training_set",
     }
     assert {sensor.name for sensor in repository.sensor_defs} == {
-        "feature_store_late_data_sensor",
         "feature_store_landing_sensor",
         "feature_store_definition_sensor",
         "feature_store_gap_sensor",
         "feature_store_cold_store_sensor",
         "feature_store_stale_training_set_sensor",
         "feature_store_stream_sensor",
-        "feature_store_alerts_of_successful_runs",
-        "feature_store_alerts_of_failed_runs",
+        "feature_store_alert_sensor",
+        "feature_store_snapshot_sensor",
     }
     assert {sensor.default_status for sensor in repository.sensor_defs} == {dg.DefaultSensorStatus.RUNNING}
     assert {schedule.name for schedule in repository.schedule_defs} == {

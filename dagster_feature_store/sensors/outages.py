@@ -1,0 +1,25 @@
+"""Outages of what all groups share: one incident each, whichever look or run meets it first."""
+
+from __future__ import annotations
+
+from feature_store.alerts.findings import WHOLE, Finding
+from feature_store.errors import OnlineStoreError, StorageError
+
+ONLINE_STORE = Finding(
+    key="online/store",
+    title="The online store does not answer",
+    failed=(WHOLE,),
+    remedy="Start the server, or correct FEATURE_STORE_ONLINE. What it has lost or missed is pushed again by itself.",
+    link="/automation",
+)
+
+STORAGE = Finding(
+    key="offline/storage",
+    title="The storage of the offline store or of a source does not answer, or refuses",
+    failed=(WHOLE,),
+    remedy="The message names the place. What is left is computed again by itself once it answers.",
+    link="/automation",
+)
+
+OUTAGES = {OnlineStoreError.__name__: ONLINE_STORE, StorageError.__name__: STORAGE}
+"""By the class of the error that tells of them."""
