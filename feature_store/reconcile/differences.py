@@ -57,7 +57,8 @@ def differences_of_partitions(
         landed = LandedDays(fingerprints(group.source))
         due = due_partitions(group, found, landed, failed, now=clock.now(), tried_until=SystemClock().now())
         for title, windows in (
-            ("have landed and are not computed", due.missing),
+            # A group of which nothing was ever computed is new, not broken.
+            ("have landed and are not computed", due.missing if found.present else ()),
             ("were computed from source days that have changed", due.changed),
             ("lack a feature that is declared", due.lacking),
         ):

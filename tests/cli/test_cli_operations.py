@@ -51,7 +51,7 @@ def test_the_doctor_names_what_is_missing_lost_or_stale_and_how_to_mend_it(run, 
         file.unlink()
     outcome, detail = parts(run("doctor", code=1))["features"]
     assert outcome == "problem"
-    assert "spending: 1 partition(s) are missing between others." in detail
+    assert "spending: 1 partition(s) have landed and are not computed." in detail
     assert "churn: Version 1 is stale" in detail
     command = re.search(r"`feature-store (materialize [^`]*)`", detail)[1]
     run(*command.split())
