@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from feature_store.cli.alerts import alerts
+from feature_store.cli.backfill import backfill, status
 from feature_store.cli.catalog import apply, list_registered, retire, show
 from feature_store.cli.conformance import test
 from feature_store.cli.doctor import doctor
@@ -65,10 +67,13 @@ for _command in (
     history,
     explain,
     materialize,
+    backfill,
+    status,
     training_set,
     serve,
     stream,
     monitor,
+    alerts,
     test,
     doctor,
     redis,

@@ -56,14 +56,16 @@ def materialize(
         # All ranges are judged before the first is worked on.
         spans = [(each, chosen_span(each, now, partition or first, partition or last)) for each in chosen]
         observers = Observers()
-        records = [(each.name, *_materialize(store, each, span, observers)) for each, span in spans]
+        records = [(each.name, *materialize_span(store, each, span, observers)) for each, span in spans]
     columns = ["group", "partitions", "first", "last", "rows", "changed", "withdrawn"]
     columns += ["online", "not newest", "expired", "pending", "seconds"]
     print_table(columns, records)
 
 
-def _materialize(store: FeatureStore, group: FeatureGroup, span: Window, observers: Observers) -> tuple[object, ...]:
-    """Returns the cells of a group's line in the summary."""
+def materialize_span(
+    store: FeatureStore, group: FeatureGroup, span: Window, observers: Observers
+) -> tuple[object, ...]:
+    """Materializes a span of partitions with a progress bar; returns the cells of its line in the summary."""
     if span.start == span.end:
         hint(f"{group.name}: no partition is complete yet, it begins at {group.start.isoformat()}.")
         return 0, "", "", 0, 0, 0, 0, 0, 0, 0, "0.0"

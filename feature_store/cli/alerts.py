@@ -1,0 +1,75 @@
+"""The command that shows what people were told: alerts."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from feature_store.cli.context import open_store
+from feature_store.cli.output import examples, print_json, print_table
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from feature_store.registry.records import IncidentRecord
+
+
+@click.command(epilog=examples("feature-store alerts", "feature-store alerts --all --json"))
+@click.option("--all", "show_all", is_flag=True, help="The latest incident of each kind that is over, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def alerts(*, show_all: bool, as_json: bool) -> None:
+    """Show open incidents.
+
+    Each with its owner, since when it is open, when people were last told, and which channels have the message. Times
+    are UTC. `docs/alerts.md` says what an incident is.
+    """
+    with open_store() as store:
+        store.registry.migrate()
+        found = list(store.registry.incidents().values())
+    records = sorted((each for each in found if show_all or each.resolved_at is None), key=lambda each: each.opened_at)
+    if as_json:
+        print_json({"incidents": [_record(each) for each in records]})
+        return
+    columns = ["incident", "title", "owner", "since", "over", "told", "message"]
+    print_table(columns, [_row(each) for each in records])
+
+
+def _row(record: IncidentRecord) -> tuple[object, ...]:
+    finding = record.finding
+    return (
+        record.key,
+        finding["title"],
+        finding.get("owner", ""),
+        _short(record.opened_at),
+        _short(record.resolved_at),
+        _short(record.notified_at),
+        _delivery(record),
+    )
+
+
+def _delivery(record: IncidentRecord) -> str:
+    """Returns what became of the latest message, in a few words."""
+    failed = {name: each["error"] for name, each in record.deliveries.items() if each.get("error")}
+    if failed:
+        return "; ".join(f"{name}: {error}" for name, error in failed.items())
+    if record.pending:
+        return f"{record.pending} is not sent yet"
+    return f"sent to {', '.join(record.deliveries)}" if record.deliveries else ""
+
+
+def _record(record: IncidentRecord) -> dict[str, Any]:
+    times = {name: getattr(record, name) for name in ("opened_at", "changed_at", "resolved_at", "notified_at")}
+    return {
+        "key": record.key,
+        **{name: value.isoformat() if value else None for name, value in times.items()},
+        "partitions": list(record.partitions),
+        "pending": record.pending,
+        "deliveries": dict(record.deliveries),
+        "finding": dict(record.finding),
+    }
+
+
+def _short(moment: datetime | None) -> str:
+    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
