@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,9 +12,24 @@ import polars as pl
 
 from dagster_feature_store import feature_store_definitions
 from feature_store.definitions.source import ParquetSource
+from feature_store.partitions import Window
 from tests.dagster.conftest import Domain
 
-SOURCE = ParquetSource("orders", root=Path(os.environ["ORDERS_LANDING"]), start=datetime(2024, 3, 1, tzinfo=UTC))
+
+class HeldOrders(ParquetSource):
+    """Orders of which a run reads nothing, as long as a test holds them."""
+
+    def scan(self, window: Window) -> pl.LazyFrame:
+        hold = Path(os.environ.get("ORDERS_HOLD", ""))
+        # Runs are children of the code server, whose sensors read the source themselves.
+        if hold.name and multiprocessing.parent_process():
+            hold.with_suffix(".seen").touch()
+            while hold.exists():
+                time.sleep(0.1)
+        return super().scan(window)
+
+
+SOURCE = HeldOrders("orders", root=Path(os.environ["ORDERS_LANDING"]), start=datetime(2024, 3, 1, tzinfo=UTC))
 
 
 def _labels() -> pl.LazyFrame:

@@ -9,15 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 import pytest
-from dagster._core.storage.tags import BACKFILL_ID_TAG
 
+from dagster_feature_store.sensors.requests import CAUSE_TAG
 from tests.orders import orders, some_orders
 from tests.servers.listeners import HttpListener
 
@@ -49,7 +49,7 @@ def land(folder: Path, events: pl.DataFrame) -> None:
 
 
 @contextmanager
-def daemon(environment: dict[str, str], log: Path) -> Iterator[None]:
+def daemon(environment: dict[str, str], log: Path, *, kills: bool = False) -> Iterator[None]:
     # Not in the checkout: of what its .env sets, Dagster's commands take that before the environment.
     folder = Path(environment["DAGSTER_HOME"])
     environment = {**environment, "PYTHONPATH": str(ROOT)}
@@ -61,12 +61,23 @@ def daemon(environment: dict[str, str], log: Path) -> Iterator[None]:
         try:
             yield
         finally:
+            if kills:
+                _kill_all_of(folder)
             process.send_signal(signal.SIGINT)
             try:
                 process.wait(15)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+
+def _kill_all_of(home: Path) -> None:
+    """Kills each process that has this DAGSTER_HOME, as a machine that loses its power."""
+    mark = f"DAGSTER_HOME={home}\0".encode()
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if int(environ.parent.name) != os.getpid() and mark in environ.read_bytes():
+                os.kill(int(environ.parent.name), signal.SIGKILL)
 
 
 @pytest.fixture
@@ -109,19 +120,16 @@ def test_a_night_with_late_files_and_a_flushed_store(environment, tmp_path, redi
 
         def recomputed() -> set[str]:
             records = instance.fetch_materializations(SPENDING, limit=1000).records
-            return {r.partition_key for r in records if BACKFILL_ID_TAG in instance.get_run_by_id(r.run_id).tags}
+            runs = {run.run_id for run in requested()}
+            return {record.partition_key for record in records if record.run_id in runs}
+
+        def requested() -> list[dg.DagsterRun]:
+            return [run for run in instance.get_runs() if CAUSE_TAG in run.tags]
 
         def stale() -> bool:
             history = instance.event_log_storage.get_asset_check_execution_history(STALE, limit=1)
             return bool(history) and not history[0].event.asset_check_evaluation.passed
 
-        sensors = defs.get_repository_def().get_sensor_def("feature_store_landing_sensor")
-        for _ in range(2):
-            with dg.build_sensor_context(instance, cursor=locals().get("cursor")) as context:
-                data = sensors.evaluate_tick(context)
-            cursor = data.cursor
-            for event in data.asset_events:
-                instance.report_runless_asset_event(event)
         for name, tags in (("feature_store_features", RANGE), ("feature_store_purchase_training_set", {})):
             assert defs.resolve_job_def(name).execute_in_process(instance=instance, tags=tags).success
 
@@ -136,7 +144,7 @@ def test_a_night_with_late_files_and_a_flushed_store(environment, tmp_path, redi
             )
             until(
                 lambda: (
-                    ticked("feature_store_late_data_sensor")
+                    ticked("feature_store_gap_sensor")
                     and ticked("feature_store_landing_sensor")
                     and ticked("feature_store_cold_store_sensor")
                 )
@@ -144,14 +152,47 @@ def test_a_night_with_late_files_and_a_flushed_store(environment, tmp_path, redi
             late = [(f"c{day}", datetime(2024, 3, day, 15, tzinfo=UTC), 7) for day in (2, 3, 4)]
             land(tmp_path / "landing", pl.concat([some_orders(), orders(*late)]))
             until(lambda: recomputed() == {f"2024-03-0{day}" for day in range(2, 8)})
+            until(lambda: all(run.is_success for run in requested()))
             until(stale)
             redis.flushall()
             until(lambda: keys <= set(redis.keys("feature:*")))
-        assert len(instance.get_backfills()) == 1
+        assert len(requested()) == 1
         refills = instance.get_runs(dg.RunsFilter(job_name="feature_store_refill_online"))
         assert len(refills) == 1
         with daemon(environment, log):
             until(lambda: log.read_text().count("Instance is configured with the following daemons") == 2)
             until(lambda: instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])) == 0)
-        assert len(instance.get_backfills()) == 1
+        assert len(requested()) == 1
         assert len(instance.get_runs(dg.RunsFilter(job_name="feature_store_refill_online"))) == 1
+
+
+@pytest.mark.gate
+@pytest.mark.timeout(420)
+def test_a_machine_that_dies_in_a_run_leaves_nothing_undone(environment, tmp_path):
+    """The daemon, its code servers and the run are killed; the next daemon ends the run, and does what it had to do."""
+    land(tmp_path / "landing", some_orders())
+    environment |= {"ORDERS_HOLD": str(tmp_path / "hold")}
+    (tmp_path / "hold").touch()
+    spending = tmp_path / "offline" / "spending"
+    with dg.DagsterInstance.get() as instance:
+
+        def until(what: Callable[[], object]) -> None:
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while not what():
+                assert time.monotonic() < deadline, (tmp_path / "daemon.log").read_text()[-4000:]
+                time.sleep(0.2)
+
+        def started() -> list[dg.DagsterRun]:
+            return instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+
+        with daemon(environment, tmp_path / "daemon.log", kills=True):
+            until((tmp_path / "hold.seen").exists)
+        assert len(started()) == 1
+        assert not spending.exists()
+        (tmp_path / "hold").unlink()
+        with daemon(environment, tmp_path / "daemon.log"):
+            until(lambda: len(list(spending.glob("date=*/batch.parquet"))) == 9)
+            until(lambda: not started())
+        failed, done = instance.get_runs(ascending=True)
+        assert (failed.is_failure, done.is_success) == (True, True)
+        assert failed.tags[CAUSE_TAG] == done.tags[CAUSE_TAG]
