@@ -169,7 +169,7 @@ def _automation_sensor(
         target=dg.AssetSelection.groups(names.of(FEATURES), names.of(SNAPSHOTS)),
         description=(
             "Recomputes, as one backfill, the partitions whose look-back reaches a source day that has landed late or "
-            "changed, in all feature groups downstream."
+            "changed, in all feature groups downstream; takes due snapshots."
         ),
         minimum_interval_seconds=interval_seconds,
         default_status=status,

@@ -55,7 +55,10 @@ def gap_sensor(
     @looks.sensor(
         "gap_sensor",
         INTERVAL_SECONDS,
-        "Requests partitions that are missing, or damaged, between others that are materialized.",
+        (
+            "Requests partitions that are missing, or damaged, between others that are materialized, the newest first; "
+            "gaps that lie close together in one run."
+        ),
         resources={names.store_key},
         jobs=jobs_of(feature_jobs),
     )
