@@ -155,7 +155,7 @@ class IncidentColumns(TypedColumns):
     """Incidents, a log: one row from when something went wrong until it was well again. `key` says what it is about."""
 
     id: Named[int] = Column(Integer, primary_key=True, doc="Number of the row.")
-    key: Named[str] = Column(doc="What it is about: `online/store`, a check of a group, a run.")
+    key: Named[str] = Column(doc="What it is about: `check/spending/null_rate`, `online/store`.")
     finding: Named[dict[str, Any]] = Column(JSON, doc="What was found, for the message.")
     partitions: Named[list[str]] = Column(JSON, doc="The partitions that fail.")
     opened_at: Named[datetime] = Column(UtcTimestamp, doc="When it began.")
