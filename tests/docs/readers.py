@@ -24,6 +24,7 @@ from feature_store import (
     FeatureGroup,
     FeatureSchema,
     FeatureStore,
+    InvalidRequestError,
     MissingSourceError,
     ParquetSource,
     Partitioning,
@@ -31,6 +32,7 @@ from feature_store import (
     feature_group,
 )
 from feature_store.definitions.source import fingerprints
+from feature_store.settings import Settings
 from tests.cli.documents import blocks
 from tests.docs.snippets import ROOT
 from tests.orders import CUSTOMER, Orders, some_orders, spending
@@ -237,6 +239,14 @@ def settings(reader: Reader) -> Iterator[None]:
     yield
     assert reader.got("store").engine.name == "duckdb"
     reader.got("store").close()
+    span = Partitioning.DAILY.span(*FLIGHT_DAYS)
+    labels = reader.flights_group("plane_punctuality").source.scan(span).collect().select("tailnum", "event_timestamp")
+    reader.has(labels=labels)
+    yield
+    assert 0 < reader.got("known").height < labels.height
+    standing = Settings.from_env().overridden({"clock": "2013-01-04T00:00:00Z"})
+    with FeatureStore.open(standing) as store, pytest.raises(InvalidRequestError, match="after the store's present"):
+        store.training_set(labels, ["plane_punctuality"])
     yield
 
 
