@@ -69,15 +69,15 @@ def flights_store(flights_settings: Settings, flights_groups: dict[str, FeatureG
     [pytest.param(page, marks=SLOW.get(page, ())) for page in pages() if any(snippets(page))],
 )
 def test_the_blocks_of_a_page_run(page, request, tmp_path, monkeypatch):
+    assert page in READERS, f"{page} has blocks: say in tests/docs/readers.py what its reader has at hand."
     reader = Reader(request, tmp_path, monkeypatch)
     steps = READERS[page](reader)
     for snippet in snippets(page):
         if snippet.reason is None:
-            next(steps)
+            assert next(steps, "no step") is None, f"{page}:{snippet.line}: readers.py has a `yield` too few."
             run(snippet, reader.module, reader.replaced)
-    # The rest of the steps looks at what came of it; a step too many would be a block too few.
-    with pytest.raises(StopIteration):
-        next(steps)
+    # The rest of the steps looks at what came of it.
+    assert next(steps, "no step") == "no step", f"{page}: readers.py has a `yield` too many."
 
 
 def test_few_blocks_are_left_out():
