@@ -18,7 +18,7 @@ from tests.docs.readers import FLIGHT_DAYS, READERS, Reader
 from tests.docs.snippets import ROOT, pages, run, snippets
 from tests.servers.redis import RedisServer
 
-MOST_FRAGMENTS = 3
+MOST_FRAGMENTS = 2
 """Blocks that run nowhere. One more needs a better reason than that it is hard."""
 
 SLOW = {"docs/conformance.md": pytest.mark.gate}  # it starts processes
