@@ -10,8 +10,10 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 PORT ?= 3000
 # Dozens of processes are started below: each would compile all of its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
+# Material for MkDocs otherwise prints news of its makers at each build.
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help install demo stream-demo ui test lint types lock clean stop
+.PHONY: help install demo stream-demo ui test lint types docs docs-serve reference lock clean stop
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,6 +37,15 @@ lint: install ## Check style and format
 
 types: install ## Check types, strictly
 	@$(BIN)/mypy
+
+docs: install ## Build the documentation as a site, into site/; a broken link is an error
+	@$(BIN)/mkdocs build --strict
+
+docs-serve: install ## Show the documentation while it is written: http://localhost:8000
+	@$(BIN)/mkdocs serve
+
+reference: install ## Write the tables of the documentation that come from the code
+	@$(BIN)/python -m docs.reference
 
 lock: install ## Lock the dependencies anew after a change of pyproject.toml
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --all-extras --group dev \

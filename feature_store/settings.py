@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -298,17 +297,10 @@ def settings() -> tuple[Setting, ...]:
     return tuple(Setting(name=each.name, **each.metadata) for each in fields(Settings))
 
 
-def documentation() -> str:
-    """Returns the table of `docs/settings.md`, as Markdown."""
-    lines = ["| variable | names | unset |", "| --- | --- | --- |"]
-    lines += [f"| `{each.title}` | {each.help} For instance `{each.example}`. | {each.unset} |" for each in settings()]
-    return "\n".join(lines)
-
-
 def listing() -> str:
     """Returns the variables and what they name, a line each, for a terminal."""
     width = max(len(each.title) for each in settings())
-    return "\n".join(f"{each.title:{width}}  {each.help.partition('.')[0].replace('`', '')}" for each in settings())
+    return "\n".join(f"{each.title:{width}}  {each.help.removesuffix('.').replace('`', '')}" for each in settings())
 
 
 def environment() -> dict[str, str]:
@@ -326,7 +318,3 @@ def contradictions() -> list[str]:
     """Returns the names of variables that the environment and `.env` in the working directory set differently."""
     from_file = dotenv_values(".env")
     return sorted(name for name, value in from_file.items() if os.environ.get(name, value) != value)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(documentation() + "\n")

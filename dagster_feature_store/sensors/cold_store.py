@@ -41,8 +41,8 @@ def cold_store_sensor(
         "cold_store_sensor",
         INTERVAL_SECONDS,
         (
-            "Samples entities that must be visible online; where keys are lost, pushes the group again from the "
-            "offline store, without computing anything."
+            "Samples entities that must be visible online; where keys are lost, or a killed writer has left its online "
+            "part undone, pushes the group again from the offline store, without computing anything."
         ),
         resources={names.store_key, names.alerts_key},
         jobs=[refill_job],

@@ -36,7 +36,10 @@ def daily_schedule(
 
     @dg.schedule(
         name=names.of("daily_features"),
-        description="Materializes the UTC day that has ended, in the feature groups that do not have it yet.",
+        description=(
+            "Materializes the UTC day that has ended, in the feature groups that do not have it yet and whose events "
+            "have landed."
+        ),
         job=job,
         cron_schedule=f"{MINUTES_AFTER_MIDNIGHT} 0 * * *",
         execution_timezone="UTC",

@@ -24,14 +24,17 @@ def monitor_schedules(
             name=names.of("nightly_monitor"),
             job=nightly,
             cron_schedule=NIGHTLY,
-            description="Looks every night at what is online, and whether it is what the offline store says.",
+            description=(
+                "Looks at what is online, whether it is what the offline store says, and at what was served: the "
+                "checks `online_values`, `online_consistency`, `served_values` and `freshness`."
+            ),
             default_status=status,
         ),
         dg.ScheduleDefinition(
             name=names.of("hourly_freshness"),
             job=freshness,
             cron_schedule=HOURLY,
-            description="Looks every hour whether all feature groups are as fresh as they promise.",
+            description="Looks whether all feature groups are as fresh as they promise: the check `freshness`.",
             default_status=status,
         ),
     ]

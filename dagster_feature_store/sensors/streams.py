@@ -84,6 +84,6 @@ def compaction_schedule(
         name=names.of("nightly_compaction"),
         job=job,
         cron_schedule=NIGHTLY,
-        description="Folds every night the small files that streams leave.",
+        description="Folds the small files that streams leave.",
         default_status=status,
     )

@@ -72,92 +72,98 @@ metadata = MetaData(
 class EntityColumns(TypedColumns):
     """Entities. `join_keys` is a list of `[column, dtype]` pairs: their order is part of every entity id."""
 
-    name: Named[str] = Column(String(63), primary_key=True)
-    join_keys: Named[list[list[str]]] = Column(JSON)
-    description: Named[str]
-    created_at: Named[datetime] = Column(UtcTimestamp)
+    name: Named[str] = Column(String(63), primary_key=True, doc="Its name.")
+    join_keys: Named[list[list[str]]] = Column(JSON, doc="List of `[column, dtype]`, in the order of an entity id.")
+    description: Named[str] = Column(doc="One sentence.")
+    created_at: Named[datetime] = Column(UtcTimestamp, doc="When it was registered.")
 
 
 class FeatureGroupColumns(TypedColumns):
     """Feature groups. `features` lists the references that are not retired, in the catalog's order."""
 
-    name: Named[str] = Column(String(63), primary_key=True)
-    entity: Named[str] = Column(String(63), ForeignKey("entity.name"))
-    features: Named[list[str]] = Column(JSON)
-    owner: Named[str]
-    description: Named[str]
-    tags: Named[dict[str, str]] = Column(JSON)
-    online_layout: Named[str] = Column(String(16))
-    partitioning: Named[str] = Column(String(16))
-    lookback_seconds: Named[int] = Column(BigInteger)
-    code_version: Named[str]
-    freshness_seconds: Named[int | None] = Column(BigInteger)
-    created_at: Named[datetime] = Column(UtcTimestamp)
-    updated_at: Named[datetime] = Column(UtcTimestamp)
+    name: Named[str] = Column(String(63), primary_key=True, doc="Its name.")
+    entity: Named[str] = Column(String(63), ForeignKey("entity.name"), doc="The entity that its features describe.")
+    features: Named[list[str]] = Column(JSON, doc="References that are not retired, in the catalog's order.")
+    owner: Named[str] = Column(doc="Who is told of what goes wrong.")
+    description: Named[str] = Column(doc="The function's docstring.")
+    tags: Named[dict[str, str]] = Column(JSON, doc="Free text by name.")
+    online_layout: Named[str] = Column(
+        String(16), doc="`feature`: a key per feature; `row`: one packed value per entity."
+    )
+    partitioning: Named[str] = Column(String(16), doc="`daily` or `hourly`.")
+    lookback_seconds: Named[int] = Column(BigInteger, doc="How far before a partition its function reads events.")
+    code_version: Named[str] = Column(doc="Digest of its function and of what that uses.")
+    freshness_seconds: Named[int | None] = Column(
+        BigInteger, doc="How old the newest event may be, if that is promised."
+    )
+    created_at: Named[datetime] = Column(UtcTimestamp, doc="When it was registered.")
+    updated_at: Named[datetime] = Column(UtcTimestamp, doc="When something of it last changed.")
 
 
 class FeatureColumns(TypedColumns):
     """Features, one row per name and version. `position` is the place in the group's schema."""
 
-    id: Named[int] = Column(Integer, primary_key=True)
-    name: Named[str] = Column(String(63))
-    version: Named[int]
-    entity_type: Named[str] = Column(String(63), ForeignKey("entity.name"))
-    dtype: Named[str] = Column(String(32))
-    description: Named[str]
-    owner: Named[str]
-    online_ttl_seconds: Named[int] = Column(BigInteger)
-    tags: Named[dict[str, str]] = Column(JSON)
-    group_name: Named[str] = Column(String(63), ForeignKey("feature_group.name"))
-    position: Named[int | None]
-    created_at: Named[datetime] = Column(UtcTimestamp)
-    retired_at: Named[datetime | None] = Column(UtcTimestamp)
+    id: Named[int] = Column(Integer, primary_key=True, doc="Number of the row.")
+    name: Named[str] = Column(String(63), doc="Name without the version.")
+    version: Named[int] = Column(doc="From 1.")
+    entity_type: Named[str] = Column(String(63), ForeignKey("entity.name"), doc="The entity that it describes.")
+    dtype: Named[str] = Column(String(32), doc="`float`, `int`, `embedding(64)`, ...")
+    description: Named[str] = Column(doc="One sentence.")
+    owner: Named[str] = Column(doc="That of its group.")
+    online_ttl_seconds: Named[int] = Column(
+        BigInteger, doc="Time to live: how long after its event a value is visible, in both stores."
+    )
+    tags: Named[dict[str, str]] = Column(JSON, doc="Free text by name.")
+    group_name: Named[str] = Column(String(63), ForeignKey("feature_group.name"), doc="The group that computes it.")
+    position: Named[int | None] = Column(doc="Place in the schema of the group.")
+    created_at: Named[datetime] = Column(UtcTimestamp, doc="When it was registered.")
+    retired_at: Named[datetime | None] = Column(UtcTimestamp, doc="When it was retired; it never comes back.")
 
 
 class FeatureMonitorColumns(TypedColumns):
     """Measurements of features' distributions, a log."""
 
-    id: Named[int] = Column(Integer, primary_key=True)
-    feature_id: Named[int] = Column(Integer, ForeignKey("feature.id"))
-    n: Named[int] = Column(BigInteger)
-    mean: Named[float | None] = Column(Double)
-    stddev: Named[float | None] = Column(Double)
-    null_rate: Named[float | None] = Column(Double)
-    minimum: Named[float | None] = Column(Double)
-    maximum: Named[float | None] = Column(Double)
-    psi: Named[float | None] = Column(Double)
-    details: Named[dict[str, Any]] = Column(JSON)
-    computed_at: Named[datetime] = Column(UtcTimestamp)
+    id: Named[int] = Column(Integer, primary_key=True, doc="Number of the row.")
+    feature_id: Named[int] = Column(Integer, ForeignKey("feature.id"), doc="What was measured.")
+    n: Named[int] = Column(BigInteger, doc="Values in the sample.")
+    mean: Named[float | None] = Column(Double, doc="Mean of the values.")
+    stddev: Named[float | None] = Column(Double, doc="Standard deviation.")
+    null_rate: Named[float | None] = Column(Double, doc="Share of nulls.")
+    minimum: Named[float | None] = Column(Double, doc="Least value.")
+    maximum: Named[float | None] = Column(Double, doc="Greatest value.")
+    psi: Named[float | None] = Column(Double, doc="Population stability index against the baseline.")
+    details: Named[dict[str, Any]] = Column(JSON, doc="Histogram and further numbers.")
+    computed_at: Named[datetime] = Column(UtcTimestamp, doc="When it was measured.")
 
 
 class TrainingSetColumns(TypedColumns):
     """Training sets that were written, one row per name and version."""
 
-    id: Named[int] = Column(Integer, primary_key=True)
-    name: Named[str] = Column(String(63))
-    version: Named[int]
-    label_fingerprint: Named[str]
-    features: Named[list[str]] = Column(JSON)
-    source_files: Named[list[str]] = Column(JSON)
-    row_count: Named[int] = Column(BigInteger)
-    baseline: Named[dict[str, Any]] = Column(JSON)
-    path: Named[str]
-    created_at: Named[datetime] = Column(UtcTimestamp)
+    id: Named[int] = Column(Integer, primary_key=True, doc="Number of the row.")
+    name: Named[str] = Column(String(63), doc="Its name.")
+    version: Named[int] = Column(doc="From 1.")
+    label_fingerprint: Named[str] = Column(doc="Digest of the labels.")
+    features: Named[list[str]] = Column(JSON, doc="References, each with its version.")
+    source_files: Named[list[str]] = Column(JSON, doc="The files of the offline store that were read.")
+    row_count: Named[int] = Column(BigInteger, doc="Number of rows.")
+    baseline: Named[dict[str, Any]] = Column(JSON, doc="Distributions of the features, for drift.")
+    path: Named[str] = Column(doc="Where it lies below the offline root, which may be moved.")
+    created_at: Named[datetime] = Column(UtcTimestamp, doc="When it was recorded.")
 
 
 class IncidentColumns(TypedColumns):
     """Incidents, a log: one row from when something went wrong until it was well again. `key` says what it is about."""
 
-    id: Named[int] = Column(Integer, primary_key=True)
-    key: Named[str]
-    finding: Named[dict[str, Any]] = Column(JSON)
-    partitions: Named[list[str]] = Column(JSON)
-    opened_at: Named[datetime] = Column(UtcTimestamp)
-    changed_at: Named[datetime] = Column(UtcTimestamp)
-    resolved_at: Named[datetime | None] = Column(UtcTimestamp)
-    notified_at: Named[datetime | None] = Column(UtcTimestamp)
-    pending: Named[str | None] = Column(String(16))
-    deliveries: Named[dict[str, Any]] = Column(JSON)
+    id: Named[int] = Column(Integer, primary_key=True, doc="Number of the row.")
+    key: Named[str] = Column(doc="What it is about: `check/spending/null_rate`, `online/store`.")
+    finding: Named[dict[str, Any]] = Column(JSON, doc="What was found, for the message.")
+    partitions: Named[list[str]] = Column(JSON, doc="The partitions that fail.")
+    opened_at: Named[datetime] = Column(UtcTimestamp, doc="When it began.")
+    changed_at: Named[datetime] = Column(UtcTimestamp, doc="When it last changed.")
+    resolved_at: Named[datetime | None] = Column(UtcTimestamp, doc="When all was well again.")
+    notified_at: Named[datetime | None] = Column(UtcTimestamp, doc="When people were last told.")
+    pending: Named[str | None] = Column(String(16), doc="The message that still has to be sent, if one has.")
+    deliveries: Named[dict[str, Any]] = Column(JSON, doc="Outcome by channel.")
 
 
 entity = Table("entity", metadata, EntityColumns)

@@ -18,7 +18,7 @@ import pytest
 
 from dagster_feature_store.resources.feature_store import FeatureStoreResource
 from feature_store.errors import SettingsError
-from feature_store.settings import Setting, Settings, documentation, settings
+from feature_store.settings import Setting, Settings, settings
 from feature_store.store import FeatureStore
 from tests.doors.walk import DOORS
 
@@ -138,10 +138,6 @@ def test_secrets_are_not_shown():
     assert "hunter2" not in repr(given)
     for setting in settings():
         assert "hunter2" not in setting.display(getattr(given, setting.name))
-
-
-def test_the_documentation_has_the_table():
-    assert documentation() in (ROOT / "docs" / "settings.md").read_text(), "python -m feature_store.settings prints it"
 
 
 def test_no_variable_is_read_or_described_that_the_table_lacks():
