@@ -52,7 +52,7 @@ class InstanceObserver:
         from dagster_feature_store.compat import DATA_VERSION_TAG, make_new_run_id, report_evaluation
         from dagster_feature_store.metadata import partition_metadata
         from dagster_feature_store.sensors.inputs import inputs_version
-        from feature_store.monitoring.checks import DESCRIPTIONS
+        from feature_store.monitoring.check_names import DESCRIPTIONS
 
         if not report.partitions:
             return None

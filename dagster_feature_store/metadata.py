@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import polars as pl
 
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.rules import column_rules
 from feature_store.durations import duration_text
-from feature_store.transform.materialization import MaterializedPartition
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from feature_store.transform.materialization import MaterializedPartition
 
 _PREVIEW_ROWS = 5
 

@@ -17,7 +17,6 @@ from dagster_feature_store.sensors.requests import REASON_TAG, busy_assets
 from feature_store.day_windows import day_window
 from feature_store.definitions.group import FeatureGroup
 from feature_store.partitions import Partitioning
-from feature_store.reconcile.partitions import has_landed
 
 MINUTES_AFTER_MIDNIGHT = 15
 
@@ -40,6 +39,8 @@ def daily_schedule(
         default_status=status,
     )
     def ask(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        from feature_store.reconcile.partitions import has_landed
+
         tick = context.scheduled_execution_time.astimezone(UTC)
         window = day_window(tick.date() - timedelta(days=1))
         key = Partitioning.DAILY.key(window.start)

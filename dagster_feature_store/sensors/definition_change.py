@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -20,10 +20,10 @@ from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
 from dagster_feature_store.sensors.requests import FeatureJobs, busy_assets, digest, jobs_of, range_request
 from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.definitions.group import FeatureGroup
-from feature_store.offline.store import OfflineStore
-from feature_store.reconcile.coverage import Coverage, coverage
-from feature_store.reconcile.definition_change import changed_values
-from feature_store.reconcile.partitions import lacking_features
+
+if TYPE_CHECKING:
+    from feature_store.offline.store import OfflineStore
+    from feature_store.reconcile.coverage import Coverage
 
 INTERVAL_SECONDS = 60
 
@@ -51,6 +51,8 @@ def backfill_requests(
     columns = sorted(spec.ref.column for spec in group.features)
     cause = f"columns-{digest([columns, group.code_version])}"
     reason = "definition: files that exist lack a feature"
+    from feature_store.reconcile.partitions import lacking_features
+
     newest, rest = lacking_features(group, found)
     for priority, part in ((1, newest), (0, rest)):
         for span in part:
@@ -111,6 +113,9 @@ def _signature(group: FeatureGroup) -> str:
 
 
 def _judged(group: FeatureGroup, offline: OfflineStore, job_name: str, names: Names) -> _Verdict:
+    from feature_store.reconcile.coverage import coverage
+    from feature_store.reconcile.definition_change import changed_values
+
     found = coverage(group, offline)
     difference = changed_values(group, offline, found)
     if difference is not None:

@@ -6,6 +6,7 @@ The files are what counts, not Dagster's record: a file that was lost or damaged
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster import DagsterInstance
@@ -14,8 +15,9 @@ from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
 from dagster_feature_store.sensors.requests import FeatureJobs, busy_assets, digest, jobs_of, range_request
 from feature_store.definitions.group import FeatureGroup
-from feature_store.reconcile.coverage import Coverage, coverage
-from feature_store.reconcile.partitions import gaps, source_days
+
+if TYPE_CHECKING:
+    from feature_store.reconcile.coverage import Coverage
 
 INTERVAL_SECONDS = 300
 MOST_RUNS_A_TICK = 20
@@ -36,6 +38,8 @@ def gap_requests(
         job_name: The job that computes the group.
         names: What the objects of the code location are called.
     """
+    from feature_store.reconcile.partitions import gaps, source_days
+
     latest = instance.get_latest_materialization_event(names.key(group.name))
     for span in gaps(group, found):
         events = [group.source.fingerprint(day) for day in source_days(group, span).dates()]
@@ -60,6 +64,8 @@ def gap_sensor(
         jobs=jobs_of(feature_jobs),
     )
     def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        from feature_store.reconcile.coverage import coverage
+
         busy = busy_assets(context.instance, [job.name for job in feature_jobs.values()])
         requests: list[dg.RunRequest] = []
         with names.store(context).open() as store:

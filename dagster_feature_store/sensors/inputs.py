@@ -19,7 +19,6 @@ from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from dagster_feature_store.sensors.requests import digest
 from feature_store.definitions.group import FeatureGroup
 from feature_store.partitions import Window
-from feature_store.reconcile.partitions import source_days
 
 
 def inputs_version(group: FeatureGroup, window: Window, known: Mapping[date, str]) -> str:
@@ -30,6 +29,8 @@ def inputs_version(group: FeatureGroup, window: Window, known: Mapping[date, str
         window: The partition.
         known: Fingerprints of the source days that have landed.
     """
+    from feature_store.reconcile.partitions import source_days
+
     days = source_days(group, window).dates()
     return f"inputs-{digest([[day.isoformat(), known.get(day)] for day in days])}"
 
@@ -51,6 +52,8 @@ def unchanged_partitions(
         known: Fingerprints of all source days that have landed.
         names: What the objects of the code location are called.
     """
+    from feature_store.reconcile.partitions import source_days
+
     key = names.key(group.name)
     recorded = instance.event_log_storage.get_latest_tags_by_partition(
         key, DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]

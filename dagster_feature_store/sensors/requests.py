@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 from dagster import DagsterInstance, DagsterRunStatus
 
-from dagster_feature_store.compat import BulkActionsFilter, BulkActionStatus, UnresolvedAssetJobDefinition
+from dagster_feature_store.compat import UnresolvedAssetJobDefinition
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from feature_store.definitions.group import FeatureGroup
 from feature_store.partitions import Window
@@ -73,6 +73,8 @@ def busy_assets(instance: DagsterInstance, job_names: Collection[str]) -> set[st
         instance: Holds the runs.
         job_names: Jobs over feature groups; a run of one that names no assets works on all of its groups.
     """
+    from dagster_feature_store.compat_backfills import BulkActionsFilter, BulkActionStatus
+
     found: set[str] = set()
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED), limit=_MOST_RUNS):
         if run.asset_selection:
