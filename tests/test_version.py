@@ -35,10 +35,3 @@ HEADINGS = re.findall(r"^(#+ .*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULT
 def test_the_changelog_is_kept_in_the_usual_form(heading):
     release = r"## \[(Unreleased|\d+\.\d+\.\d+)\]( - \d{4}-\d\d-\d\d)?"
     assert re.fullmatch(rf"{release}|### (Added|Changed|Deprecated|Removed|Fixed|Security)", heading)
-
-
-def test_no_release_is_newer_than_the_version():
-    released = [
-        tuple(map(int, found)) for found in re.findall(r"^## \[(\d+)\.(\d+)\.(\d+)\]", "\n".join(HEADINGS), re.M)
-    ]
-    assert max(released, default=(0, 0, 0)) <= tuple(map(int, feature_store.__version__.split(".")))

@@ -13,8 +13,6 @@ from feature_store.reconcile import partitions
 from tests.dagster.conftest import Domain, spans_of
 from tests.orders import CUSTOMER
 
-pytestmark = pytest.mark.gate
-
 DAYS = [f"2024-03-0{day}" for day in range(1, 10)]
 RANGE = {"dagster/asset_partition_range_start": DAYS[0], "dagster/asset_partition_range_end": DAYS[-1]}
 
