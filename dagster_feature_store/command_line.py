@@ -38,7 +38,7 @@ class InstanceObserver:
         from dagster_feature_store.check_results import evaluations, latest_materializations
         from dagster_feature_store.compat import make_new_run_id, report_evaluation
         from dagster_feature_store.metadata import partition_metadata
-        from feature_store.monitoring.checks import DESCRIPTIONS
+        from feature_store.monitoring.check_names import DESCRIPTIONS
 
         if not report.partitions:
             return None

@@ -1,6 +1,7 @@
 """Every private or beta name of Dagster that the feature store rests on, each with the reason and its test.
 
-Nothing else in this package imports from `dagster._...`, but `compat_storage`, which is heavy and needed by few.
+Nothing else in this package imports from `dagster._...`, but `compat_backfills` and `compat_storage`, which are heavy
+and needed by few.
 """
 
 from __future__ import annotations
@@ -29,10 +30,6 @@ from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 # isort: split
-# Look up backfills that are under way. Watched by: tests/dagster/test_gap_sensor.py.
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
-
-# isort: split
 # Evaluations under a run's id that belong to no run: Dagster takes one evaluation without a run for each partition and
 # check, ever. Watched by: tests/dagster/test_command_line.py.
 from dagster._core.events import DagsterEvent, DagsterEventType
@@ -52,8 +49,6 @@ __all__ = [
     "DATA_VERSION_TAG",
     "AssetCheckEvaluationTargetMaterializationData",
     "AssetCheckExecutionRecordStatus",
-    "BulkActionStatus",
-    "BulkActionsFilter",
     "PartitionKeyFilter",
     "UnresolvedAssetJobDefinition",
     "is_executing",

@@ -27,7 +27,7 @@ from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.source import Source
 from feature_store.durations import duration_text
 from feature_store.errors import InvalidRowsError
-from feature_store.monitoring.checks import DESCRIPTIONS, SCHEMA
+from feature_store.monitoring.check_names import DESCRIPTIONS, SCHEMA
 from feature_store.monitoring.findings import CheckResult
 from feature_store.partitions import Window
 

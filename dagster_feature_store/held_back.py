@@ -13,7 +13,7 @@ from dagster import DagsterInstance
 from dagster_feature_store.compat import AssetCheckExecutionRecordStatus, PartitionKeyFilter
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from feature_store.definitions.group import FeatureGroup
-from feature_store.monitoring.checks import SCHEMA
+from feature_store.monitoring.check_names import SCHEMA
 
 BLOCKING = (SCHEMA,)
 """Checks of partitions that hold back what is downstream: those that tell that rows are missing or wrong for sure."""

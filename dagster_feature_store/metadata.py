@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import polars as pl
 
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
+from feature_store.definitions.rules import column_rules
 from feature_store.durations import duration_text
-from feature_store.transform.materialization import MaterializedPartition
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from feature_store.transform.materialization import MaterializedPartition
 
 _PREVIEW_ROWS = 5
 
@@ -39,7 +43,7 @@ def column_schema(group: FeatureGroup) -> dg.TableSchema:
             INGESTED_AT, "timestamp", "When the store wrote it, UTC.", dg.TableColumnConstraints(nullable=False)
         ),
     ]
-    rules = group.schema.to_schema().columns
+    rules = column_rules(group.schema)
     features = [
         dg.TableColumn(
             spec.ref.column,
@@ -47,7 +51,7 @@ def column_schema(group: FeatureGroup) -> dg.TableSchema:
             spec.description,
             dg.TableColumnConstraints(
                 nullable=rules[spec.ref.column].nullable,
-                other=[str(check.error or check.name) for check in rules[spec.ref.column].checks],
+                other=list(rules[spec.ref.column].texts),
             ),
             tags={**spec.tags, "version": f"v{spec.ref.version}", "ttl": duration_text(spec.ttl, most_units=4)},
         )

@@ -5,7 +5,7 @@ freshness job one of them. What they find is decided in `feature_store.monitorin
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -14,12 +14,13 @@ from dagster_feature_store.compat import UnresolvedAssetJobDefinition
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import FeatureRef
-from feature_store.monitoring.consistency import ConsistencyReport, Offender
+from feature_store.monitoring.check_names import FRESHNESS, ONLINE_VALUES
 from feature_store.monitoring.findings import CheckResult, Finding
-from feature_store.monitoring.freshness import FRESHNESS
-from feature_store.monitoring.online_monitor import ONLINE_VALUES
-from feature_store.monitoring.replay import ReplayReport
 from feature_store.store import FeatureStore
+
+if TYPE_CHECKING:
+    from feature_store.monitoring.consistency import ConsistencyReport, Offender
+    from feature_store.monitoring.replay import ReplayReport
 
 NIGHTLY_JOB = "nightly_monitor"
 FRESHNESS_JOB = "freshness"
@@ -109,7 +110,7 @@ def monitor_jobs(
     )
 
 
-def consistency_result(report: ConsistencyReport) -> CheckResult:
+def consistency_result(report: "ConsistencyReport") -> CheckResult:
     """Returns the judgement of a comparison of the stores."""
     numbers: dict[str, float] = {"entities": report.entities, "in_flight": report.in_flight}
     findings = []
@@ -134,7 +135,7 @@ def consistency_result(report: ConsistencyReport) -> CheckResult:
     return CheckResult(CONSISTENCY, passed=True, summary=calm, numbers=numbers)
 
 
-def served_result(report: ReplayReport) -> CheckResult:
+def served_result(report: "ReplayReport") -> CheckResult:
     """Returns the judgement of a replay of the request log."""
     numbers = {
         "values": report.values,
@@ -158,7 +159,7 @@ def served_result(report: ReplayReport) -> CheckResult:
     return CheckResult(SERVED, passed=True, summary=calm, numbers=numbers)
 
 
-def _shown(offender: Offender) -> str:
+def _shown(offender: "Offender") -> str:
     return f"; {offender.entity_id}: {offender.online!r} online, {offender.offline!r} offline"
 
 

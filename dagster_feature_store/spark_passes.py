@@ -1,18 +1,19 @@
 """Where a group is materialized: in the run's own process, or by a Spark job that the run launches."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import dagster as dg
-import msgspec
 
 from dagster_feature_store.naming import Names
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import FeatureStoreError
 from feature_store.partitions import Window
-from feature_store.spark.reports import PassReport
 from feature_store.store import FeatureStore
-from feature_store.transform.materialization import MaterializedPass
-from feature_store.transform.partition_failures import PartitionFailure, joined_error
+
+if TYPE_CHECKING:
+    from feature_store.transform.materialization import MaterializedPass
+    from feature_store.transform.partition_failures import PartitionFailure
 
 _JOB = "dagster_feature_store.spark_job"
 
@@ -23,7 +24,7 @@ def materialized_passes(
     group: FeatureGroup,
     span: Window,
     names: Names,
-) -> Iterator[MaterializedPass]:
+) -> Iterator["MaterializedPass"]:
     """Yields the passes of a materialization; the engine that the settings name decides where they run.
 
     Raises:
@@ -33,6 +34,11 @@ def materialized_passes(
     if store.engine.name != "spark":
         yield from store.writes.materialize_passes(group, span, run_id=context.run.run_id)
         return
+    import msgspec
+
+    from feature_store.spark.reports import PassReport
+    from feature_store.transform.partition_failures import joined_error
+
     store.current_catalog.publish()
     windows = list(group.partitioning.windows(span))
     first, last = (group.partitioning.key(window.start) for window in (windows[0], windows[-1]))

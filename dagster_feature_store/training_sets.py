@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -26,8 +26,10 @@ from feature_store.definitions.training_set import EveryEntity, TrainingSet
 from feature_store.monitoring.findings import CheckResult
 from feature_store.partitions import Partitioning
 from feature_store.store import FeatureStore
-from feature_store.training_sets.leak_guard import LeakReport
-from feature_store.training_sets.versions import WrittenTrainingSet
+
+if TYPE_CHECKING:
+    from feature_store.training_sets.leak_guard import LeakReport
+    from feature_store.training_sets.versions import WrittenTrainingSet
 
 TRAINING_SETS = "training_sets"
 NO_LEAK = "no_leak"
@@ -195,7 +197,7 @@ def _partitioned_asset(
     return compute
 
 
-def _verify(store: FeatureStore, written: WrittenTrainingSet, keys: Sequence[str]) -> Mapping[str, list[CheckResult]]:
+def _verify(store: FeatureStore, written: "WrittenTrainingSet", keys: Sequence[str]) -> Mapping[str, list[CheckResult]]:
     """Checks each partition, with as many rows as make the sample of a run together."""
     rows = max(SAMPLE_ROWS // max(len(keys), 1), 1)
     results = {}
@@ -274,7 +276,7 @@ def _check_description() -> str:
     )
 
 
-def written_metadata(written: WrittenTrainingSet) -> dict[str, Any]:
+def written_metadata(written: "WrittenTrainingSet") -> dict[str, Any]:
     """Returns what the UI shows of a version that was written."""
     splits = {f"rows/{split}": rows for split, rows in written.split_rows.items()}
     return {
@@ -288,7 +290,7 @@ def written_metadata(written: WrittenTrainingSet) -> dict[str, Any]:
     }
 
 
-def _numbers(report: LeakReport) -> Mapping[str, float]:
+def _numbers(report: "LeakReport") -> Mapping[str, float]:
     return {
         "rows_sampled": report.rows_sampled,
         "values_checked": report.values_checked,

@@ -6,7 +6,7 @@ import dagster as dg
 
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from feature_store.definitions.training_set import TrainingSet
-from feature_store.reconcile.stale_training_sets import UP_TO_DATE, staleness
+from feature_store.monitoring.check_names import UP_TO_DATE
 
 _DESCRIPTION = (
     "The files of the offline store from which the latest version was built are what they were. Built again, the set "
@@ -28,6 +28,8 @@ def _check(definition: TrainingSet, names: Names) -> dg.AssetChecksDefinition:
         name=names.of(f"{definition.name}_{UP_TO_DATE}"), specs=[spec], required_resource_keys={names.store_key}
     )
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        from feature_store.reconcile.stale_training_sets import staleness
+
         with names.store(context).open() as store:
             found = staleness(store.offline, definition.name)
         yield dg.AssetCheckResult(

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from feature_store.partitions import Partitioning
     from feature_store.store import FeatureStore
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "feature_store.clock": ("FixedClock", "SystemClock"),
     "feature_store.definitions.dtypes": ("embedding",),

@@ -11,11 +11,11 @@ _OURS = ("feature_store", "dagster_feature_store")
 
 
 @contextmanager
-def needs_extra(extra: str, purpose: str) -> Iterator[None]:
+def needs_extra(extra: str | None, purpose: str) -> Iterator[None]:
     """Turns a failing import of the block into one error that says what to install.
 
     Args:
-        extra: The extra that brings the package.
+        extra: The extra that brings the package; None where none does, since the user has named it.
         purpose: What needs it, as the subject of a sentence in the singular.
 
     Raises:
@@ -27,4 +27,5 @@ def needs_extra(extra: str, purpose: str) -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         if package in _OURS:
             raise
-        raise SettingsError(f"{purpose} needs the package {package!r}: pip install 'feature-store[{extra}]'.") from None
+        remedy = f"pip install 'feature-store[{extra}]'" if extra else "no extra brings it, install it by itself"
+        raise SettingsError(f"{purpose} needs the package {package!r}: {remedy}.") from None

@@ -34,9 +34,24 @@ os.environ.pop("DAGSTER_HOME", None)
 
 REQUIRE_ALL = os.environ.get("FEATURE_STORE_TESTS_REQUIRE") == "all"
 
-
-_GATE_FIXTURES = {"kafka_server", "s3_server", "postgres"}
-_GATE_FOLDERS = {"spark", "serving", "sources"}
+# What keeps a test out of the default run, by marker, in words that follow a number. `pyproject.toml` explains each.
+_REASONS = {
+    "needs_kafka": "need Kafka",
+    "needs_spark": "need Spark",
+    "needs_s3": "need S3",
+    "needs_postgres": "need PostgreSQL",
+    "needs_redis": "need fleets of Redis",
+    "needs_browser": "need Chromium",
+    "needs_feast": "need Feast",
+    "slow": "are slow",
+}
+_FIXTURES = {
+    "_kafka_jars": "needs_kafka",
+    "kafka_server": "needs_kafka",
+    "spark": "needs_spark",
+    "s3_server": "needs_s3",
+    "postgres": "needs_postgres",
+}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -51,46 +66,56 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leaves to the gate what needs many servers, or those of others."""
-    folders = {Path(__file__).with_name(folder) for folder in _GATE_FOLDERS}
+    """Marks tests by the servers that their fixtures start, and as the gate's all that needs one or is slow."""
     for item in items:
-        fixtures = _GATE_FIXTURES.intersection(getattr(item, "fixturenames", ()))
-        if fixtures or (folders.intersection(item.path.parents)):
-            item.add_marker(pytest.mark.gate)
-        if "spark" in item.path.parent.name:
-            # One Spark application for all of them.
+        for fixture in _FIXTURES.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(_FIXTURES[fixture])
+        if _reason(item) is not None:
+            item.add_marker("gate")
+        if item.get_closest_marker("needs_spark"):
+            # One Spark application for all of them, in one process: it takes seconds to start.
             item.add_marker(pytest.mark.xdist_group("spark"))
 
 
-_LEFT_OUT = pytest.StashKey[int]()
+def _reason(item: pytest.Item) -> str | None:
+    """Returns the first marker that leaves a test to the gate."""
+    return next((name for name in _REASONS if item.get_closest_marker(name)), None)
+
+
+_LEFT_OUT = pytest.StashKey[dict[str, int]]()
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
-    config = items[0].config
-    config.stash[_LEFT_OUT] = config.stash.get(_LEFT_OUT, 0) + len(items)
+    left_out = items[0].config.stash.setdefault(_LEFT_OUT, {})
+    for item in items:
+        reason = "long" if item.get_closest_marker("long") else _reason(item) or ""
+        left_out[reason] = left_out.get(reason, 0) + 1
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Tells the process that shows the results what this one has left out."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output["left_out"] = session.config.stash.get(_LEFT_OUT, 0)
+        output["left_out"] = session.config.stash.get(_LEFT_OUT, {})
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     del error
-    node.config.stash[_LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+    node.config.stash[_LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", {})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     config = terminalreporter.config
-    left_out = config.stash.get(_LEFT_OUT, 0)
-    if left_out and config.getoption("markexpr") == "not gate and not long":
-        terminalreporter.write_line(
-            f"{left_out} tests are left out: they take long or need servers of others. Those marked gate are run by "
-            ".ci/run (pytest -m gate), those marked long by hand (pytest -m long)."
-        )
+    left_out = config.stash.get(_LEFT_OUT, {})
+    if not left_out or config.getoption("markexpr") != "not gate and not long":
+        return
+    reasons = [f"{left_out[name]} {words}" for name, words in _REASONS.items() if name in left_out]
+    if reasons:
+        number = sum(left_out[name] for name in _REASONS if name in left_out)
+        terminalreporter.write_line(f"{number} left to the gate, .ci/run (pytest -m gate): {', '.join(reasons)}.")
+    if "long" in left_out:
+        terminalreporter.write_line(f"{left_out['long']} take longer still, and are run by hand (pytest -m long).")
 
 
 @pytest.fixture(scope="session")

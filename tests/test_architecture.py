@@ -51,6 +51,7 @@ LAYERS = (
     ("feature_store.cli",),
     (
         "dagster_feature_store.compat",
+        "dagster_feature_store.compat_backfills",
         "dagster_feature_store.compat_storage",
         "dagster_feature_store.partitions",
         "dagster_feature_store.spark_job",
@@ -87,7 +88,11 @@ HEIGHTS = {place: height for height, layer in enumerate(LAYERS) for place in lay
 # Libraries that only some places know: each with the places that do.
 LIBRARIES = {
     "dagster": ("dagster_feature_store", "resources", "sensors", "feature_assets"),
-    "dagster._core": ("dagster_feature_store.compat", "dagster_feature_store.compat_storage"),
+    "dagster._core": (
+        "dagster_feature_store.compat",
+        "dagster_feature_store.compat_backfills",
+        "dagster_feature_store.compat_storage",
+    ),
     "dagster._serdes": ("dagster_feature_store.compat_storage",),
     "dagster_aws": ("resources",),
     "dagster_duckdb": ("resources",),

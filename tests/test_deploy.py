@@ -37,7 +37,7 @@ def commands() -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.parametrize("place", sorted(commands()))
 def test_each_command_of_our_image_exists_and_knows_its_options(place):
     program, *words = commands()[place]

@@ -68,7 +68,7 @@ def test_every_window_is_exact_and_rounded_once(events):
             assert math.isclose(std, deviation(values), rel_tol=4e-16)
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @given(EVENTS, st.randoms(use_true_random=False), st.integers(0, 30))
 def test_the_bits_are_those_of_the_window_whatever_comes_before_it_beside_it_or_in_which_order(events, random, since):
     whole = frame(events).with_row_index().with_columns(rolled(frame(events)))

@@ -13,6 +13,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import msgspec
@@ -21,12 +22,14 @@ from dagster import DagsterInstance, DagsterRunStatus
 from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
 from dagster_feature_store.sensors.run_findings import Owned, findings_of
 from feature_store.alerts.findings import WHOLE, Finding
-from feature_store.alerts.notifier import Notice
 from feature_store.clock import SystemClock, to_utc
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.errors import RegistryError
-from feature_store.registry.records import IncidentRecord
+
+if TYPE_CHECKING:
+    from feature_store.alerts.notifier import Notice
+    from feature_store.registry.records import IncidentRecord
 
 INTERVAL_SECONDS = 30
 SECONDS_A_LOOK = 20.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -19,8 +20,10 @@ from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.clock import SystemClock
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import NeverAppliedError, OnlineStoreError, UnknownFeatureError
-from feature_store.reconcile.online_sample import OnlineSample
 from feature_store.store import FeatureStore
+
+if TYPE_CHECKING:
+    from feature_store.reconcile.online_sample import OnlineSample
 
 INTERVAL_SECONDS = 60
 SLOT_MINUTES = 10
@@ -81,6 +84,8 @@ def cold_store_sensor(
 
 
 def _samples(store: FeatureStore, groups: Sequence[FeatureGroup], turn: int) -> tuple[list[OnlineSample], str | None]:
+    from feature_store.reconcile.online_sample import OnlineSample
+
     samples = []
     for group in groups:
         try:

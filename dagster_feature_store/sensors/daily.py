@@ -18,7 +18,6 @@ from dagster_feature_store.sensors.sources import SourceLooks
 from feature_store.day_windows import day_window
 from feature_store.definitions.group import FeatureGroup
 from feature_store.partitions import Partitioning, Window
-from feature_store.reconcile.due import has_landed
 from feature_store.store import FeatureStore
 
 MINUTES_AFTER_MIDNIGHT = 15
@@ -47,6 +46,8 @@ def daily_schedule(
         required_resource_keys={names.store_key},
     )
     def ask(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        from feature_store.reconcile.due import has_landed
+
         tick = context.scheduled_execution_time.astimezone(UTC)
         window = day_window(tick.date() - timedelta(days=1))
         key = Partitioning.DAILY.key(window.start)

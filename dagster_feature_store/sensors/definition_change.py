@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -22,11 +22,11 @@ from dagster_feature_store.sensors.sources import SourceLooks
 from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.clock import SystemClock
 from feature_store.definitions.group import FeatureGroup
-from feature_store.offline.failed_partitions import FailedPartition, failed_partitions
-from feature_store.reconcile.coverage import coverage, spans
-from feature_store.reconcile.definition_change import changed_values
-from feature_store.reconcile.due import NEWEST_PARTITIONS, DuePartitions, LandedDays, due_partitions, newest_first
-from feature_store.store import FeatureStore
+
+if TYPE_CHECKING:
+    from feature_store.offline.failed_partitions import FailedPartition
+    from feature_store.reconcile.due import DuePartitions, LandedDays
+    from feature_store.store import FeatureStore
 
 INTERVAL_SECONDS = 60
 LACKING = "definition: files that exist lack a feature"
@@ -50,6 +50,9 @@ def backfill_requests(group: FeatureGroup, due: DuePartitions, requests: RangeRe
         requests: Is added to.
         job_name: The job that computes the group.
     """
+    from feature_store.reconcile.coverage import spans
+    from feature_store.reconcile.due import NEWEST_PARTITIONS, newest_first
+
     cause = [group.name, sorted(spec.ref.column for spec in group.features), group.code_version]
     newest, rest = due.lacking[-NEWEST_PARTITIONS:], due.lacking[:-NEWEST_PARTITIONS]
     for priority, part in ((1, newest), (0, rest)):
@@ -77,6 +80,8 @@ def definition_sensor(
         jobs=jobs_of(feature_jobs),
     )
     def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        from feature_store.offline.failed_partitions import failed_partitions
+
         settled: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
         changed = [group for group in groups if settled.get(group.name) != _signature(group)]
         if not changed:
@@ -123,6 +128,10 @@ def _judged(
     landed: LandedDays,
     failed: Mapping[tuple[str, datetime], FailedPartition],
 ) -> _Verdict:
+    from feature_store.reconcile.coverage import coverage
+    from feature_store.reconcile.definition_change import changed_values
+    from feature_store.reconcile.due import due_partitions
+
     found = coverage(group, store.offline)
     difference = changed_values(group, store.offline, found, landed)
     if difference is not None:

@@ -10,92 +10,17 @@ late files makes few runs. The cursor holds what was seen, and whose turn it is;
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import dagster as dg
-import msgspec
-from dagster import DagsterInstance
 
-from dagster_feature_store.dead_runs import end_dead_runs
-from dagster_feature_store.naming import Names
-from dagster_feature_store.resources.alerts import AlertsResource
-from dagster_feature_store.sensors.alerts import recoveries
 from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
-from dagster_feature_store.sensors.requests import (
-    FeatureJobs,
-    RangeRequests,
-    WorkInProgress,
-    jobs_of,
-)
-from dagster_feature_store.sensors.sources import SourceLooks, SourcesSeen
+from dagster_feature_store.sensors.requests import FeatureJobs, RangeRequests, WorkInProgress, jobs_of
+from dagster_feature_store.sensors.sources import SourceLooks
 from feature_store.clock import SystemClock
 from feature_store.definitions.group import FeatureGroup
-from feature_store.errors import RegistryError
-from feature_store.offline.failed_partitions import failed_partitions
-from feature_store.offline.unfinished import left_behind
-from feature_store.reconcile.coverage import Coverage, coverage, spans
-from feature_store.reconcile.due import (
-    NEWEST_PARTITIONS,
-    DuePartitions,
-    LandedDays,
-    due_partitions,
-    newest_first,
-    spans_of_gaps,
-)
-from feature_store.store import FeatureStore
 
 INTERVAL_SECONDS = 30
-MOST_LOOKS_WAITED = 10
-"""A source whose files never come to rest is read all the same after this many looks."""
-
-SECONDS_A_LOOK = 20.0
-"""Groups that are not looked at within this time have their turn at the next look. Dagster ends a look after 60 s."""
-
-MOST_REPORTED = 1000
-"""Partitions that others have computed are reported to Dagster, so many in one look."""
-
-MISSING = "gap: partitions that have landed are missing"
-CHANGED = "late data: source days have changed since"
-
-
-class _Cursor(msgspec.Struct):
-    """What the last look has seen.
-
-    Attributes:
-        turn: Number of the group that is looked at first.
-        sources: What lay in each source.
-        waited: For how many looks a source's partitions have waited.
-    """
-
-    turn: int = 0
-    sources: dict[str, str] = {}
-    waited: dict[str, int] = {}
-
-
-def due_requests(
-    group: FeatureGroup, due: DuePartitions, landed: LandedDays, requests: RangeRequests, job_name: str
-) -> None:
-    """Adds requests for what is due of a group: the newest partitions in a run of their own, then the rest.
-
-    Args:
-        group: The feature group.
-        due: What is to be computed.
-        landed: What lies in its source.
-        requests: Is added to.
-        job_name: The job that computes the group.
-    """
-    digests = dict(landed.partitions_of(group, [*due.missing, *due.changed]))
-    for windows, reason in ((due.missing, MISSING), (due.changed, CHANGED)):
-        newest, rest = windows[-NEWEST_PARTITIONS:], windows[:-NEWEST_PARTITIONS]
-        for priority, part in ((1, newest), (0, rest)):
-            found = spans_of_gaps(group, part) if reason == MISSING else newest_first(spans(part))
-            for span in found:
-                inputs = [digests[window] for window in part if span.start <= window.start < span.end]
-                cause = [group.name, group.code_version, inputs]
-                requests.add(group, span, job_name=job_name, cause=cause, reason=reason, priority=priority)
 
 
 def gap_sensor(
@@ -121,25 +46,29 @@ def gap_sensor(
         jobs=jobs_of(feature_jobs),
     )
     def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        before = msgspec.json.decode(context.cursor, type=_Cursor) if context.cursor else _Cursor()
+        # A code location loads without what only looks need.
+        from dagster_feature_store.dead_runs import end_dead_runs
+        from dagster_feature_store.sensors.gap_look import MOST_REPORTED, GapLook, LookCursor, note_recoveries
+
+        before = LookCursor.read(context.cursor)
         for run_id in end_dead_runs(context.instance, is_ours):
             context.log.error("The process of run %s is gone: what it has not done is requested again.", run_id)
         work = WorkInProgress.of(context.instance, [job.name for job in feature_jobs.values()])
         seen = source_looks.at(group.source for group in groups)
         for source, error in seen.errors.items():
             context.log.error("Source %s: %s", source, error)
-        look = _Look(
+        look = GapLook(
             context.instance,
             names,
             feature_jobs,
             before,
             RangeRequests(context.instance, names, looks.first_pause),
-            _Cursor(sources={name: landed.signature for name, landed in seen.landed.items()}),
+            LookCursor(sources={name: landed.signature for name, landed in seen.landed.items()}),
         )
         with names.store(context).open() as store:
             look.at(groups, store, seen, work, known)
             note_recoveries(store, names.alerts(context), look.well)
-        cursor = msgspec.json.encode(look.after).decode()
+        cursor = look.after.written()
         requests = look.requests.due(SystemClock().now())
         if not requests and not look.events:
             context.update_cursor(cursor)
@@ -147,132 +76,3 @@ def gap_sensor(
         return dg.SensorResult(run_requests=requests, asset_events=look.events[:MOST_REPORTED], cursor=cursor)
 
     return sense
-
-
-@dataclass(slots=True)
-class _Look:
-    """One look.
-
-    Attributes:
-        instance: Holds what Dagster knows.
-        names: What the objects of the code location are called.
-        feature_jobs: The job that computes each feature group.
-        before: What the last look has seen.
-        requests: What is to be computed.
-        after: What this one sees.
-        events: Partitions that Dagster does not know of.
-        waiting: Groups whose sources have not come to rest.
-        held: Partitions that fail for a reason of their own, by group.
-        well: Groups of which nothing is left to be done.
-        unseen: Number of groups that have their turn at the next look.
-    """
-
-    instance: DagsterInstance
-    names: Names
-    feature_jobs: FeatureJobs
-    before: _Cursor
-    requests: RangeRequests
-    after: _Cursor
-    events: list[dg.AssetMaterialization] = field(default_factory=list)
-    waiting: list[str] = field(default_factory=list)
-    held: dict[str, int] = field(default_factory=dict)
-    well: list[str] = field(default_factory=list)
-    unseen: int = 0
-
-    def at(
-        self,
-        groups: Sequence[FeatureGroup],
-        store: FeatureStore,
-        seen: SourcesSeen,
-        work: WorkInProgress,
-        known: dict[str, int],
-    ) -> None:
-        """Looks at groups, in turns, as long as there is time.
-
-        Args:
-            groups: All feature groups.
-            store: The store.
-            seen: What lies in the sources.
-            work: What goes on.
-            known: Groups of which Dagster knows all partitions; added to.
-        """
-        until = time.monotonic() + SECONDS_A_LOOK
-        failed = failed_partitions(store.offline.root)
-        for number in range(len(groups)):
-            if number and time.monotonic() > until:
-                self.unseen = len(groups) - number
-                self.after.turn = (self.before.turn + number) % len(groups)
-                return
-            group = groups[(self.before.turn + number) % len(groups)]
-            asset = self.names.key_text(group.name)
-            landed = seen.landed.get(group.source.name)
-            if landed is None or work.on_all_of(asset):
-                continue
-            found = coverage(group, store.offline)
-            if not work.on_any_of(asset):
-                self.events += _unreported(self.instance, group, found, known, self.names)
-            now, wall = store.clock.now(), SystemClock().now()
-            due = due_partitions(group, found, landed, failed, now=now, tried_until=wall)
-            if not (due.missing or due.changed or due.held or work.on_any_of(asset)):
-                self.well.append(group.name)
-            due = due.without(work.on(asset))
-            if due.held:
-                self.held[group.name] = len(due.held)
-            if due.missing or due.changed:
-                self._ask(group, due, landed)
-
-    def _ask(self, group: FeatureGroup, due: DuePartitions, landed: LandedDays) -> None:
-        source = group.source.name
-        last, waited = self.before.sources.get(source), self.before.waited.get(source, 0)
-        if last is not None and last != landed.signature and waited < MOST_LOOKS_WAITED:
-            # It has changed since the last look, and may go on changing.
-            self.waiting.append(group.name)
-            self.after.waited[source] = waited + 1
-        else:
-            due_requests(group, due, landed, self.requests, self.feature_jobs[group.name].name)
-
-    def told(self) -> str:
-        """Returns why nothing is requested, in a sentence or two."""
-        parts = []
-        if self.waiting:
-            parts.append(f"Waiting whether more of the sources changes: {', '.join(self.waiting)}.")
-        if self.requests.paused:
-            parts.append(f"{self.requests.paused} run(s) failed a moment ago, and are tried again after a pause.")
-        if self.held:
-            held = ", ".join(f"{count} of {group}" for group, count in self.held.items())
-            parts.append(f"Held until they are corrected: {held}.")
-        if self.unseen:
-            parts.append(f"{self.unseen} group(s) have their turn at the next look.")
-        return " ".join(parts) or "No partition is missing or old, or what is due is being worked on."
-
-
-def note_recoveries(store: FeatureStore, alerts: AlertsResource, well: Sequence[str]) -> None:
-    """Notes that groups whose runs have failed are well again, where nothing is left to be pushed online either."""
-    # Without the registry nobody knows what has been told; the next look notes it.
-    with suppress(RegistryError):
-        opened = alerts.open(store.registry)
-        incidents = opened.open_incidents()
-        if incidents:
-            pushed = [name for name in well if not left_behind(store.offline.root, name)]
-            opened.note(recoveries(incidents, pushed))
-
-
-def _unreported(
-    instance: DagsterInstance,
-    group: FeatureGroup,
-    found: Coverage,
-    known: dict[str, int],
-    names: Names,
-) -> Iterator[dg.AssetMaterialization]:
-    """Yields materializations of partitions that lie there and that Dagster does not know of."""
-    key = names.key(group.name)
-    if known.get(group.name) == hash(found.present):
-        return
-    recorded = instance.get_materialized_partitions(key)
-    unknown = [
-        partition for window in found.present if (partition := group.partitioning.key(window.start)) not in recorded
-    ]
-    if not unknown:
-        known[group.name] = hash(found.present)
-    for partition in unknown[:MOST_REPORTED]:
-        yield dg.AssetMaterialization(key, partition=partition, description="Computed outside of Dagster.")

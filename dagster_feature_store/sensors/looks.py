@@ -11,7 +11,7 @@ import dagster as dg
 
 from dagster_feature_store.compat import UnresolvedAssetJobDefinition
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
-from feature_store.reconcile.due import FIRST_PAUSE
+from feature_store.reconcile.pauses import FIRST_PAUSE
 
 Job = dg.JobDefinition | UnresolvedAssetJobDefinition
 

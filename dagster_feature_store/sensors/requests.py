@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import dagster as dg
 from dagster import DagsterInstance, DagsterRunStatus
 
-from dagster_feature_store.compat import BulkActionsFilter, BulkActionStatus, UnresolvedAssetJobDefinition
+from dagster_feature_store.compat import UnresolvedAssetJobDefinition
 from dagster_feature_store.naming import Names
 from feature_store.clock import SystemClock, to_utc
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import InvalidRequestError
 from feature_store.partitions import Partitioning, Window
-from feature_store.reconcile.due import pause
+from feature_store.reconcile.pauses import pause
 
 REASON_TAG = "feature_store/reason"
 """Tag of runs that a sensor has requested: why, in a few words."""
@@ -156,6 +156,8 @@ class WorkInProgress:
             instance: Holds the runs.
             job_names: Jobs over feature groups; a run of one that names no assets works on all of its groups.
         """
+        from dagster_feature_store.compat_backfills import BulkActionsFilter, BulkActionStatus
+
         spans: dict[str, list[Window] | None] = {}
         on_everything = False
         for record in instance.get_run_records(dg.RunsFilter(statuses=_UNFINISHED), limit=_MOST_RUNS):

@@ -7,9 +7,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
+from typing import TYPE_CHECKING
 
 from feature_store.definitions.source import Source, fingerprints
-from feature_store.reconcile.due import LandedDays
+
+if TYPE_CHECKING:
+    from feature_store.reconcile.due import LandedDays
 
 SECONDS = 20.0
 """A look ends after this time: what has not answered by then is reported, and not asked again before it has."""
@@ -46,6 +49,8 @@ class SourceLooks:
             sources: The sources; of those of one name the first counts.
             seconds: How long all of them together may take.
         """
+        from feature_store.reconcile.due import LandedDays
+
         until = time.monotonic() + seconds
         seen = SourcesSeen()
         with self._lock:

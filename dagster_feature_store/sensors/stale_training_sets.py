@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
 from dagster_feature_store.sensors.requests import digest
 from feature_store.definitions.training_set import TrainingSet
-from feature_store.reconcile.stale_training_sets import UP_TO_DATE, Staleness, listing, staleness
+from feature_store.monitoring.check_names import UP_TO_DATE
+
+if TYPE_CHECKING:
+    from feature_store.reconcile.stale_training_sets import Staleness
 
 INTERVAL_SECONDS = 60
 
@@ -33,6 +37,8 @@ def stale_training_set_sensor(
         resources={names.store_key},
     )
     def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        from feature_store.reconcile.stale_training_sets import listing, staleness
+
         known: dict[str, dict[str, str]] = json.loads(context.cursor) if context.cursor else {}
         told: dict[str, dict[str, str]] = {}
         events = []

@@ -13,6 +13,7 @@ from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
 from dagster_feature_store.sensors.requests import REASON_TAG, WorkInProgress
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import StreamError
+from feature_store.extras import needs_extra
 from feature_store.streaming.settings import StreamSettings
 
 INTERVAL_SECONDS = 30
@@ -47,7 +48,8 @@ def stream_sensor(
         settings = names.store(context).settings()
         if settings.kafka is None:
             return dg.SkipReason("No Kafka broker is named (FEATURE_STORE_KAFKA): there are no streams to drain.")
-        from feature_store.streaming.topics import ends_of, features_topic
+        with needs_extra("stream", "FEATURE_STORE_KAFKA"):
+            from feature_store.streaming.topics import ends_of, features_topic
 
         seen: dict[str, int] = json.loads(context.cursor or "{}")
         try:

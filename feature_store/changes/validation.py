@@ -11,7 +11,6 @@ from feature_store.catalog import RegisteredGroup
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
-from feature_store.definitions.schema_library import SchemaErrors
 from feature_store.errors import InvalidRequestError, InvalidRowsError
 from feature_store.frames import TIMESTAMP_TYPE, nan_as_null, utc_micros
 from feature_store.rows.polars_schema import polars_type, row_schema
@@ -37,6 +36,8 @@ def validate(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame:
         InvalidRowsError: If a column is missing, unknown or of another dtype; if a key or time is null; if two
             rows of one entity share an event time; or if a value breaks a rule of the schema.
     """
+    from feature_store.definitions.schema_library import SchemaErrors
+
     canonical, has_repeated = _canonical(group, rows)
     failures = _key_failures(group, canonical, has_repeated=has_repeated)
     try:

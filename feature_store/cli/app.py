@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from feature_store import __version__
 from feature_store.cli.alerts import alerts
 from feature_store.cli.backfill import backfill, status
 from feature_store.cli.catalog import apply, list_registered, retire, show
@@ -51,6 +52,7 @@ def _is_debugged() -> bool:
     "These settings come from the environment or a .env file in the working directory; `feature-store doctor` shows "
     "them. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.",
 )
+@click.version_option(__version__, prog_name="feature-store", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of errors (FEATURE_STORE_DEBUG=1).")
 def cli(*, debug: bool) -> None:
     """Register, compute, read and check the features of a feature store."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
 from feature_store.cli.output import hint
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from feature_store.definitions.group import FeatureGroup
     from feature_store.definitions.training_set import TrainingSet
     from feature_store.store import FeatureStore
@@ -36,6 +37,8 @@ class Observers:
     """All observers that are installed and have somebody to tell."""
 
     def __init__(self) -> None:
+        from importlib.metadata import entry_points
+
         found = [_heard(partial(_observer, point)) for point in entry_points(group=GROUP)]
         self._observers: list[Observer] = [observer for observer in found if observer is not None]
 

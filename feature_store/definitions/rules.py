@@ -2,15 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from feature_store.definitions.declared_feature import DeclaredFeature, members_of
 from feature_store.definitions.fingerprint import code_version
-
-if TYPE_CHECKING:
-    from feature_store.definitions.schema import FeatureSchema
+from feature_store.definitions.schema import FeatureSchema
 
 _OF_FRAMES = ("strict", "ordered", "unique", "coerce", "drop_invalid_rows")
+
+# What pandera calls the rules that `feature` takes, and the numbers in them, in its order.
+_BOUNDS = {
+    "gt": ("greater_than", "min_value"),
+    "ge": ("greater_than_or_equal_to", "min_value"),
+    "lt": ("less_than", "max_value"),
+    "le": ("less_than_or_equal_to", "max_value"),
+    "isin": ("isin", "allowed_values"),
+}
+_OPTIONS = (False, True, None)  # of its checks: element_wise, ignore_na, groupby
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnRules:
+    """The rules of one column.
+
+    Attributes:
+        nullable: Whether null is a value.
+        texts: The others, as errors name them: `greater_than(0)`.
+        parts: All of them, as plain values and the versions of functions.
+    """
+
+    nullable: bool
+    texts: tuple[str, ...]
+    parts: tuple[Any, ...]
+
+
+def column_rules(schema: type[FeatureSchema]) -> Mapping[str, ColumnRules]:
+    """Returns the rules of each of a schema's features.
+
+    Raises:
+        DefinitionError: If a check of the user's own holds something that has no lasting form.
+    """
+    if _has_only_features(schema):
+        members = members_of(schema)
+        return {spec.ref.column: _declared(members[spec.ref.column]) for spec in schema.specs()}
+    return {name: _of_column(column) for name, column in schema.to_schema().columns.items()}
 
 
 def rules_version(schema: type[FeatureSchema]) -> str:
@@ -21,15 +59,46 @@ def rules_version(schema: type[FeatureSchema]) -> str:
     Raises:
         DefinitionError: If a check of the user's own holds something that has no lasting form.
     """
+    ruled = {name: list(rules.parts) for name, rules in column_rules(schema).items() if rules.parts}
+    if _has_only_features(schema):
+        return code_version((ruled, [], []))
     model = schema.to_schema()
-    columns = {name: _rules(column, nullable=bool(column.nullable)) for name, column in model.columns.items()}
-    ruled = {name: rules for name, rules in columns.items() if rules}
     frame = [(name, getattr(model, name)) for name in _OF_FRAMES if getattr(model, name, None)]
     return code_version((ruled, frame, [_check(check) for check in model.checks]))
 
 
-def _rules(column: Any, *, nullable: bool) -> list[Any]:
-    return [*([] if nullable else ["not null"]), *(["unique"] if column.unique else []), *map(_check, column.checks)]
+def _has_only_features(schema: type[FeatureSchema]) -> bool:
+    """Tells whether a schema is what `feature` declares and no more: then its rules are known without pandera.
+
+    To import pandera takes longer than all else that a process does which only describes its groups, as Dagster's do.
+    """
+    inherited = members_of(FeatureSchema)
+    members = [(name, value) for name, value in members_of(schema).items() if name not in inherited]
+    return all(
+        isinstance(value, DeclaredFeature) or (name.startswith("__") and name.endswith("__")) for name, value in members
+    )
+
+
+def _declared(feature: DeclaredFeature) -> ColumnRules:
+    bounds = [(*names, feature.bounds[bound]) for bound, names in _BOUNDS.items() if bound in feature.bounds]
+    checks = [(name, {statistic: value}, _OPTIONS, None) for name, statistic, value in bounds]
+    return ColumnRules(
+        nullable=feature.nullable,
+        texts=tuple(f"{name}({value})" for name, _, value in bounds),
+        parts=(*(() if feature.nullable else ("not null",)), *checks),
+    )
+
+
+def _of_column(column: Any) -> ColumnRules:
+    return ColumnRules(
+        nullable=bool(column.nullable),
+        texts=tuple(str(check.error or check.name) for check in column.checks),
+        parts=(
+            *(() if column.nullable else ("not null",)),
+            *(("unique",) if column.unique else ()),
+            *map(_check, column.checks),
+        ),
+    )
 
 
 def _check(check: Any) -> Any:

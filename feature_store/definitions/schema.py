@@ -1,7 +1,8 @@
 """FeatureSchema: one class that declares the features of a group.
 
 From this one declaration grow the validation of rows, the registry's records, the Parquet columns, the asset
-checks and the column metadata in Dagster. It is a pandera model, so all of pandera's checks work in it.
+checks and the column metadata in Dagster. All of pandera's checks work in it: the model that pandera validates with is
+made when the first rows are, because importing pandera costs more than all that a declaration needs.
 """
 
 from __future__ import annotations
@@ -17,19 +18,24 @@ from typing import Annotated, Any
 
 import polars as pl
 
+from feature_store.definitions.declared_feature import DeclaredFeature, members_of
 from feature_store.definitions.dtypes import PYTHON_DTYPES, Dtype, embedding
 from feature_store.definitions.monitor import Monitor
 from feature_store.definitions.names import FeatureRef
-from feature_store.definitions.schema_library import DataFrameModel, full_validation, pandera
 from feature_store.errors import DefinitionError
 
 DEFAULT_TTL = timedelta(days=1)
 
+NAMES_OF_MODELS = frozenset(
+    {
+        *("Config", "build_schema_", "empty", "example", "from_json", "from_yaml", "get_metadata", "pydantic_validate"),
+        *("strategy", "to_json", "to_json_schema", "to_schema", "to_yaml", "validate"),
+    }
+)
+"""Public names of pandera's models, which features cannot have."""
+
 Timestamp = Annotated[pl.Datetime, "us", "UTC"]
 """What a timestamp feature is annotated with in the end: UTC, microseconds. In a schema, `datetime` means it."""
-
-_METADATA_KEY = "feature_store"
-
 
 Embedding = pl.Array
 """Annotation of an embedding feature: `profile: Embedding = feature("...", dimension=24)` holds 24 float32."""
@@ -92,28 +98,23 @@ def feature(
             1 for nullable features and 0 for others.
         monitor: Thresholds of the checks that compare partitions; `Monitor()` where it is None.
     """
-    return pandera.Field(
-        nullable=nullable,
-        ge=ge,
-        gt=gt,
-        le=le,
-        lt=lt,
-        isin=isin,
-        dtype_kwargs=None if dimension is None else {"inner": pl.Float32(), "shape": dimension},
+    return DeclaredFeature(
         description=description,
-        metadata={
-            _METADATA_KEY: {
-                "dimension": dimension,
-                "ttl": ttl,
-                "tags": dict(tags or {}),
-                "max_null_rate": max_null_rate if max_null_rate is not None else float(nullable),
-                "monitor": monitor or Monitor(),
-            }
+        dimension=dimension,
+        ttl=ttl,
+        nullable=nullable,
+        bounds={
+            name: bound
+            for name, bound in {"gt": gt, "ge": ge, "lt": lt, "le": le, "isin": isin}.items()
+            if bound is not None
         },
+        tags=dict(tags or {}),
+        max_null_rate=max_null_rate if max_null_rate is not None else float(nullable),
+        monitor=monitor or Monitor(),
     )
 
 
-class FeatureSchema(DataFrameModel):
+class FeatureSchema:
     """Base class of schemas: one attribute per feature, declared with `feature(...)`.
 
     Attribute types are `float`, `int`, `str`, `bool`, `datetime` (an instant: UTC, microseconds) and `Embedding`. Each
@@ -123,19 +124,29 @@ class FeatureSchema(DataFrameModel):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         own = inspect.get_annotations(cls)
         for name in own:
-            if hasattr(FeatureSchema, name):
+            if hasattr(FeatureSchema, name) or name in NAMES_OF_MODELS:
                 raise DefinitionError(
                     f"{cls.__name__}.{name}: {name!r} is a method of every schema and cannot name a feature, "
                     f"call it {name}_value, say."
                 )
         cls.__annotations__ = own | _plain_annotations(cls)
-        super().__init_subclass__(**kwargs)  # type: ignore[no-untyped-call]  # pandera's has no types
+        super().__init_subclass__(**kwargs)
 
     @classmethod
     def validate(cls, check_obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Checks columns and values against the schema, as `pandera` does where none of its checks is switched off."""
+        from feature_store.definitions.schema_library import full_validation
+
         with full_validation():
-            return super().validate(check_obj, *args, **kwargs)
+            return cls.to_schema().validate(check_obj, *args, **kwargs)
+
+    @classmethod
+    def to_schema(cls) -> Any:
+        """Returns what pandera validates with: its `DataFrameSchema` for Polars."""
+        from feature_store.definitions.schema_library import model_of
+
+        # mypy takes the `__hash__` of instances for that of their class, here and below.
+        return model_of(cls, FeatureSchema).to_schema()  # type: ignore[arg-type]
 
     @classmethod
     def specs(cls, default_ttl: timedelta = DEFAULT_TTL) -> tuple[FeatureSpec, ...]:
@@ -144,7 +155,7 @@ class FeatureSchema(DataFrameModel):
         Raises:
             DefinitionError: If there is none, or one is malformed.
         """
-        return _specs(cls, default_ttl)
+        return _specs(cls, default_ttl)  # type: ignore[arg-type]
 
 
 def _plain_annotations(cls: type[FeatureSchema]) -> dict[str, Any]:
@@ -181,30 +192,41 @@ def _is_timestamp(annotation: Any) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _specs(cls: type[FeatureSchema], default_ttl: timedelta) -> tuple[FeatureSpec, ...]:
-    model_schema = cls.to_schema()
-    if not model_schema.columns:
+    hints = {name: hint for name, hint in typing.get_type_hints(cls, include_extras=True).items() if _is_public(name)}
+    members = members_of(cls)
+    for name, value in members.items():
+        if (
+            _is_public(name)
+            and name not in hints
+            and (isinstance(value, DeclaredFeature) or not inspect.isroutine(value))
+        ):
+            raise DefinitionError(f"{cls.__name__}.{name} is annotated with no type, and no method: features are.")
+    if not hints:
         raise DefinitionError(f'{cls.__name__} declares no feature: add `name: float = feature("...")`.')
-    hints = typing.get_type_hints(cls, include_extras=True)
     specs = []
-    for name, column in model_schema.columns.items():
-        declared = (column.metadata or {}).get(_METADATA_KEY)
-        if declared is None:
+    for name, hint in hints.items():
+        declared = members.get(name)
+        if not isinstance(declared, DeclaredFeature):
             raise DefinitionError(f"{cls.__name__}.{name} is not declared with feature(...).")
-        ttl = declared["ttl"] or default_ttl
+        ttl = declared.ttl or default_ttl
         if ttl <= timedelta(0) or ttl % timedelta(seconds=1):
             raise DefinitionError(f"{cls.__name__}.{name}: the time to live is whole seconds above 0, got {ttl}.")
         specs.append(
             FeatureSpec(
                 ref=FeatureRef.from_column(name),
-                dtype=_dtype_of(f"{cls.__name__}.{name}", hints[name], declared["dimension"]),
-                description=column.description or "",
+                dtype=_dtype_of(f"{cls.__name__}.{name}", hint, declared.dimension),
+                description=declared.description,
                 ttl=ttl,
-                tags=declared["tags"],
-                max_null_rate=declared["max_null_rate"],
-                monitor=declared["monitor"],
+                tags=declared.tags,
+                max_null_rate=declared.max_null_rate,
+                monitor=declared.monitor,
             )
         )
     return tuple(specs)
+
+
+def _is_public(name: str) -> bool:
+    return not name.startswith("_") and name != "Config"
 
 
 def _dtype_of(where: str, annotation: Any, dimension: int | None) -> Dtype:

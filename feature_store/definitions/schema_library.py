@@ -1,4 +1,6 @@
-"""Pandera, imported without what its import does to Spark, and validating whatever its own variables say.
+"""Pandera's models of schemas: imported without what that does to Spark, and validating whatever its variables say.
+
+To import this module is to import pandera, and pandas where it is installed: a second. Only what validates rows does.
 
 Where pyspark is installed, pandera imports the whole of `pyspark.pandas` (two seconds and a warning), and sets
 `SPARK_LOCAL_IP` to the loopback address, at which the executors of a cluster would not find their driver. Everything
@@ -14,6 +16,12 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import polars as pl
+
+from feature_store.definitions.declared_feature import DeclaredFeature
 
 _MODULES = ("pyspark", "pyspark.pandas")
 _SET_BY_THE_IMPORT = ("SPARK_LOCAL_IP", "PYARROW_IGNORE_TIMEZONE")
@@ -43,10 +51,42 @@ with _undisturbed():
     import pandera.polars as pandera
     from pandera.backends.polars.register import register_polars_backends
     from pandera.config import ValidationDepth, config_context, get_config_global
-    from pandera.errors import SchemaErrors
+    from pandera.errors import SchemaError, SchemaErrors
     from pandera.polars import DataFrameModel
 
-__all__ = ["DataFrameModel", "SchemaErrors", "full_validation", "pandera"]
+__all__ = ["SchemaError", "SchemaErrors", "full_validation", "model_of", "pandera"]
+
+_OF_THE_CLASS_ITSELF = ("__dict__", "__weakref__")
+
+
+@lru_cache(maxsize=4096)
+def model_of(schema: type, root: type) -> Any:
+    """Returns pandera's model of a schema: its features as fields, all else that its body holds as it is.
+
+    Args:
+        schema: The schema.
+        root: The class that all schemas are made from. In its place stands pandera's own.
+    """
+    bases = tuple(
+        DataFrameModel if base is root else model_of(base, root) if issubclass(base, root) else base  # type: ignore[arg-type]  # classes are hashable
+        for base in schema.__bases__
+    )
+    body = {
+        name: _field(value) if isinstance(value, DeclaredFeature) else value
+        for name, value in vars(schema).items()
+        if name not in _OF_THE_CLASS_ITSELF
+    }
+    return type(schema.__name__, bases, body)
+
+
+def _field(declared: DeclaredFeature) -> Any:
+    embeds = declared.dimension is not None
+    return pandera.Field(
+        nullable=declared.nullable,
+        dtype_kwargs={"inner": pl.Float32(), "shape": declared.dimension} if embeds else None,
+        description=declared.description,
+        **declared.bounds,
+    )
 
 
 @contextmanager

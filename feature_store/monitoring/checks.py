@@ -14,6 +14,7 @@ from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.schema import FeatureSpec
 from feature_store.monitoring.baseline import value_counts
 from feature_store.monitoring.chance import FALSE_ALARMS
+from feature_store.monitoring.check_names import DRIFT, NULL_RATE, ROW_COUNT, SCHEMA
 from feature_store.monitoring.expectation import Series
 from feature_store.monitoring.findings import CheckResult, Finding, Picture
 from feature_store.monitoring.histogram import histogram
@@ -23,19 +24,6 @@ from feature_store.monitoring.reference import FIRST_SEASONS, Baseline, first_we
 from feature_store.monitoring.watchers import watcher
 from feature_store.monitoring.watching import LEAST_VALUES, SCALE_FACTOR, Seen, Watcher
 from feature_store.partitions import Window
-
-SCHEMA = "schema"
-NULL_RATE = "null_rate"
-ROW_COUNT = "row_count"
-DRIFT = "drift"
-
-DESCRIPTIONS: Mapping[str, str] = {
-    SCHEMA: "Every row has the declared columns, dtypes, keys and ranges. Rows that break it are never written.",
-    NULL_RATE: "No feature has more nulls and infinities than its schema allows, a spike of them against baseline and "
-    "forecast, or infinities that its baseline does not have.",
-    ROW_COUNT: "The partition has the rows that its group declares, and about as many as those before foretell.",
-    DRIFT: "No feature is stuck, or has another scale, mean or distribution than the partitions before foretell.",
-}
 
 ROWS_Z = 6.0
 """Forecast errors by which a number of rows must be off to be a finding."""

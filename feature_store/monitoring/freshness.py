@@ -10,11 +10,10 @@ import polars as pl
 from feature_store.catalog import BoundGroup, RegisteredGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.durations import duration_text
+from feature_store.monitoring.check_names import FRESHNESS
 from feature_store.monitoring.findings import CheckResult, Finding
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Partitioning, Window
-
-FRESHNESS = "freshness"
 
 _HOUR = timedelta(hours=1)
 

@@ -21,6 +21,7 @@ from feature_store.definitions.monitor import Monitor
 from feature_store.frames import TIMESTAMP_TYPE, key_frame
 from feature_store.monitoring.baseline import counts_like, value_counts
 from feature_store.monitoring.chance import FALSE_ALARMS, differs, excess_chance
+from feature_store.monitoring.check_names import ONLINE_VALUES
 from feature_store.monitoring.drift import psi
 from feature_store.monitoring.expectation import WINDOW, Series
 from feature_store.monitoring.findings import CheckResult, Finding
@@ -36,8 +37,6 @@ from feature_store.online.store import OnlineStore
 from feature_store.registry.records import MonitorRecord
 from feature_store.registry.registry import Registry
 from feature_store.rows.polars_schema import polars_type
-
-ONLINE_VALUES = "online_values"
 
 SAMPLED_ENTITIES = 1000
 ENTITIES_PER_READ = 1000

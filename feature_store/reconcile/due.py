@@ -18,6 +18,7 @@ from feature_store.definitions.group import FeatureGroup
 from feature_store.offline.failed_partitions import FailedPartition
 from feature_store.partitions import Window
 from feature_store.reconcile.coverage import Coverage, spans
+from feature_store.reconcile.pauses import pause
 from feature_store.transform.inputs import digest_of_days, source_days
 from feature_store.transform.materialization import PARTITIONS_PER_PASS
 
@@ -26,10 +27,6 @@ BRIDGED_PARTITIONS = 7
 
 NEWEST_PARTITIONS = PARTITIONS_PER_PASS
 """Partitions that are computed first, in a run of their own: what is served online and trained on next."""
-
-FIRST_PAUSE = timedelta(seconds=30)
-LONGEST_PAUSE = timedelta(hours=1)
-"""How long what has failed is left alone: the first pause is doubled with each attempt."""
 
 
 class LandedDays:
@@ -171,16 +168,6 @@ def newest_first(found: Iterator[Window]) -> list[Window]:
 def has_landed(group: FeatureGroup, span: Window, landed: LandedDays) -> bool:
     """Tells whether all source days have landed that the partitions of a span read, look-back included."""
     return landed.has(*_first_and_last(group, span))
-
-
-def pause(attempts: int, first: timedelta = FIRST_PAUSE) -> timedelta:
-    """Returns how long what has failed so often is left alone.
-
-    Args:
-        attempts: How often.
-        first: The pause after the first attempt.
-    """
-    return min(first * (1 << min(max(0, attempts - 1), 16)), LONGEST_PAUSE)
 
 
 def _holds(failure: FailedPartition, inputs: str, code_version: str, now: datetime) -> bool:

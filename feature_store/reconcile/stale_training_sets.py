@@ -14,7 +14,6 @@ from feature_store.offline.store import OfflineStore
 from feature_store.training_sets.inputs import changed_files, files_of
 from feature_store.training_sets.versions import open_version
 
-UP_TO_DATE = "up_to_date"
 """Name of the check that says so."""
 
 _EXAMPLES = 3

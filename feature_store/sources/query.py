@@ -65,6 +65,9 @@ class QuerySource(TableSource):
         """Runs a statement with the session's time zone UTC, and returns its rows."""
 
 
+_DRIVER = "adbc_driver_postgresql.dbapi"
+
+
 @dataclass(frozen=True, kw_only=True)
 class SqlSource(QuerySource):
     """Events that a query on a warehouse gives, fetched as Arrow by its ADBC driver.
@@ -78,7 +81,7 @@ class SqlSource(QuerySource):
     """
 
     url_variable: str
-    driver: str = "adbc_driver_postgresql.dbapi"
+    driver: str = _DRIVER
     session: tuple[str, ...] = ("SET TIME ZONE 'UTC'",)
     kind: str = field(init=False, default="sql")
 
@@ -89,7 +92,7 @@ class SqlSource(QuerySource):
                 f"Source {self.name!r} reads from the warehouse that the environment variable {self.url_variable} "
                 "names, and it is not set."
             )
-        driver = optional_module(self.driver, self.name, "postgresql")
+        driver = optional_module(self.driver, self.name, "postgresql" if self.driver == _DRIVER else None)
         try:
             connection = driver.connect(url)
         except driver.Error as error:

@@ -151,7 +151,7 @@ def digest(parts: Any) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def optional_module(module: str, source: str, extra: str) -> Any:
+def optional_module(module: str, source: str, extra: str | None) -> Any:
     """Imports what a source needs.
 
     Raises:

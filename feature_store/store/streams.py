@@ -65,9 +65,14 @@ class Streams:
         )
 
     def drainer(self, group: FeatureGroup, settings: StreamSettings) -> Drainer:
-        """Returns what carries a group's rows from its topic into the offline store; see `FeatureStore.drainer`."""
+        """Returns what carries a group's rows from its topic into the offline store; see `FeatureStore.drainer`.
+
+        Raises:
+            SettingsError: If the packages that streams need are not installed.
+        """
+        with needs_extra("stream", "A stream"):
+            from feature_store.streaming.drainer import Drainer
         from feature_store.changes.streaming_rows import DrainedRows
-        from feature_store.streaming.drainer import Drainer
 
         registered = self.catalog.registered(group)
         notes = DrainedRows(registered, self.parts.offline, self.parts.online, self.parts.clock)

@@ -21,7 +21,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 ROOT = Path(__file__).parents[2]
 
 pytestmark = [
-    pytest.mark.gate,
+    pytest.mark.needs_browser,
     pytest.mark.timeout(240),
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the page was not looked at (apt install chromium)"),
 ]

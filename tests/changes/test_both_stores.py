@@ -18,7 +18,7 @@ def test_after_each_step_both_stores_hold_what_was_given_last(layout):
         assert run_histories(server.url, range(5000, 5002), STEPS, layout) == 2
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("layout", ["feature", "row"])
 def test_ten_histories_and_those_that_found_a_fault(layout):

@@ -54,7 +54,7 @@ def judged(before: str = "", **variables: str) -> list[str]:
             "PANDERA_KEEP_CACHED_DATAFRAME": "True",
         },
         pytest.param(
-            {"PANDERA_VALIDATION_DEPTH": "no depth", "PANDERA_USE_NARWHALS_BACKEND": "True"}, marks=pytest.mark.gate
+            {"PANDERA_VALIDATION_DEPTH": "no depth", "PANDERA_USE_NARWHALS_BACKEND": "True"}, marks=pytest.mark.slow
         ),
     ],
     ids=" ".join,
@@ -63,7 +63,7 @@ def test_rows_are_judged_alike_whatever_the_variables_of_pandera_say(variables):
     assert judged(**variables) == EXPECTED
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_rows_are_judged_alike_in_a_process_that_has_switched_pandera_off():
     before = "import pandera.polars, pandera.config\npandera.config.set_config(validation_enabled=False)\n"
     variables = {"PANDERA_VALIDATION_DEPTH": "DATA_ONLY", "PANDERA_USE_NARWHALS_BACKEND": "True"}

@@ -144,14 +144,14 @@ def test_a_training_set_is_built_once(filled):
     )
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_a_group_that_keeps_the_contract(run):
     rows = table(run("test", "spending"))
     assert {row["result"] for row in rows} == {"holds"}
     assert {row["promise"] for row in rows} >= {"partitions", "entities", "causality", "order", "lookback", "valid"}
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_a_group_that_knows_the_future_is_told_so(run):
     result = run("test", "spending", "--definitions", "tests.cli.careless_shop", "--from", "2024-03-02", code=1)
     [causality] = [row for row in table(result) if row["promise"] == "causality"]

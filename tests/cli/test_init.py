@@ -227,13 +227,13 @@ def test_the_scaffold_reaches_the_wheel():
     assert names.isdisjoint(pattern.rstrip("/") for pattern in ignored)
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_the_project_passes_its_own_test(tmp_path):
     run_command("init", "shop")
     assert "1 passed" in run_script("python -m pytest -q -p no:cacheprovider", tmp_path / "shop")
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_every_command_of_its_readme_is_true(tmp_path):
     run_command("init", "shop")
@@ -260,7 +260,7 @@ def test_every_command_of_its_readme_is_true(tmp_path):
         run_script("make stop", project)
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_dagster_loads_it_and_its_types_are_strict(tmp_path):
     run_command("init", "shop")
@@ -272,7 +272,7 @@ def test_dagster_loads_it_and_its_types_are_strict(tmp_path):
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_the_line_for_ones_own_definitions_is_true(tmp_path):
     (tmp_path / "pyproject.toml").write_text('[tool.dagster]\nmodule_name = "mine"\n')
     output = run_command("init", "--into", ".").output

@@ -19,7 +19,7 @@ def test_it_takes_few_lines():
     assert len(lines) <= MOST_LINES
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_snippet_runs(tmp_path):
     [data] = blocks(DOCUMENT, "csv")

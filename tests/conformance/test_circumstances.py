@@ -13,7 +13,7 @@ from feature_store.partitions import Window
 from tests.conformance import functions
 from tests.conformance.functions import BROKEN, DAY, DEVIATION_ROUNDED, KEPT, START
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.slow
 
 SPAN = Window(START + 20 * DAY, START + 23 * DAY)
 ACROSS_PROCESSES = [name for name, (_, promise) in BROKEN.items() if promise == "process"]
@@ -32,7 +32,6 @@ def assert_found(group: FeatureGroup, promise: str, seed: int = 0) -> None:
     assert " instead of " in found.detail
 
 
-@pytest.mark.gate
 @pytest.mark.parametrize("name", IN_ONE_PROCESS)
 def test_a_broken_promise_is_found_and_shows_both_results(name):
     group, promise = BROKEN[name]
@@ -40,7 +39,6 @@ def test_a_broken_promise_is_found_and_shows_both_results(name):
         assert_found(outside_of_modules(group), promise, seed)
 
 
-@pytest.mark.gate
 @pytest.mark.parametrize("name", ACROSS_PROCESSES)
 def test_what_differs_between_processes_is_found(name):
     assert_found(*BROKEN[name])
@@ -54,7 +52,6 @@ def test_a_function_that_keeps_its_promises_is_let_through(name):
     assert [result.detail for result in results if result.passed is False or not result.exact] == []
 
 
-@pytest.mark.gate
 def test_new_processes_give_the_rows_of_a_function_that_keeps_its_promises():
     results = check_conformance(KEPT["table_read_once"], SPAN)
     assert [result.detail for result in results if result.passed is not True] == []

@@ -100,7 +100,7 @@ def environment(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch)
         yield {**os.environ, **settings}
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_a_night_with_late_files_and_a_flushed_store(environment, tmp_path, redis_server):
     land(tmp_path / "landing", some_orders())

@@ -7,13 +7,11 @@ import polars as pl
 import pytest
 
 from dagster_feature_store import feature_store_definitions
-from dagster_feature_store.sensors import definition_change
 from feature_store.definitions.group import feature_group
 from feature_store.definitions.schema import FeatureSchema, feature
+from feature_store.reconcile import due
 from tests.dagster.conftest import Domain, spans_of
 from tests.orders import CUSTOMER
-
-pytestmark = pytest.mark.gate
 
 DAYS = [f"2024-03-0{day}" for day in range(1, 10)]
 ACTIVITY = dg.AssetKey("activity")
@@ -137,7 +135,7 @@ def test_the_definition_that_everything_was_computed_with_asks_for_nothing(ticks
 
 
 def test_a_new_version_backfills_what_exists_the_newest_first(ticks, stored, deploy, store, monkeypatch):
-    monkeypatch.setattr(definition_change, "NEWEST_PARTITIONS", 4)
+    monkeypatch.setattr(due, "NEWEST_PARTITIONS", 4)
     defs = deploy(second)
     requests = ticks.requests(defs, "feature_store_definition_sensor")
     assert spans_of(requests) == [("spending", DAYS[5], DAYS[8]), ("spending", DAYS[0], DAYS[4])]

@@ -75,7 +75,7 @@ def test_it_takes_nothing_over(project):
     project("python", "-c", LOOK)
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_both_run(project):
     materialize = ["dagster", "asset", "materialize", "-f", "definitions.py", "--select"]
@@ -85,7 +85,7 @@ def test_both_run(project):
     assert "amount_2d" in project("feature-store", "get", "ann", "spending")
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_a_component_in_a_defs_folder(project):
     folder = project.folder
     (folder / "pyproject.toml").write_text(

@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from dagster_feature_store.sensors import gaps
+from dagster_feature_store.sensors import gap_look, gaps
 from feature_store.clock import SystemClock
 from tests.dagster.conftest import Domain, spans_of
 from tests.orders import Orders, orders, some_orders
@@ -43,7 +43,8 @@ def add(domain, *days, amount=7):
 def wait(monkeypatch, seconds):
     """Lets time pass for the sensor."""
     ahead = timedelta(seconds=seconds)
-    monkeypatch.setattr(gaps, "SystemClock", lambda: AheadClock(ahead))
+    for module in (gaps, gap_look):
+        monkeypatch.setattr(module, "SystemClock", lambda: AheadClock(ahead))
 
 
 class AheadClock:
@@ -107,7 +108,7 @@ def test_many_gaps_are_one_run(ticks, defs, filled):
 
 
 def test_all_that_has_landed_is_computed_the_newest_first(ticks, defs, store, domain, monkeypatch):
-    monkeypatch.setattr(gaps, "NEWEST_PARTITIONS", 4)
+    monkeypatch.setattr(gap_look, "NEWEST_PARTITIONS", 4)
     requests = ticks.requests(defs, SENSOR)
     assert spans_of(requests) == [("spending", DAYS[5], DAYS[8]), ("spending", DAYS[0], DAYS[4])]
     assert [request.tags["dagster/priority"] for request in requests] == ["1", "0"]
@@ -161,7 +162,7 @@ def test_a_storm_of_files_is_one_run_when_it_is_over(ticks, defs, filled, domain
 
 
 def test_a_source_that_never_comes_to_rest_is_read_in_the_end(ticks, defs, filled, domain):
-    for _ in range(gaps.MOST_LOOKS_WAITED):
+    for _ in range(gap_look.MOST_LOOKS_WAITED):
         add(domain, 4)
         assert ticks.requests(defs, SENSOR) == []
     add(domain, 4)

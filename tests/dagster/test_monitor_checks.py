@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from redis import Redis
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.slow
 
 RANGE = {"dagster/asset_partition_range_start": "2024-03-01", "dagster/asset_partition_range_end": "2024-03-09"}
 ONLINE = {"freshness", "online_values", "online_consistency", "served_values"}

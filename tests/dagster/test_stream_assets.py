@@ -7,23 +7,39 @@ from datetime import timedelta
 import dagster as dg
 import polars as pl
 import pytest
+from confluent_kafka import Producer
 
 from dagster_feature_store import feature_store_definitions
-from dagster_feature_store.resources.feature_store import FeatureStoreResource
 from feature_store.definitions.event_stream import EventStream
 from feature_store.streaming.settings import StreamSettings
+from feature_store.streaming.topics import features_topic
 from tests.dagster.conftest import overriding
 from tests.orders import CUSTOMER, START
+from tests.servers.redis import free_port
 from tests.streaming.pipeline import Order, Pipeline, habits, no_files, random_orders
 
 
 @pytest.fixture
-def streamed(domain, resources, kafka_server, store, tmp_path):
+def streaming_domain(domain):
     source = no_files()
     domain.habits = habits(source, "habits")
     domain.source = source
     del domain.spending, domain.activity, domain.purchase
     domain.stream = EventStream(source, Order, CUSTOMER, topic="orders-dagster", allowed_lateness=timedelta(days=3))
+    return domain
+
+
+@pytest.fixture
+def broker():
+    """The broker that the Kafka client brings along: it keeps little, and is there at once."""
+    producer = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "mock", "log_level": 0})
+    producer.list_topics(features_topic("habits"), timeout=10)  # makes it
+    return producer
+
+
+@pytest.fixture
+def streamed(streaming_domain, resources, kafka_server, store, tmp_path):
+    domain = streaming_domain
     resources["feature_store"] = overriding(resources["feature_store"], kafka=kafka_server.bootstrap)
     settings = StreamSettings(
         {"bootstrap.servers": kafka_server.bootstrap}, state=tmp_path / "state", session_seconds=1
@@ -73,11 +89,32 @@ def test_streamed_rows_are_drained_and_folded(streamed, domain, resources, insta
     assert streamed.offline().select(pl.col("event_timestamp").min()).item() >= START
 
 
-def test_without_a_broker_there_is_nothing_to_drain(streamed, domain, resources, instance, monkeypatch):
+def asking(domain, resources, kafka):
+    resource = overriding(resources["feature_store"], kafka=kafka)
+    return feature_store_definitions(domain, resources={**resources, "feature_store": resource})
+
+
+def test_what_has_come_is_drained_once(streaming_domain, resources, instance, broker):
+    (address,) = [f"{each.host}:{each.port}" for each in broker.list_topics(timeout=10).brokers.values()]
+    defs = asking(streaming_domain, resources, address)
+    assert "Nothing has been streamed" in evaluated(defs, instance, None).skip_message
+    cursor = None
+    for _ in range(2):
+        broker.produce(features_topic("habits"), b"a row")
+        assert broker.flush(10) == 0
+        tick = evaluated(defs, instance, cursor)
+        (request,) = tick.run_requests
+        assert [key.to_user_string() for key in request.asset_selection] == ["habits_stream"]
+        cursor = tick.cursor
+        assert "Nothing has been streamed" in evaluated(defs, instance, cursor).skip_message
+
+
+def test_a_broker_that_does_not_answer_is_named(streaming_domain, resources, instance):
+    address = f"127.0.0.1:{free_port()}"
+    assert address in evaluated(asking(streaming_domain, resources, address), instance, None).skip_message
+
+
+def test_without_a_broker_there_is_nothing_to_drain(streaming_domain, resources, instance, monkeypatch):
     monkeypatch.delenv("FEATURE_STORE_KAFKA", raising=False)
-    resource = resources["feature_store"]
-    without = {name: text for name, text in resource.overrides.items() if name != "kafka"}
-    defs = feature_store_definitions(
-        domain, resources={**resources, "feature_store": FeatureStoreResource(overrides=without)}
-    )
+    defs = feature_store_definitions(streaming_domain, resources=resources)
     assert "FEATURE_STORE_KAFKA" in evaluated(defs, instance, None).skip_message

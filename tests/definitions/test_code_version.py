@@ -255,7 +255,7 @@ def test_values_differ_between_functions_of_one_text(project):
     assert group(module.closure(1)).code_version == group(module.closure(1)).code_version
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_every_process_gives_the_same_versions(project):
     here = versions(project)
     script = """
@@ -574,7 +574,7 @@ def test_values_of_many_kinds(project, old, new, changed):
     assert {name for name in before if before[name] != after[name]} == changed
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_threads_may_ask_at_once(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     names = [f"asked_at_once_{number}" for number in range(64)]

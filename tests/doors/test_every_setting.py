@@ -45,7 +45,7 @@ def variables() -> dict[str, str]:
 
 @pytest.fixture(
     scope="module",
-    params=[name if name in QUICK else pytest.param(name, marks=pytest.mark.gate) for name in DOORS],
+    params=[name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in DOORS],
 )
 def found(request, tmp_path_factory) -> dict[str, Any]:
     """The settings of the store behind a door. One half comes from the environment, the other from `.env`."""

@@ -19,7 +19,7 @@ from feature_assets.flights.events import (
     weather_observations,
 )
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.slow
 
 
 def utc(text: str) -> datetime:
@@ -139,7 +139,6 @@ def test_landed_weather_keeps_what_was_recorded():
     assert weather_observations()["wind_speed"].max() == pytest.approx(1048.36058)
 
 
-@pytest.mark.gate
 def test_importing_the_domain_imports_neither_dagster_nor_the_data_package():
     code = (
         "import sys, feature_assets.flights as f; f.raw.airports(); "

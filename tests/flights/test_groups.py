@@ -14,7 +14,7 @@ from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.rows.polars_schema import polars_type
 from feature_store.rows.schema import RowSchema
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.slow
 
 BY_NAME = {group.name: group for group in FEATURE_GROUPS}
 DAY = timedelta(days=1)
@@ -96,7 +96,6 @@ def test_rows_of_the_year_satisfy_the_schema(group):
     assert rows.select(*group.entity.join_keys, EVENT_TIMESTAMP).is_unique().all()
 
 
-@pytest.mark.gate
 def test_rows_are_sorted_and_the_same_on_both_engines(group, to_the_bit):
     rows = group.transform(EVENTS[group.source.name]().lazy())
     in_memory, streamed = rows.collect(), rows.collect(engine="streaming")

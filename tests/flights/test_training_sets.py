@@ -14,7 +14,7 @@ from feature_assets.flights.training_sets import flight_delay_labels
 from feature_store.errors import MissingSourceError
 from feature_store.partitions import Window
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from feature_assets.flights import departure_profile, plane_punctuality, route_punctuality
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.slow
 
 ORIGIN = datetime(2013, 10, 20, tzinfo=UTC)
 MINUTES_PER_DAY = 1440

@@ -9,7 +9,8 @@ import pytest
 
 from feature_store.definitions.monitor import Monitor
 from feature_store.errors import DefinitionError
-from feature_store.monitoring.checks import DESCRIPTIONS, PartitionMonitor
+from feature_store.monitoring.check_names import DESCRIPTIONS
+from feature_store.monitoring.checks import PartitionMonitor
 from feature_store.monitoring.profile import FeatureProfile, PartitionProfile, profile_partitions
 from feature_store.monitoring.stored import profiles_before
 from feature_store.partitions import Window

@@ -32,7 +32,7 @@ def test_days_of_one_distribution_are_calm(rows, days, trained_rows):
     calm(rows, days, trained_rows, seed=1)
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.parametrize("trained_rows", TRAINED_ROWS)
 @pytest.mark.parametrize(("rows", "days"), [(20, 1_000), (50, 400), (1_000, 800), (100_000, 10)])
 @pytest.mark.timeout(600)
@@ -40,7 +40,7 @@ def test_many_days_of_one_distribution_are_calm(rows, days, trained_rows):
     calm(rows, days, trained_rows, seed=2)
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.parametrize("trained_rows", TRAINED_ROWS)
 @pytest.mark.timeout(600)
 def test_faults_that_matter_are_found(trained_rows):

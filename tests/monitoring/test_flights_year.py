@@ -25,7 +25,7 @@ from feature_store.monitoring.findings import CheckResult
 from feature_store.monitoring.profile import profile_partitions
 from feature_store.partitions import Window
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.slow
 
 DAYS = [datetime(2013, month, day, tzinfo=UTC) for month, day in ((4, 9), (10, 27))]
 EVENTFUL = {"2013-02-09", "2013-02-10", "2013-11-29", "2013-12-31"}

@@ -21,7 +21,7 @@ from feature_store.monitoring.reference import Baseline
 from feature_store.partitions import Window
 from tests.orders import START, Orders, orders
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.slow
 
 ROWS = 200
 INFINITY = float("inf")

@@ -14,7 +14,7 @@ from feature_store.definitions.schema import FeatureSchema, feature
 from feature_store.errors import DefinitionError
 from tests.orders import START, Orders, orders, some_orders, spending
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.slow
 
 USERS = 60
 

@@ -54,7 +54,7 @@ def training_set(name: str, rows: int, customers: int) -> TrainingSet:
     return TrainingSet(name, labels, ["spending"], "team@example.com")
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_a_set_that_holds_too_little_leaves_the_baseline_as_it_was_and_the_check_tells_why(store, clock):
     group = spending(Orders(some_orders(days=40, customers=60), landed=date(2024, 4, 9)))
     clock.set(START + timedelta(days=40))

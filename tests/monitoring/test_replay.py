@@ -102,7 +102,7 @@ def test_a_longer_time_to_live_shows_old_rows_when_they_have_been_brought_back(s
     assert counts(store) == (1, 1, 0)
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_what_was_served_while_newer_rows_were_on_their_way_was_right(store, opened, clock, redis, redis_url):
     group = scores_group("feature")
     names = [f"c{number:03}" for number in range(400)]
@@ -126,7 +126,7 @@ def test_what_was_served_while_newer_rows_were_on_their_way_was_right(store, ope
     assert counts(store) == (1, 100, 0)
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_what_a_failed_write_has_left_is_on_its_way_until_it_is_done(store, opened, clock, redis, tmp_path):
     group = scores_group("feature")
     store.apply([group])

@@ -238,7 +238,7 @@ os.wait()
 """
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_what_waits_is_written_when_a_process_ends_forked_or_not(logging_store, redis_url, tmp_path):
     subprocess.run([sys.executable, "-c", LEAVE, redis_url, str(tmp_path / "left")], check=True, timeout=60)
     assert [one for _, one, _ in logged(tmp_path / "left")] == ["c1", "c2"]

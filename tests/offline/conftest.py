@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 
-@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.gate)])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.needs_s3)])
 def root(request, tmp_path):
     """A root that nothing lies below: a folder, then a prefix in S3."""
     if request.param == "s3":

@@ -59,7 +59,7 @@ def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_killed_at_any_moment_a_second_run_gives_what_one_run_gives(tmp_path):
     undisturbed = OfflineStore(tmp_path / "undisturbed")
     give(undisturbed, CLICKS, FIRST_DAY, contents(1.0, 20_000))
@@ -76,7 +76,7 @@ def test_killed_at_any_moment_a_second_run_gives_what_one_run_gives(tmp_path):
         assert tree(store) == tree(undisturbed)
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_killed_half_way_through_a_file_nothing_of_it_is_seen_and_nothing_stays(tmp_path):
     path = tmp_path / "folder" / "part.parquet"
     script = (
@@ -111,7 +111,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert path.read_bytes() == b"old"
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_readers_see_one_version_or_the_other(tmp_path):
     store = OfflineStore(tmp_path)
     path = give(store, CLICKS, FIRST_DAY, contents(0.0)).files[0].path

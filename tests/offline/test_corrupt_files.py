@@ -75,7 +75,7 @@ def foreign(column: str, dtype: pl.DataType):
 READS = [read_scan, read_history, read_views, read_point_in_time, read_sweep, read_snapshots]
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize(
     ("spoil", "what"),
@@ -105,7 +105,7 @@ def replaced(column, moment):
     return change
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.parametrize("statistics", [True, False], ids=["statistics", "silent"])
 @pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def moments(start: datetime, micros: np.ndarray) -> pl.Series:
     )
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, True], ids=["", "strict"])
 @pytest.mark.parametrize("entity", [USER, NUMBERED, PAIR], ids=lambda entity: entity.name)
 def test_a_long_history_of_all_dtypes_reads_alike(tmp_path, entity, strict):
@@ -164,7 +164,7 @@ class Interruption(Exception):  # noqa: N818  # not an error
     """What a user raises to end a read."""
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", [*SWEEPS, DuckDBEngine()], ids=["sweep", "ranges", "dates", "duckdb"])
 def test_progress_is_told_and_may_end_the_read(tmp_path, engine):
     of = group("wide", USER, FEATURES)

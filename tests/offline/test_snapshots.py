@@ -26,7 +26,7 @@ from tests.offline.groups import PASS, USER, at, group, lay, metadata, rows
 if TYPE_CHECKING:
     from datetime import datetime
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.slow
 
 DAY = 86_400
 DAYS = 8

@@ -210,7 +210,7 @@ def test_hours_of_a_batch_and_days_are_all_shown(store, views):
     assert seen(views) == [("a", 0, 0), ("a", 1, 1), ("a", 2, 1)]
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

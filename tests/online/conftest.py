@@ -14,7 +14,7 @@ from tests.online.deployments import KINDS, Deployment, running
 from tests.online.groups import LAYOUTS, LayoutName, at
 
 # The embedded server is what all tests run on; the gate repeats them on the other deployments.
-EVERY_KIND = [pytest.param(kind, marks=[] if kind == "valkey" else pytest.mark.gate) for kind in KINDS]
+EVERY_KIND = [pytest.param(kind, marks=[] if kind == "valkey" else pytest.mark.needs_redis) for kind in KINDS]
 
 
 @pytest.fixture(scope="session", params=EVERY_KIND)

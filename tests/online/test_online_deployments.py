@@ -24,7 +24,7 @@ from tests.servers.redis_cluster import RedisCluster
 from tests.servers.redis_sentinel import WatchedRedis
 from tests.servers.redis_tls import PASSWORD, READER, RIGHTS, WRITER, TlsRedisServer
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.needs_redis
 FEATURES = {"x": (INT, DAY), "y": (FLOAT, 10), "s": (STRING, DAY)}
 CLOCK = FixedClock(at(9))
 

@@ -19,7 +19,7 @@ from tests.online.deployments import Deployment
 from tests.online.groups import DAY, LayoutName, at, catalog, frame, group
 from tests.servers.redis import RedisServer, free_port
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.slow
 
 FEATURES = {"x": (INT, DAY), "y": (FLOAT, DAY)}
 GROUP = group(FEATURES)

@@ -63,7 +63,7 @@ WRITES = st.lists(
 )
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(writes=WRITES, reader=st.permutations("abc"), now=st.integers(8, 40))

@@ -27,7 +27,7 @@ from feature_store.rows.polars_schema import polars_type
 from tests.online.deployments import Deployment
 from tests.online.groups import DAY, LayoutName, at, catalog, frame, group
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.slow
 
 ANY_BITS = st.integers(0, 2**64 - 1).map(lambda bits: struct.unpack("d", struct.pack("Q", bits))[0])
 FLOATS = ANY_BITS | st.floats() | st.sampled_from([0.0, -0.0, 5e-324, float("inf"), float("-inf"), 1e22, 0.1])
@@ -173,7 +173,6 @@ def test_large_reads_keep_order_and_duplicates(
     assert [set(answer.values()) for answer in answers] == [{number} for number in numbers]
 
 
-@pytest.mark.gate
 def test_ten_thousand_features_in_one_request(server: Deployment, redis: Redis, layout: LayoutName) -> None:
     groups = [group({f"g{g}_f{n}": (INT, DAY) for n in range(2500)}, name=f"wide{g}", layout=layout) for g in range(4)]
     known = catalog(*groups)

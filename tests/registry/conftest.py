@@ -22,7 +22,7 @@ def database(postgres: PostgresServer) -> str:
     return postgres.create_database()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.gate)])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs_postgres)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of a registry that does not exist yet."""
     if request.param == "sqlite":

@@ -281,7 +281,6 @@ def test_a_postgresql_that_does_not_answer_is_named_without_its_password(clock, 
     assert SECRET not in caplog.text
 
 
-@pytest.mark.gate
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg", "postgresql+psycopg2"])
 def test_every_spelling_of_postgresql_works(postgres, clock, scheme):
     url = postgres.create_database()
@@ -291,7 +290,6 @@ def test_every_spelling_of_postgresql_works(postgres, clock, scheme):
     registry.close()
 
 
-@pytest.mark.gate
 def test_a_wrong_password_is_refused_without_showing_it(postgres, clock):
     registry = Registry(postgres.url("postgres", password=SECRET), clock)
     with pytest.raises(RegistryError, match="password authentication failed") as caught:
@@ -300,7 +298,6 @@ def test_a_wrong_password_is_refused_without_showing_it(postgres, clock):
     assert str(postgres.folder) in str(caught.value)
 
 
-@pytest.mark.gate
 def test_a_connection_that_the_server_closed_is_replaced(postgres, clock):
     import psycopg
 

@@ -12,6 +12,8 @@ from feature_store.serving.auth import Tokens
 from tests.cli.conftest import run_command
 from tests.serving.servers import READER, WHEN, WRITER, open_shop
 
+pytestmark = pytest.mark.slow
+
 PATH = "/v1/online-features"
 SPENDING = {"entity_ids": ["c0"], "features": ["amount_3d"]}
 TRAITS = {"entity_ids": ["c0"], "features": ["amount_3d", "score"]}

@@ -16,6 +16,8 @@ import pytest
 from feature_store.serving.served import Served
 from tests.serving.servers import READER, TOKENS, WHEN, WRITER, Server, call_on, fill, open_shop
 
+pytestmark = pytest.mark.slow
+
 PATH = "/v1/online-features"
 FEAST = "/get-online-features"
 ASK = {"entity_ids": ["c0"], "features": ["amount_3d"]}
@@ -149,7 +151,6 @@ def test_connections_beyond_the_limit_are_turned_away(limited):
         connection.close()
 
 
-@pytest.mark.gate
 def test_ten_thousand_open_connections_are_served_next_to(start):
     most = 10_000
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -252,7 +253,6 @@ def test_documents_and_listings_tell_what_a_token_may_read(guarded):
     assert [record["name"] for record in everything["feature_services"]] == ["checkout", "profile"]
 
 
-@pytest.mark.gate
 def test_no_allowed_request_keeps_others_waiting_for_long(guarded):
     """The longest wait of a probe beside the heaviest requests, shortest of three, is far below what they take."""
     heavy = [

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
+pytestmark = pytest.mark.slow
 
 ASKS = [
     (["c0"], ["amount_3d"]),

@@ -7,12 +7,15 @@ import re
 import subprocess
 import sys
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from prometheus_client.parser import text_string_to_metric_families
 from schemathesis import GenerationMode, openapi
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 
 from tests.serving.servers import TOKENS, WRITER
+
+pytestmark = pytest.mark.slow
 
 PATH = "/v1/online-features"
 ASK = {"entity_ids": ["c0"], "features": ["amount_3d"]}

@@ -12,6 +12,8 @@ import pytest
 from tests.servers.redis import RedisServer
 from tests.serving.servers import call_on, fill, open_shop
 
+pytestmark = pytest.mark.slow
+
 PATH = "/v1/online-features"
 ASK = {"entity_ids": ["c0"], "features": ["amount_3d"]}
 

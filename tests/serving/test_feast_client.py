@@ -15,6 +15,7 @@ from tests.serving.servers import ODD, READER, ROOT, TRAITS, WHEN, WRITER, open_
 FEAST = Path(os.environ.get("FEAST_PYTHON", ROOT / ".venv-feast" / "bin" / "python"))
 
 pytestmark = [
+    pytest.mark.needs_feast,
     pytest.mark.skipif(
         not FEAST.exists(),
         reason="Feast's client is not installed: no Python at FEAST_PYTHON or .venv-feast/bin/python",

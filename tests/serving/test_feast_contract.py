@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PATH = "/get-online-features"
 EPOCH = "1970-01-01T00:00:00Z"
 

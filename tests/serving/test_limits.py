@@ -12,6 +12,8 @@ from feature_store.serving.limits import Limits
 from feature_store.serving.problems import HttpError
 from tests.serving.servers import call_on
 
+pytestmark = pytest.mark.slow
+
 PATH = "/v1/online-features"
 ASK = {"entity_ids": ["c0"], "features": ["amount_3d"]}
 HEAD = b"POST /v1/online-features HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"

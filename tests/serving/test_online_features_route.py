@@ -15,6 +15,8 @@ from tests.servers.redis import RedisServer
 from tests.serving.servers import LONG_AGO, ODD, TRAITS, WHEN, call_on, open_shop
 from tests.serving.shop import ORDERS
 
+pytestmark = pytest.mark.slow
+
 PATH = "/v1/online-features"
 
 
@@ -182,7 +184,6 @@ def test_what_is_served_stands_in_the_request_log_whatever_the_route(start, tmp_
     )
 
 
-@pytest.mark.gate
 def test_ten_thousand_features_in_one_request(environment, start, tmp_path, own_redis):
     groups, each = 10, 500
     own = {

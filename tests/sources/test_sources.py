@@ -20,6 +20,8 @@ from tests.orders import Orders, spending
 from tests.sources import places
 from tests.sources.places import SCHEMA, START
 
+pytestmark = pytest.mark.slow
+
 DAYS = 6
 
 

@@ -20,7 +20,7 @@ from feature_store.spark.engine import SparkEngine
 from feature_store.spark.training_sets import join_files
 from tests.offline.groups import PASS, ROUTE, USER, at, group, lay, rows
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.needs_spark, pytest.mark.timeout(600)]
 
 DAY = 86_400
 CLICKS = group("activity", USER, {"clicks": (FLOAT, DAY), "visits": (INT, 2 * DAY), "later": (INT, DAY)})

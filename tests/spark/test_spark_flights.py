@@ -22,7 +22,7 @@ from tests.spark.contents import online_contents
 
 MONTH = date(2013, 1, 31)
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.needs_spark, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from tests.orders import START
 from tests.servers.s3 import S3Server
 
 pytestmark = [
+    pytest.mark.needs_spark,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java"),
 ]

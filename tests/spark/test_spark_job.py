@@ -28,6 +28,7 @@ CONF = (
 )
 
 pytestmark = [
+    pytest.mark.needs_spark,
     pytest.mark.timeout(900),
     pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java"),
 ]

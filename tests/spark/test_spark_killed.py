@@ -32,6 +32,7 @@ WORKER_KILLS = 6
 DRIVER_KILLS = 2
 
 pytestmark = [
+    pytest.mark.needs_spark,
     pytest.mark.timeout(900),
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc"),
 ]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from feature_store.transform.reports import MaterializationReport
     from tests.servers.redis import RedisServer
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.needs_spark, pytest.mark.timeout(600)]
 
 NOW = datetime.fromisoformat("2024-03-10T00:00:00Z")
 DAY = timedelta(days=1)

@@ -35,7 +35,7 @@ from tests.offline.test_point_in_time_rule import (
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.needs_spark, pytest.mark.timeout(600)]
 
 label_rows = st.lists(
     st.builds(

@@ -82,7 +82,7 @@ def test_a_server_that_never_answers_is_an_error_that_says_so(place, proxy, thro
     assert store.files("clicks_daily") == []
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_a_read_that_fails_says_that_it_is_the_server_and_not_the_file(place, proxy, through):
     written(place, DAYS)
     store = OfflineStore(through(place))

@@ -15,7 +15,7 @@ from feature_store.store import FeatureStore
 from tests.servers.redis import RedisServer
 from tests.serving.servers import LONG_AGO, NOW, WHEN, Server, fill, open_shop
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.slow
 
 STATUSES = {"PRESENT": "present", "NULL_VALUE": "null", "NOT_FOUND": "missing", "OUTSIDE_MAX_AGE": "expired"}
 

@@ -84,7 +84,7 @@ def finish(process: BaseProcess) -> None:
     assert process.exitcode == 0
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_killed_at_random_and_run_again_is_as_if_never_killed(tmp_path, spawn):
     with RedisServer() as calm, RedisServer() as harried:
         finish(spawn(tmp_path / "warm-up", calm.url))
@@ -106,7 +106,7 @@ def test_killed_at_random_and_run_again_is_as_if_never_killed(tmp_path, spawn):
         assert_alike((tmp_path / "harried", harried), (tmp_path / "calm", calm))
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_two_materializations_of_one_span_at_once_leave_one_result(tmp_path, spawn):
     with RedisServer() as alone, RedisServer() as shared:
         finish(spawn(tmp_path / "alone", alone.url))

@@ -39,7 +39,7 @@ KINDS: dict[type, list[Any]] = {
 }
 USER = Entity("user_of_words", {"user_id": str})
 MORE_FEATURES = [
-    pytest.param(kind, layout, marks=pytest.mark.gate)
+    pytest.param(kind, layout, marks=pytest.mark.slow)
     for kind, layout in ((bool, "feature"), (int, "feature"), (float, "row"))
 ]
 START = datetime(2024, 3, 1, tzinfo=UTC)
@@ -173,21 +173,21 @@ def open_named(tmp_path, redis_url, clock: FixedClock):
         store.close()
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "layout"), [(str, "row"), *MORE_FEATURES])
 def test_features_of_any_lawful_name(open_named, clock, kind, layout):
     clock.set(START + 5 * DAY)
     drive(open_named(), features_of_words(kind, layout), lambda: open_named("duckdb"))
 
 
-@pytest.mark.gate
-@pytest.mark.parametrize(("kind", "layout"), [pytest.param(str, "feature", marks=pytest.mark.gate), (int, "row")])
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "layout"), [pytest.param(str, "feature", marks=pytest.mark.slow), (int, "row")])
 def test_join_keys_of_any_lawful_name(open_named, clock, kind, layout):
     clock.set(START + 5 * DAY)
     drive(open_named(), keys_of_words(kind, layout), lambda: open_named("duckdb"))
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_groups_of_any_lawful_name(open_named, clock):
     clock.set(START + 5 * DAY)
     store = open_named()

@@ -18,7 +18,7 @@ from feature_store.store import FeatureStore
 from tests.cli.conftest import run_command, table
 from tests.orders import CUSTOMER, START, Orders, orders
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.slow
 
 DAY = timedelta(days=1)
 NOW = datetime(2024, 3, 10, tzinfo=UTC)
@@ -142,7 +142,6 @@ def test_explanations_are_told(filled, ttl):
     assert filled.explain("c1", "brief").status == "expired"
 
 
-@pytest.mark.gate
 def test_training_sets_are_built_and_verified(with_engine, group):
     whole = TrainingSet("whole", labels, ["scores"], "team@example.com")
     assert with_engine.write_training_set(whole).scan().collect()["score"].to_list() == [None, 1.5, 1.5, 1.5]

@@ -20,7 +20,7 @@ def row(number: int) -> pl.DataFrame:
     return pl.DataFrame({"customer": ["ann"], "event_timestamp": [event], "score": [number]})
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_reads_beside_a_compaction_answer_what_they_should(tmp_path, redis_url):
     def opened() -> FeatureStore:
         registry = f"sqlite:///{tmp_path}/registry.db"

@@ -130,7 +130,7 @@ def test_a_run_that_was_overtaken_fails_and_writes_nothing(store, group, clock, 
     assert online(store, "ann") == [2]
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["sweep", "duckdb"])
 def test_a_strict_read_of_the_past_stays_what_it_was(store, group, clock, tmp_path, redis_url, engine):
     places = {"offline": tmp_path / "offline", "online": redis_url, "registry": f"sqlite:///{tmp_path / 'registry.db'}"}

@@ -49,7 +49,7 @@ def ingest(folder: Path, url: str, layout: str, looks: int) -> None:
         store.ingest(group, some(("ann", NOON, 2)))
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["feature", "row"])
 def test_what_a_killed_writer_has_left_is_done_by_the_next_write(tmp_path, redis_url, redis_server, layout):
     context = multiprocessing.get_context("forkserver")

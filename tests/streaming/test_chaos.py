@@ -52,7 +52,6 @@ def test_a_few_kills(tmp_path, kafka_server):
 
 
 @pytest.mark.long
-@pytest.mark.gate
 @pytest.mark.usefixtures("_kafka_jars")
 @pytest.mark.timeout(900)
 def test_fifty_kills_and_a_hundred_thousand_events(tmp_path):

@@ -19,7 +19,7 @@ from tests.changes.histories import TOPIC, TTL, Killed, killed_before, things
 from tests.online.groups import LAYOUTS
 from tests.orders import Orders
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.slow
 
 TEN = datetime(2024, 3, 9, 10, tzinfo=UTC)
 NOON = TEN + timedelta(hours=2)
@@ -276,7 +276,6 @@ def test_a_row_that_a_batch_withdraws_is_not_drained_again(stream: Stream) -> No
     assert (stream.served(), stream.trained()) == (1, 1)
 
 
-@pytest.mark.gate
 def test_a_row_ahead_is_served_in_time(open_store, group: FeatureGroup) -> None:
     store = open_store(SystemClock())
     store.apply([group])

@@ -14,7 +14,7 @@ from feature_store.errors import InvalidRequestError, UnknownFeatureError
 from tests.orders import START
 from tests.training_sets.conftest import SPAN, every_morning, purchases
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.slow
 
 FEATURES = ("orders_3d", "amount_3d", "last_amount")
 

@@ -22,7 +22,7 @@ from tests.orders import START, Orders, some_orders, spending
 from tests.servers.redis import RedisServer
 from tests.training_sets.conftest import SPAN, label_frame, purchases
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.slow
 
 KILLS = 8
 HEAVY = ["feature_store.training_sets.building", "feature_store.registry.registry", "feature_store.online.store"]

@@ -182,7 +182,7 @@ moments = st.builds(
 )
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.sampled_from(["a", "b"]), moments, st.one_of(st.none(), st.integers(0, 3))), max_size=12),
     st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), moments), min_size=1, max_size=8),

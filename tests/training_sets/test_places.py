@@ -90,7 +90,7 @@ NAMES = [
 ]
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_names_of_folders_above_the_root_mean_nothing(shop, tmp_path, name):
     splits = by_time({"train": START.replace(day=5), "test": None})

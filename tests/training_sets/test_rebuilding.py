@@ -16,7 +16,7 @@ from tests.orders import CUSTOMER, START, spending
 from tests.training_sets.conftest import SPAN, every_morning, purchases
 from tests.training_sets.faulty_engines import FaultyEngine
 
-pytestmark = pytest.mark.gate
+pytestmark = pytest.mark.slow
 
 SPLITS = by_time({"train": START + timedelta(days=5), "test": None})
 WAYS = [
