@@ -6,6 +6,9 @@ Nothing else in this package imports from `dagster._...`, but `compat_storage`, 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -37,6 +40,14 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.utils import make_new_run_id
 
+# isort: split
+# Runs of this process under the code location of a workspace: the timeline and the pages of jobs show no others.
+# Watched by: tests/dagster/test_runs_of_the_location.py.
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
+from dagster._core.remote_origin import RemoteRepositoryOrigin
+from dagster._core.workspace.load import location_origins_from_yaml_paths
+
 # Dagster copies sensors with a beta parameter of its own that nobody here has set, whenever definitions are merged.
 # Watched by: tests/dagster/test_foreign_project.py.
 warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefinition", dg.BetaWarning)
@@ -51,6 +62,7 @@ __all__ = [
     "UnresolvedAssetJobDefinition",
     "make_new_run_id",
     "report_evaluation",
+    "run_for_location",
 ]
 
 
@@ -68,3 +80,33 @@ def report_evaluation(instance: dg.DagsterInstance, evaluation: dg.AssetCheckEva
         event_specific_data=evaluation,
     )
     instance.report_dagster_event(event, run_id)
+
+
+def run_for_location(
+    defs: dg.Definitions,
+    job_name: str,
+    instance: dg.DagsterInstance,
+    workspace: Path,
+    *,
+    run_config: Mapping[str, Any],
+    tags: Mapping[str, str],
+) -> dg.JobExecutionResult:
+    """Runs a job in this process, as a run of the code location that a workspace file names first.
+
+    `execute_in_process` leaves no trace of a code location, and the UI shows such runs in its list alone.
+
+    Args:
+        defs: What the code location holds.
+        job_name: The job.
+        instance: Where the run is recorded.
+        workspace: The workspace file.
+        run_config: Configuration of the run.
+        tags: Tags of the run.
+    """
+    job = defs.resolve_job_def(job_name)
+    location = location_origins_from_yaml_paths([str(workspace)])[0]
+    repository = RemoteRepositoryOrigin(location, defs.get_repository_def().name)
+    run = instance.create_run_for_job(
+        job, run_config=run_config, tags=tags, remote_job_origin=repository.get_job_origin(job_name)
+    )
+    return execute_run(InMemoryJob(job), run, instance)
