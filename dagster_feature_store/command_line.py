@@ -48,7 +48,7 @@ class InstanceObserver:
         """Reports the partitions that Dagster does not know to be made of these source days, with their checks."""
         import dagster as dg
 
-        from dagster_feature_store.check_results import evaluations, latest_materializations
+        from dagster_feature_store.check_results import evaluations, latest_materializations, verdicts
         from dagster_feature_store.compat import DATA_VERSION_TAG, make_new_run_id, report_evaluation
         from dagster_feature_store.metadata import partition_metadata
         from dagster_feature_store.sensors.inputs import inputs_version
@@ -79,13 +79,15 @@ class InstanceObserver:
                     dg.AssetMaterialization(
                         asset_key=key,
                         partition=done.key,
-                        metadata=partition_metadata(done),
+                        metadata=partition_metadata(done, found),
                         tags={DATA_VERSION_TAG: versions[done.key]},
                     )
                 )
             targets = latest_materializations(instance, key, list(results))
             run_id = make_new_run_id()
             for evaluation in evaluations(key, results, targets):
+                report_evaluation(instance, evaluation, run_id)
+            for evaluation in verdicts(instance, key, DESCRIPTIONS, results) if results else ():
                 report_evaluation(instance, evaluation, run_id)
         known = len(versions) - len(results)
         return (

@@ -28,7 +28,10 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 # isort: split
 # Look up check evaluations of one partition. Watched by: tests/dagster/test_held_back.py.
 from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
+)
 
 # isort: split
 # Look up backfills that are under way. Watched by: tests/dagster/test_gap_sensor.py.
@@ -55,6 +58,7 @@ warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefi
 __all__ = [
     "DATA_VERSION_TAG",
     "AssetCheckEvaluationTargetMaterializationData",
+    "AssetCheckExecutionRecord",
     "AssetCheckExecutionRecordStatus",
     "BulkActionStatus",
     "BulkActionsFilter",

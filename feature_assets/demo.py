@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dagster_feature_store import training_set_job
+from dagster_feature_store.check_results import is_repetition
 from dagster_feature_store.compat import run_for_location
 from dagster_feature_store.jobs import FEATURE_JOB
 from dagster_feature_store.monitor_checks import NIGHTLY_JOB
@@ -112,7 +113,11 @@ def _show_built(store: FeatureStore, result: dg.JobExecutionResult) -> None:
     for group in flights.FEATURE_GROUPS:
         files = store.offline.files(group.name)
         rows = store.offline.scan(store.registered(group)).select(pl.len()).collect().item()
-        checks = [evaluation for evaluation in evaluations if evaluation.asset_key.to_user_string() == group.name]
+        checks = [
+            evaluation
+            for evaluation in evaluations
+            if evaluation.asset_key.to_user_string() == group.name and not is_repetition(evaluation)
+        ]
         passed = sum(evaluation.passed for evaluation in checks)
         table.add_row(
             group.name,
