@@ -13,17 +13,24 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from typing import Any
 
 import dagster as dg
-from dagster import AssetMaterialization, DagsterEventType, DagsterInstance
+import polars as pl
+from dagster import AssetCheckEvaluation, AssetMaterialization, DagsterEventType, DagsterInstance
 
+from dagster_feature_store.check_results import verdicts_again
 from dagster_feature_store.compat import DATA_VERSION_TAG
+from dagster_feature_store.metadata import event_columns
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from dagster_feature_store.sensors.inputs import unchanged_partitions
 from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
 from dagster_feature_store.sensors.requests import digest
+from feature_store.day_windows import day_window
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.source import Source, fingerprints
+from feature_store.errors import FeatureStoreError
+from feature_store.monitoring.checks import DESCRIPTIONS
 
 INTERVAL_SECONDS = 30
 MOST_EVENTS_A_TICK = 2000
@@ -38,6 +45,9 @@ def landed_events(
 ) -> Iterator[AssetMaterialization]:
     """Yields a materialization for each landed day whose content differs from what Dagster has on record.
 
+    All of them tell the latest day that has landed, and the last one the columns, as its day has them: that is the one
+    which the UI shows on the source's page.
+
     Args:
         instance: Holds the record.
         source: The source.
@@ -48,10 +58,22 @@ def landed_events(
     recorded = instance.event_log_storage.get_latest_tags_by_partition(
         key, DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
     )
-    for day, fingerprint in known.items():
-        partition = day.isoformat()
-        if recorded.get(partition, {}).get(DATA_VERSION_TAG) != fingerprint:
-            yield AssetMaterialization(asset_key=key, partition=partition, tags={DATA_VERSION_TAG: fingerprint})
+    changed = [day for day in known if recorded.get(day.isoformat(), {}).get(DATA_VERSION_TAG) != known[day]]
+    for day in changed:
+        metadata: dict[str, Any] = {"latest_day": max(known).isoformat()}
+        if day == changed[-1] and (columns := _columns(source, day)) is not None:
+            metadata["dagster/column_schema"] = columns
+        yield AssetMaterialization(
+            asset_key=key, partition=day.isoformat(), tags={DATA_VERSION_TAG: known[day]}, metadata=metadata
+        )
+
+
+def _columns(source: Source, day: date) -> dg.TableSchema | None:
+    """Returns the columns of a day; None where it cannot be read, which the groups that compute it will tell."""
+    try:
+        return event_columns(source.scan(day_window(day)).collect_schema())
+    except (OSError, pl.exceptions.PolarsError, FeatureStoreError):
+        return None
 
 
 def landing_sensor(
@@ -93,12 +115,14 @@ def landing_sensor(
         landed: dict[dg.AssetKey, set[date]] = defaultdict(set)
         for event in reported:
             landed[event.asset_key].add(date.fromisoformat(event.partition or ""))
-        unchanged = [
-            event
-            for group in groups
-            if (days := landed.get(names.key(group.source.name)))
-            for event in unchanged_partitions(context.instance, group, days, known[group.source.name], names=names)
-        ]
-        return dg.SensorResult(asset_events=[*reported, *unchanged], cursor=_AT_REST)
+        again: list[AssetMaterialization | AssetCheckEvaluation] = []
+        for group in groups:
+            if days := landed.get(names.key(group.source.name)):
+                found = known[group.source.name]
+                unchanged = list(unchanged_partitions(context.instance, group, days, found, names=names))
+                again += unchanged
+                if unchanged:
+                    again += verdicts_again(context.instance, names.key(group.name), DESCRIPTIONS)
+        return dg.SensorResult(asset_events=[*reported, *again], cursor=_AT_REST)
 
     return sense

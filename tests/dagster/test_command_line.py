@@ -89,6 +89,22 @@ def test_what_it_has_computed_is_not_computed_again_and_what_it_has_not_is(run, 
     assert found[ACTIVITY] > 0
 
 
+def test_its_checks_are_those_of_the_latest_materialization_also_when_partitions_are_reported_anew(run, instance, defs):
+    """Of others, the UI says that they were not evaluated."""
+    run("materialize", "spending")
+    before = instance.get_latest_materialization_event(SPENDING).timestamp
+    land(defs, instance)
+    reported = instance.get_latest_materialization_event(SPENDING).timestamp
+    assert reported > before
+    keys = [dg.AssetCheckKey(SPENDING, name) for name in ("schema", "null_rate", "row_count", "drift")]
+    shown = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    assert shown.keys() == set(keys)
+    for record in shown.values():
+        assert record.partition is None
+        assert record.event.timestamp >= reported
+        assert record.evaluation.description.startswith("2024-03-09: ")
+
+
 def test_what_lands_after_it_is_computed(run, instance, defs, monkeypatch):
     run("materialize", "spending")
     late = pl.DataFrame(
