@@ -21,7 +21,7 @@ DEFINITIONS = "feature_assets.shop"
 _PLACEHOLDER = b"project-name"
 _NAMED = ("pyproject.toml", "README.md")
 _RENAMED = {"dot_env": ".env", "dot_gitignore": ".gitignore"}
-_FRAME = (".gitignore", "Makefile", "README.md", "dagster.yaml", "pyproject.toml", "workspace.yaml")
+_FRAME = (".gitignore", "Makefile", "README.md", "pyproject.toml", "resources/dagster.yaml", "workspace.yaml")
 """Files that say what a project is, and how it runs."""
 _SAY_WHAT_A_PROJECT_IS = ("pyproject.toml", "setup.py", "setup.cfg", "workspace.yaml", "dagster.yaml", "dg.toml")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")

@@ -18,7 +18,7 @@ from tests.cli.documents import BINARIES, blocks, commands, run_script
 
 ROOT = Path(__file__).parents[2]
 SCAFFOLD = ROOT / "feature_store" / "scaffold" / "project"
-FRAME = {".gitignore", "Makefile", "README.md", "dagster.yaml", "pyproject.toml", "workspace.yaml"}
+FRAME = {".gitignore", "Makefile", "README.md", "pyproject.toml", "resources/dagster.yaml", "workspace.yaml"}
 
 pytestmark = pytest.mark.usefixtures("environment")
 
