@@ -92,7 +92,8 @@ def definition_sensor(
                 verdict = _judged(group, store.offline, feature_jobs[group.name].name, names)
                 requests += verdict.requests
                 findings.append(_finding(group, verdict.difference))
-                context.log.info("%s: %s", group.name, verdict.difference or "no live value changes")
+                if verdict.difference is not None:
+                    context.log.info("%s: %s", group.name, verdict.difference)
                 if verdict.is_settled:
                     settled[group.name] = _signature(group)
             notices = names.alerts(context).open(store.registry).report(findings)
