@@ -34,11 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():
         (home / "dagster.yaml").write_text(_SETTINGS)
+    # A shell lets what it starts in the background ignore Ctrl-C, and Dagster would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     options = ["--port", str(asked.port), "--log-level", asked.log_level]
     process = subprocess.Popen(  # noqa: S603 - this interpreter, with our own arguments
         [sys.executable, *_QUIET, "-m", "dagster", "dev", *options], env={**os.environ, "DAGSTER_HOME": str(home)}
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Dagster shuts its servers down at Ctrl-C alone, which reaches it from the terminal.
+    signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
     try:
         while process.poll() is None and not _listens(asked.port):
             time.sleep(_SECONDS_BETWEEN_LOOKS)
@@ -47,8 +50,6 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.flush()
         return process.wait()
     except KeyboardInterrupt:
-        # Dagster shuts its servers down. Ctrl-C has reached it, too, a signal to this process alone has not.
-        process.send_signal(signal.SIGINT)
         process.wait()
         return 0
 

@@ -22,6 +22,7 @@ def test_the_timeline_shows_what_has_run(home, rendered, tmp_path, redis_url, mo
         "REGISTRY": f"sqlite:///{tmp_path / 'registry.db'}",
     }.items():
         monkeypatch.setenv(f"FEATURE_STORE_{name}", value)
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with dg.DagsterInstance.get() as instance:
         assert run_for_location(defs, JOB, instance, WORKSPACE, run_config={}, tags={}).success
     assert JOB in rendered("/overview/activity/timeline")
