@@ -13,7 +13,7 @@ import dagster as dg
 
 from dagster_feature_store.compat import UnresolvedAssetJobDefinition
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
-from dagster_feature_store.sensors.requests import REASON_TAG, busy_assets
+from dagster_feature_store.sensors.requests import REASON_TAG, busy_assets, partition_checks
 from feature_store.day_windows import day_window
 from feature_store.definitions.group import FeatureGroup
 from feature_store.partitions import Partitioning
@@ -47,12 +47,13 @@ def daily_schedule(
         busy = busy_assets(context.instance, {job.name})
         open_groups = [] if busy is None else [group for group in due if names.key_text(group.name) not in busy]
         wanted = [group for group in open_groups if not _is_materialized(context.instance, names.key(group.name), key)]
-        ready = [group.name for group in wanted if has_landed(group, window)]
+        ready = [group for group in wanted if has_landed(group, window)]
         if ready:
             return dg.RunRequest(
                 run_key=key,
                 partition_key=key,
-                asset_selection=[names.key(name) for name in ready],
+                asset_selection=[names.key(group.name) for group in ready],
+                asset_check_keys=partition_checks(ready, names),
                 tags={REASON_TAG: "schedule: the day that has ended"},
             )
         if wanted:

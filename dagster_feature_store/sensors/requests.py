@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -13,6 +13,7 @@ from dagster import DagsterInstance, DagsterRunStatus
 from dagster_feature_store.compat import BulkActionsFilter, BulkActionStatus, UnresolvedAssetJobDefinition
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from feature_store.definitions.group import FeatureGroup
+from feature_store.monitoring.checks import DESCRIPTIONS
 from feature_store.partitions import Window
 
 REASON_TAG = "feature_store/reason"
@@ -62,8 +63,14 @@ def range_request(
         run_key=f"{group.name}/{first}..{last}/{cause}",
         job_name=job_name,
         asset_selection=[names.key(group.name)],
+        asset_check_keys=partition_checks([group], names),
         tags={_RANGE_START: first, _RANGE_END: last, REASON_TAG: reason, _PRIORITY: str(priority)},
     )
+
+
+def partition_checks(groups: Sequence[FeatureGroup], names: Names = DEFAULT_NAMES) -> list[dg.AssetCheckKey]:
+    """Returns the checks of the partitions of groups: without them a run takes those of the whole group along, too."""
+    return [dg.AssetCheckKey(names.key(group.name), check) for group in groups for check in DESCRIPTIONS]
 
 
 def busy_assets(instance: DagsterInstance, job_names: Collection[str]) -> set[str] | None:

@@ -6,8 +6,10 @@ import dagster as dg
 import pytest
 
 from dagster_feature_store.compat import run_for_location
+from feature_assets import flights
 from feature_assets.definitions import defs
 from feature_assets.demo import WORKSPACE
+from feature_store.store import FeatureStore
 
 # No schedule launches it: the page names it only where it has run.
 JOB = "feature_store_refill_online"
@@ -23,6 +25,8 @@ def test_the_timeline_shows_what_has_run(home, rendered, tmp_path, redis_url, mo
     }.items():
         monkeypatch.setenv(f"FEATURE_STORE_{name}", value)
     monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with FeatureStore.from_env() as store:
+        store.apply(flights.FEATURE_GROUPS)
     with dg.DagsterInstance.get() as instance:
         assert run_for_location(defs, JOB, instance, WORKSPACE, run_config={}, tags={}).success
     assert JOB in rendered("/overview/activity/timeline")

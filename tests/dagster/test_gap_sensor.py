@@ -38,6 +38,7 @@ def test_a_gap_is_requested_once_and_closed(ticks, defs, filled, domain, instanc
     requests = ticks.requests(defs, "feature_store_gap_sensor")
     assert spans_of(requests) == [("spending", "2024-03-03", "2024-03-04")]
     assert requests[0].tags["feature_store/reason"].startswith("gap")
+    assert {key.name for key in requests[0].asset_check_keys} == {"schema", "null_rate", "row_count", "drift"}
     assert ticks.requests(defs, "feature_store_gap_sensor") == []
     assert all(result.success for result in ticks.run(defs, requests))
     assert present(filled, domain) == DAYS
