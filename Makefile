@@ -27,7 +27,7 @@ stream-demo: install ## Three weeks of flights as events through Kafka, compared
 	@$(BIN)/python -m feature_assets.stream_demo
 
 ui: install ## Open the Dagster UI on the same data: http://localhost:3000 (PORT=... for another port)
-	@$(BIN)/dagster dev --port $(PORT)
+	@$(BIN)/python -m dagster_feature_store.ui --port $(PORT)
 
 test: install ## Run the tests; says at the end what it left out, and why
 	@$(BIN)/pytest -n auto --dist loadgroup -q

@@ -2,20 +2,37 @@
 
 Dagster stores a plain `AssetCheckResult` of a range run without a partition. This module owns the way around: one
 evaluation per partition, tied to the materialization that it judges.
+
+What Dagster shows of a check as a whole differs from page to page. Of a check with partitions, the graph and the list
+say that it fails as long as any partition ever has failed; the overview goes by what was recorded last. Therefore
+checks are declared without partitions, and each run ends with a *verdict*: an evaluation without a partition, which
+repeats that of the newest partition that could be judged. Graph, list, overview and health all show that one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 from dagster import AssetCheckEvaluation, AssetMaterialization
 
+from dagster_feature_store.check_records import known_partitions, last_done
 from dagster_feature_store.compat import AssetCheckEvaluationTargetMaterializationData
 from dagster_feature_store.metadata import rounded
-from feature_store.monitoring.descriptions import description, image
+from feature_store.monitoring.descriptions import description, image, summary_of, with_note
 from feature_store.monitoring.findings import CheckResult
+
+JUDGED = "judged"
+"""Metadata of an evaluation that had nothing to go by: false."""
+
+REPEATS = "repeats"
+"""Metadata of an evaluation that says again what another one has said: which one."""
+
+_MOST_PASSED_OVER = 50
+"""Partitions that a verdict looks back over, until one is found that could be judged."""
+
+_EXAMPLES = 5
 
 
 def check_outputs(specs: Sequence[dg.AssetCheckSpec], selected: set[dg.AssetCheckKey]) -> Iterator[dg.Output[None]]:
@@ -75,11 +92,77 @@ def evaluations(
                 check_name=result.name,
                 passed=result.passed,
                 severity=severity(result),
-                description=description(result),
+                description=f"{key}: {description(result)}",
                 metadata=check_metadata(result),
                 partition=key,
                 target_materialization_data=targets.get(key),
             )
+
+
+def verdicts(
+    instance: dg.DagsterInstance,
+    asset_key: dg.AssetKey,
+    names: Iterable[str],
+    results: Mapping[str, Sequence[CheckResult]],
+) -> Iterator[AssetCheckEvaluation]:
+    """Yields what each check says of the asset as a whole: what it says of the newest partition that it could judge.
+
+    They belong behind the evaluations of partitions: Dagster takes what was recorded last for the state of a check.
+
+    Args:
+        instance: Holds what was evaluated before: a run over older partitions does not decide.
+        asset_key: The asset that was checked.
+        names: Names of the checks.
+        results: This run's results, by partition key.
+    """
+    for name in names:
+        own = {key: result for key, found in results.items() for result in found if result.name == name}
+        evaluation = _newest(instance, dg.AssetCheckKey(asset_key, name), own)
+        if evaluation is None:
+            continue
+        failed = sorted(key for key, result in own.items() if not result.passed and key != evaluation.partition)
+        more = f" and {len(failed) - _EXAMPLES} more" if len(failed) > _EXAMPLES else ""
+        note = f"Of the partitions before, this run found faults in {', '.join(failed[-_EXAMPLES:])}{more}."
+        yield AssetCheckEvaluation(
+            asset_key=asset_key,
+            check_name=name,
+            passed=evaluation.passed,
+            severity=evaluation.severity,
+            description=with_note(evaluation.description, note if failed else ""),
+            metadata={**evaluation.metadata, REPEATS: evaluation.partition or ""},
+        )
+
+
+def _newest(
+    instance: dg.DagsterInstance, key: dg.AssetCheckKey, own: Mapping[str, CheckResult]
+) -> AssetCheckEvaluation | None:
+    """Returns the evaluation of the newest partition that could be judged; of the newest one, where none could."""
+    judged = max((partition for partition, result in own.items() if result.judged), default=None)
+    of_run = judged or max(own, default=None)
+    newer = [each for each in known_partitions(instance, key) if each not in own and (judged is None or each > judged)]
+    for partition in newer[:_MOST_PASSED_OVER]:
+        record = last_done(instance, key, partition)
+        if record is not None and record.evaluation is not None and is_judged(record.evaluation):
+            return record.evaluation
+    if of_run is None:
+        return None
+    return next(evaluations(key.asset_key, {of_run: [own[of_run]]}, {}))
+
+
+def is_judged(evaluation: AssetCheckEvaluation) -> bool:
+    """Tells whether a check had anything to go by."""
+    judged = evaluation.metadata.get(JUDGED)
+    return judged is None or bool(judged.value)
+
+
+def is_repetition(evaluation: AssetCheckEvaluation) -> bool:
+    """Tells whether an evaluation only says again what another one has said."""
+    return REPEATS in evaluation.metadata
+
+
+def own_summary(evaluation: AssetCheckEvaluation) -> str:
+    """Returns what an evaluation says, without the partition, which its description begins with, and the picture."""
+    return summary_of(evaluation.description).removeprefix(f"{evaluation.partition}: ")
 
 
 def materialization_events(
@@ -98,6 +181,8 @@ def severity(result: CheckResult) -> dg.AssetCheckSeverity:
 def check_metadata(result: CheckResult) -> dict[str, Any]:
     """Returns what the UI shows of a check: numbers, which it plots, what was found, and a picture."""
     metadata: dict[str, Any] = {name: rounded(value) for name, value in result.numbers.items()}
+    if not result.judged:
+        metadata[JUDGED] = False
     if result.findings:
         metadata["found"] = ", ".join(dict.fromkeys(finding.kind for finding in result.findings))
         features = dict.fromkeys(finding.feature for finding in result.findings if finding.feature is not None)

@@ -35,7 +35,7 @@ class InstanceObserver:
         """Reports the partitions that have changed or that Dagster does not know, with their checks."""
         import dagster as dg
 
-        from dagster_feature_store.check_results import evaluations, latest_materializations
+        from dagster_feature_store.check_results import evaluations, latest_materializations, verdicts
         from dagster_feature_store.compat import make_new_run_id, report_evaluation
         from dagster_feature_store.metadata import partition_metadata
         from feature_store.monitoring.check_names import DESCRIPTIONS
@@ -58,11 +58,13 @@ class InstanceObserver:
                     continue
                 results[done.key] = found
                 instance.report_runless_asset_event(
-                    dg.AssetMaterialization(asset_key=key, partition=done.key, metadata=partition_metadata(done))
+                    dg.AssetMaterialization(asset_key=key, partition=done.key, metadata=partition_metadata(done, found))
                 )
             targets = latest_materializations(instance, key, list(results))
             run_id = make_new_run_id()
             for evaluation in evaluations(key, results, targets):
+                report_evaluation(instance, evaluation, run_id)
+            for evaluation in verdicts(instance, key, DESCRIPTIONS, results) if results else ():
                 report_evaluation(instance, evaluation, run_id)
         known = len(report.partitions) - len(results)
         return (

@@ -67,9 +67,8 @@ def feature_store_definitions(
         asset_key_prefix = key_prefix(Settings.from_env())
     names = Names(prefix, (asset_key_prefix,) if isinstance(asset_key_prefix, str) else tuple(asset_key_prefix))
     with warnings.catch_warnings():
-        # Backfill policies and partitioned checks are beta in the supported versions of Dagster.
+        # Backfill policies are beta in the supported versions of Dagster.
         warnings.simplefilter("ignore", category=dg.BetaWarning)
-        warnings.simplefilter("ignore", category=dg.PreviewWarning)
         return _build(
             module, names, dict(resources or {}), dict(source_assets or {}), sensor_interval_seconds, automation
         )

@@ -3,7 +3,6 @@
 Nothing here knows a particular group; nothing here computes or stores a feature.
 """
 
-import warnings
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -16,9 +15,10 @@ from dagster_feature_store.check_results import (
     evaluations,
     latest_materializations,
     materialization_events,
+    verdicts,
 )
 from dagster_feature_store.held_back import BLOCKING
-from dagster_feature_store.metadata import column_schema, partition_metadata, tags
+from dagster_feature_store.metadata import column_schema, owners, partition_metadata, tags
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from dagster_feature_store.one_asset import one_asset
 from dagster_feature_store.partitions import group_partitions, lookback_mapping, source_partitions
@@ -50,6 +50,7 @@ def source_asset(source: Source, end: datetime | None, *, names: Names = DEFAULT
         names.key(source.name),
         description=getattr(source, "description", None),
         group_name=names.of(SOURCES),
+        owners=owners(owner) if (owner := getattr(source, "owner", "")) else None,
         kinds={getattr(source, "kind", "parquet"), "source"},
         partitions_def=source_partitions(source, end),
     )
@@ -84,19 +85,10 @@ def feature_group_asset(
         launches_spark: Whether there is a resource for Spark jobs: the engine is `spark`.
     """
     partitions_def = group_partitions(group)
-    with warnings.catch_warnings():
-        # Partitioned checks are in preview in the pinned version of Dagster; its tests here guard their behaviour.
-        warnings.simplefilter("ignore", category=dg.PreviewWarning)
-        check_specs = [
-            dg.AssetCheckSpec(
-                name,
-                asset=names.key(group.name),
-                description=description,
-                blocking=name in BLOCKING,
-                partitions_def=partitions_def,
-            )
-            for name, description in DESCRIPTIONS.items()
-        ]
+    check_specs = [
+        dg.AssetCheckSpec(name, asset=names.key(group.name), description=description, blocking=name in BLOCKING)
+        for name, description in DESCRIPTIONS.items()
+    ]
 
     @one_asset(
         names,
@@ -130,7 +122,7 @@ def feature_group_asset(
                     for done in materialized_passes(context, store, group, span, names):
                         profiles = [(partition.window, partition.profile) for partition in done.partitions]
                         for partition, judged in zip(done.partitions, monitor.judge(profiles), strict=True):
-                            numbers[partition.key] = partition_metadata(partition)
+                            numbers[partition.key] = partition_metadata(partition, judged)
                             results[partition.key] = judged
                         for failure in done.failed:
                             context.log.error(str(failure.error))
@@ -145,21 +137,23 @@ def feature_group_asset(
             except Exception:
                 yield from materialization_events(context.asset_key, numbers)
                 yield from check_outputs(check_specs, context.selected_asset_check_keys)
-                yield from evaluations(
-                    context.asset_key,
-                    results,
-                    latest_materializations(context.instance, context.asset_key, list(numbers)),
-                )
+                yield from _evaluated(context, results, list(numbers))
                 raise
         for key, metadata in numbers.items():
             context.add_asset_metadata(metadata, partition_key=key)
         yield dg.MaterializeResult()
         yield from check_outputs(check_specs, context.selected_asset_check_keys)
-        yield from evaluations(
-            context.asset_key, results, latest_materializations(context.instance, context.asset_key, list(numbers))
-        )
+        yield from _evaluated(context, results, list(numbers))
 
     return compute
+
+
+def _evaluated(
+    context: dg.AssetExecutionContext, results: dict[str, list[CheckResult]], materialized: list[str]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    targets = latest_materializations(context.instance, context.asset_key, materialized)
+    yield from evaluations(context.asset_key, results, targets)
+    yield from verdicts(context.instance, context.asset_key, DESCRIPTIONS, results)
 
 
 def contiguous(group: FeatureGroup, keys: list[str]) -> Iterator[Window]:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 from dagster import DagsterInstance
 
-from dagster_feature_store.compat import AssetCheckExecutionRecordStatus, PartitionKeyFilter
+from dagster_feature_store.check_records import last_done
+from dagster_feature_store.compat import AssetCheckExecutionRecordStatus
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from feature_store.definitions.group import FeatureGroup
 from feature_store.monitoring.check_names import SCHEMA
@@ -21,7 +22,6 @@ BLOCKING = (SCHEMA,)
 RELEASE_TAG = "feature_store/ignore_failed_checks"
 """A run with this tag is not held back."""
 
-_DONE = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 _EXAMPLES = 5
 
 
@@ -42,7 +42,8 @@ def failing_partitions(
             continue
         status: AssetCheckExecutionRecordStatus | None = info.latest_execution_status
         if status is AssetCheckExecutionRecordStatus.PLANNED:
-            status = _last_done(instance, info.check_key, info.partition_key)
+            record = last_done(instance, info.check_key, info.partition_key)
+            status = record.status if record else None
         if status is AssetCheckExecutionRecordStatus.FAILED:
             where = f"{info.check_key.name} of {info.check_key.asset_key.to_user_string()}"
             failing.setdefault(where, []).append(info.partition_key)
@@ -67,16 +68,6 @@ def hold_back(context: dg.AssetExecutionContext, groups: Sequence[FeatureGroup],
         metadata={where: len(partitions) for where, partitions in failing.items()},
         allow_retries=False,
     )
-
-
-def _last_done(
-    instance: DagsterInstance, key: dg.AssetCheckKey, partition: str
-) -> AssetCheckExecutionRecordStatus | None:
-    """Returns how a check ended before the run that has planned it again, and may never have come to it."""
-    found = instance.event_log_storage.get_asset_check_execution_history(
-        key, limit=1, status=_DONE, partition_filter=PartitionKeyFilter(key=partition)
-    )
-    return found[0].status if found else None
 
 
 def _listing(failing: Mapping[str, Sequence[str]]) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import polars as pl
 
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
@@ -14,8 +15,7 @@ from feature_store.definitions.rules import column_rules
 from feature_store.durations import duration_text
 
 if TYPE_CHECKING:
-    import polars as pl
-
+    from feature_store.monitoring.findings import CheckResult
     from feature_store.transform.materialization import MaterializedPartition
 
 _PREVIEW_ROWS = 5
@@ -60,6 +60,16 @@ def column_schema(group: FeatureGroup) -> dg.TableSchema:
     return dg.TableSchema([*keys, times[0], *features, times[1]])
 
 
+def event_columns(schema: pl.Schema) -> dg.TableSchema:
+    """Returns the columns of a source's events, as its files or tables have them."""
+    return dg.TableSchema(
+        [
+            dg.TableColumn(name, "timestamp" if dtype.base_type() is pl.Datetime else str(dtype).lower())
+            for name, dtype in schema.items()
+        ]
+    )
+
+
 def owners(owner: str) -> list[str]:
     """Returns an owner as Dagster takes it: an e-mail address as it is, all else as a team."""
     return [owner if _ADDRESS.fullmatch(owner) or owner.startswith("team:") else f"team:{owner}"]
@@ -74,8 +84,20 @@ def _label(text: str) -> str:
     return _NO_LABEL.sub("_", text)[:_LONGEST_LABEL]
 
 
-def partition_metadata(partition: MaterializedPartition) -> dict[str, Any]:
-    """Returns the numbers of one partition, which the UI plots over partitions."""
+_PLOTTED = ("expected_rows", "null_rate/", "psi/")
+"""Numbers of checks, by how their names begin, that are plotted over partitions."""
+
+
+def partition_metadata(partition: MaterializedPartition, judged: Iterable[CheckResult]) -> dict[str, Any]:
+    """Returns the numbers of one partition, which the UI plots over partitions.
+
+    Those of checks are among them: the UI plots a check's own over the time of its evaluation, which is one instant for
+    a year that is computed at once.
+
+    Args:
+        partition: The partition.
+        judged: What its checks have found.
+    """
     profile = partition.profile
     metadata: dict[str, Any] = {
         "dagster/partition_row_count": profile.rows,
@@ -88,6 +110,8 @@ def partition_metadata(partition: MaterializedPartition) -> dict[str, Any]:
     for column, feature in profile.features.items():
         if feature.mean is not None:
             metadata[f"mean/{column}"] = rounded(feature.mean)
+    for result in judged:
+        metadata.update((name, rounded(value)) for name, value in result.numbers.items() if name.startswith(_PLOTTED))
     return metadata
 
 

@@ -4,12 +4,13 @@ They look at groups as they are now, so they have no partitions; the nightly mon
 freshness job one of them. What they find is decided in `feature_store.monitoring`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dagster_feature_store.check_results import check_metadata, severity
+from dagster_feature_store.check_records import planned_partitions
+from dagster_feature_store.check_results import REPEATS, check_metadata, severity
 from dagster_feature_store.compat import UnresolvedAssetJobDefinition
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from feature_store.definitions.group import FeatureGroup
@@ -50,7 +51,7 @@ def freshness_checks(groups: Sequence[FeatureGroup], *, names: Names = DEFAULT_N
         with names.store(context).open() as store:
             for key in _selected(context):
                 store.apply([by_key[key]])
-                yield _result(key, store.monitor.check_freshness(by_key[key]))
+                yield from _result(context, key, store.monitor.check_freshness(by_key[key]))
 
     return check
 
@@ -72,11 +73,11 @@ def online_checks(groups: Sequence[FeatureGroup], *, names: Names = DEFAULT_NAME
                 group = by_key[key]
                 store.apply([group])
                 if (key, ONLINE_VALUES) in selected:
-                    yield _result(key, store.run_monitor(group).result)
+                    yield from _result(context, key, store.run_monitor(group).result)
                 if (key, CONSISTENCY) in selected:
-                    yield _result(key, consistency_result(store.check_consistency(group.name)))
+                    yield from _result(context, key, consistency_result(store.check_consistency(group.name)))
                 if (key, SERVED) in selected:
-                    yield _result(key, _served(store, group.name))
+                    yield from _result(context, key, _served(store, group.name))
 
     return check
 
@@ -166,7 +167,7 @@ def _shown(offender: "Offender") -> str:
 def _served(store: FeatureStore, name: str) -> CheckResult:
     if store.request_log is None:
         summary = "Not judged: no request log is kept (FEATURE_STORE_REQUEST_LOG)."
-        return CheckResult(SERVED, passed=True, summary=summary)
+        return CheckResult(SERVED, passed=True, summary=summary, judged=False)
     return served_result(store.replay_requests(groups=[name]))
 
 
@@ -182,8 +183,20 @@ def _selected(context: dg.AssetCheckExecutionContext) -> list[dg.AssetKey]:
     return sorted({key.asset_key for key in context.selected_asset_check_keys})
 
 
-def _result(key: dg.AssetKey, result: CheckResult) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
+def _result(context: dg.AssetCheckExecutionContext, key: dg.AssetKey, result: CheckResult) -> Iterator[Any]:
+    # A backfill takes every check of its assets along, and announces an evaluation of each partition. What is announced
+    # and never comes, the history of the check shows as skipped.
+    for partition in planned_partitions(context.instance, dg.AssetCheckKey(key, result.name), context.run.run_id):
+        yield dg.AssetCheckEvaluation(
+            asset_key=key,
+            check_name=result.name,
+            passed=result.passed,
+            severity=severity(result),
+            description=result.summary,
+            metadata={REPEATS: "the evaluation of the whole group in this run"},
+            partition=partition,
+        )
+    yield dg.AssetCheckResult(
         asset_key=key,
         check_name=result.name,
         passed=result.passed,

@@ -4,7 +4,6 @@ A set that is built as a whole is one asset; a set in partitions is a partitione
 the set's open version. Nothing here builds or judges a row.
 """
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import ModuleType
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dagster_feature_store.check_results import check_outputs, evaluations, latest_materializations
+from dagster_feature_store.check_results import check_outputs, evaluations, latest_materializations, verdicts
 from dagster_feature_store.compat import UnresolvedAssetJobDefinition
 from dagster_feature_store.held_back import hold_back
 from dagster_feature_store.metadata import preview
@@ -134,16 +133,9 @@ def _partitioned_asset(
     names: Names,
 ) -> dg.AssetsDefinition:
     partitions_def = _partitions(definition, partitioning)
-    with warnings.catch_warnings():
-        # Partitioned checks are in preview in the pinned version of Dagster; its tests here guard their behaviour.
-        warnings.simplefilter("ignore", category=dg.PreviewWarning)
-        check = dg.AssetCheckSpec(
-            NO_LEAK,
-            asset=names.key(definition.name),
-            description=_check_description(),
-            blocking=True,
-            partitions_def=partitions_def,
-        )
+    check = dg.AssetCheckSpec(
+        NO_LEAK, asset=names.key(definition.name), description=_check_description(), blocking=True
+    )
 
     @one_asset(
         names,
@@ -193,6 +185,7 @@ def _partitioned_asset(
             yield from evaluations(
                 context.asset_key, reports, latest_materializations(context.instance, context.asset_key, list(reports))
             )
+            yield from verdicts(context.instance, context.asset_key, [NO_LEAK], reports)
 
     return compute
 

@@ -55,9 +55,11 @@ LAYERS = (
         "dagster_feature_store.compat_storage",
         "dagster_feature_store.partitions",
         "dagster_feature_store.spark_job",
+        "dagster_feature_store.ui",
     ),
     ("dagster_feature_store.metadata", "dagster_feature_store.resources"),
     ("dagster_feature_store.naming",),
+    ("dagster_feature_store.check_records",),
     (
         "dagster_feature_store.check_results",
         "dagster_feature_store.dead_runs",

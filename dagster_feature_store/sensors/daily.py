@@ -13,7 +13,7 @@ import dagster as dg
 
 from dagster_feature_store.compat import UnresolvedAssetJobDefinition
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
-from dagster_feature_store.sensors.requests import REASON_TAG, WorkInProgress
+from dagster_feature_store.sensors.requests import REASON_TAG, WorkInProgress, partition_checks
 from dagster_feature_store.sensors.sources import SourceLooks
 from feature_store.day_windows import day_window
 from feature_store.definitions.group import FeatureGroup
@@ -58,7 +58,7 @@ def daily_schedule(
             wanted = [group for group in open_groups if not _is_stored(store, group, window)]
         seen = source_looks.at(group.source for group in wanted)
         ready = [
-            group.name
+            group
             for group in wanted
             if group.source.name in seen.landed and has_landed(group, window, seen.landed[group.source.name])
         ]
@@ -66,7 +66,8 @@ def daily_schedule(
             return dg.RunRequest(
                 run_key=key,
                 partition_key=key,
-                asset_selection=[names.key(name) for name in ready],
+                asset_selection=[names.key(group.name) for group in ready],
+                asset_check_keys=partition_checks([group.name for group in ready], names),
                 tags={REASON_TAG: "schedule: the day that has ended"},
             )
         if wanted:

@@ -100,7 +100,8 @@ def definition_sensor(
                 if verdict.due is not None:
                     backfill_requests(group, verdict.due, wanted, feature_jobs[group.name].name)
                 findings.append(_finding(group, verdict.difference))
-                context.log.info("%s: %s", group.name, verdict.difference or "no live value changes")
+                if verdict.difference is not None:
+                    context.log.info("%s: %s", group.name, verdict.difference)
                 if verdict.is_settled:
                     settled[group.name] = _signature(group)
             noted = names.alerts(context).open(store.registry).note(findings)

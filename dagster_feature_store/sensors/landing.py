@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from typing import Any
 
 import dagster as dg
+import polars as pl
 from dagster import AssetMaterialization, DagsterEventType, DagsterInstance
 
 from dagster_feature_store.compat import DATA_VERSION_TAG
+from dagster_feature_store.metadata import event_columns
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
 from dagster_feature_store.sensors.sources import SourceLooks
+from feature_store.day_windows import day_window
 from feature_store.definitions.source import Source
+from feature_store.errors import FeatureStoreError
 
 INTERVAL_SECONDS = 30
 MOST_EVENTS_A_TICK = 2000
@@ -26,6 +31,9 @@ def landed_events(
     instance: DagsterInstance, source: Source, known: Mapping[date, str], *, names: Names = DEFAULT_NAMES
 ) -> Iterator[AssetMaterialization]:
     """Yields a materialization for each landed day whose content differs from what Dagster has on record.
+
+    All of them tell the latest day that has landed, and the last one the columns, as its day has them: that is the one
+    which the UI shows on the source's page.
 
     Args:
         instance: Holds the record.
@@ -37,10 +45,22 @@ def landed_events(
     recorded = instance.event_log_storage.get_latest_tags_by_partition(
         key, DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
     )
-    for day, fingerprint in known.items():
-        partition = day.isoformat()
-        if recorded.get(partition, {}).get(DATA_VERSION_TAG) != fingerprint:
-            yield AssetMaterialization(asset_key=key, partition=partition, tags={DATA_VERSION_TAG: fingerprint})
+    changed = [day for day in known if recorded.get(day.isoformat(), {}).get(DATA_VERSION_TAG) != known[day]]
+    for day in changed:
+        metadata: dict[str, Any] = {"latest_day": max(known).isoformat()}
+        if day == changed[-1] and (columns := _columns(source, day)) is not None:
+            metadata["dagster/column_schema"] = columns
+        yield AssetMaterialization(
+            asset_key=key, partition=day.isoformat(), tags={DATA_VERSION_TAG: known[day]}, metadata=metadata
+        )
+
+
+def _columns(source: Source, day: date) -> dg.TableSchema | None:
+    """Returns the columns of a day; None where it cannot be read, which the groups that compute it will tell."""
+    try:
+        return event_columns(source.scan(day_window(day)).collect_schema())
+    except (OSError, pl.exceptions.PolarsError, FeatureStoreError):
+        return None
 
 
 def landing_sensor(sources: Sequence[Source], looks: Looks = DEFAULT_LOOKS) -> dg.SensorDefinition:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from dagster_feature_store.naming import Names
 from feature_store.clock import SystemClock, to_utc
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import InvalidRequestError
+from feature_store.monitoring.check_names import DESCRIPTIONS
 from feature_store.partitions import Partitioning, Window
 from feature_store.reconcile.pauses import pause
 
@@ -111,6 +112,7 @@ class RangeRequests:
             run_key=f"{cause}/{attempts}",
             job_name=asked.job_name,
             asset_selection=[self._names.key(name) for name in groups],
+            asset_check_keys=partition_checks(groups, self._names),
             tags={
                 _RANGE_START: asked.first,
                 _RANGE_END: asked.last,
@@ -125,6 +127,11 @@ class RangeRequests:
         runs = self._instance.get_run_records(dg.RunsFilter(tags={CAUSE_TAG: cause}), limit=_MOST_ATTEMPTS)
         ends = [record.end_time for record in runs if record.end_time is not None]
         return len(runs), datetime.fromtimestamp(max(ends), UTC) if ends else None
+
+
+def partition_checks(groups: Iterable[str], names: Names) -> list[dg.AssetCheckKey]:
+    """Returns the checks of the partitions of groups: without them a run takes those of the whole group along, too."""
+    return [dg.AssetCheckKey(names.key(group), check) for group in groups for check in DESCRIPTIONS]
 
 
 class _Range(NamedTuple):

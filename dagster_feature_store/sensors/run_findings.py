@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 from dagster import AssetCheckEvaluation, DagsterEventType, DagsterInstance, DagsterRunStatus
 
+from dagster_feature_store.check_results import is_repetition, own_summary
 from dagster_feature_store.held_back import BLOCKING
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from dagster_feature_store.sensors.outages import OUTAGES
@@ -22,7 +23,6 @@ from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.errors import InvalidRowsError
-from feature_store.monitoring.descriptions import summary_of
 
 _SUMMARIES = 3
 _MOST_CHARACTERS = 1200
@@ -49,7 +49,7 @@ def findings_of(
     for event in _events(instance, run, DagsterEventType.ASSET_CHECK_EVALUATION):
         evaluation = event.asset_check_evaluation_data
         asset = evaluation.asset_key.to_user_string()
-        if asset in owned:
+        if asset in owned and not is_repetition(evaluation):
             by_check[asset, evaluation.check_name].append(evaluation)
     findings = [
         finding
@@ -86,7 +86,7 @@ def _of_check(
             key=lambda one: one.partition or WHOLE,
         )
         summary = " ".join(
-            f"{f'{one.partition}: ' if one.partition and len(failing) > 1 else ''}{summary_of(one.description)}"
+            f"{f'{one.partition}: ' if one.partition and len(failing) > 1 else ''}{own_summary(one)}"
             for one in failing[-_SUMMARIES:]
         )
         features = _features(definition, failing)
@@ -221,7 +221,7 @@ def _features(definition: Owned, failing: Sequence[AssetCheckEvaluation]) -> tup
     words: set[str] = set()
     for evaluation in failing:
         listed = evaluation.metadata.get("features")
-        text = listed.value if isinstance(listed, dg.TextMetadataValue) else summary_of(evaluation.description)
+        text = listed.value if isinstance(listed, dg.TextMetadataValue) else own_summary(evaluation)
         words |= set(re.findall(r"\w+", text or ""))
     return tuple(spec.ref.column for spec in definition.features if spec.ref.column in words)
 

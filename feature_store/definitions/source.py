@@ -88,12 +88,14 @@ class ParquetSource:
         root: Folder or `s3://bucket/prefix` that holds the date partitions.
         start: First instant of its history.
         description: One sentence for the catalog.
+        owner: Who delivers it, for the catalog: an e-mail address or the name of a team.
     """
 
     name: str
     root: Path | str
     start: datetime
     description: str = ""
+    owner: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.name, "source")

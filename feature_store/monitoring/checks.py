@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from math import exp, log, log1p, sqrt
 
@@ -187,17 +188,20 @@ class PartitionMonitor:
         }
         findings = [each.finding for _, each in seen.values() if each.finding is not None]
         findings.sort(key=lambda finding: finding.level)
+        unjudged = None
         if not warm:
-            calm = "Not judged: the group's first look-back is not full yet."
+            unjudged = "the group's first look-back is not full yet"
         elif cut:
-            calm = "Not judged: the group ends with this partition."
+            unjudged = "the group ends with this partition"
         elif not profile.rows:
-            calm = "Not judged: no rows."
+            unjudged = "no rows"
         elif all(feature.baseline is None for feature in self._features.values()):
-            calm = "Not judged: there is no baseline yet."
-        else:
-            calm = "No feature has changed beyond what the partitions before foretell."
-        return _result(DRIFT, findings, calm, numbers, self._picture(findings, seen), self._unused())
+            unjudged = "there is no baseline yet"
+        calm = "No feature has changed beyond what the partitions before foretell."
+        if unjudged:
+            calm = f"Not judged: {unjudged}."
+        result = _result(DRIFT, findings, calm, numbers, self._picture(findings, seen), self._unused())
+        return result if unjudged is None else replace(result, judged=False)
 
     def _unused(self) -> str:
         """Tells of training sets that are newer than the baseline, and why they are not."""

@@ -17,6 +17,12 @@ def description(result: CheckResult) -> str:
     return f"{result.summary}{_PICTURED}{legend}\n\n{image(result.picture)}"
 
 
+def with_note(description: str | None, note: str) -> str:
+    """Returns a check's description with a sentence behind its summary, before the picture."""
+    summary, paragraph, picture = (description or "").partition(_PICTURED)
+    return f"{summary} {note}{paragraph}{picture}" if note else f"{summary}{paragraph}{picture}"
+
+
 def summary_of(description: str | None) -> str:
     """Returns the summary out of a check's description, for those who cannot see pictures."""
     return (description or "").partition(_PICTURED)[0]

@@ -64,6 +64,7 @@ class CheckResult:
         numbers: Numbers to plot, by name.
         findings: What is wrong, the gravest first.
         picture: The current values against the baseline, where there is something to be drawn.
+        judged: Whether there was anything to go by. What is not judged passes, and says why.
     """
 
     name: str
@@ -72,6 +73,7 @@ class CheckResult:
     numbers: Mapping[str, float] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     picture: Picture | None = None
+    judged: bool = True
 
     @property
     def level(self) -> Level:

@@ -32,12 +32,14 @@ class TableSource(ABC):
         start: First instant of its history (aware, or naive in UTC).
         time_column: When each event became knowable; aware, or naive in UTC. Groups see it as `event_timestamp`.
         description: One sentence for the catalog.
+        owner: Who delivers it, for the catalog: an e-mail address or the name of a team.
     """
 
     name: str
     start: datetime
     time_column: str = EVENT_TIMESTAMP
     description: str = ""
+    owner: str = ""
     kind: str = field(init=False, default="table")
 
     def __post_init__(self) -> None:

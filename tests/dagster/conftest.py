@@ -138,13 +138,12 @@ class Ticks:
         results = []
         for request in requests:
             job = defs.resolve_job_def(request.job_name or "feature_store_refill_online")
+            if request.asset_selection:
+                checks = None if request.asset_check_keys is None else set(request.asset_check_keys)
+                job = job.get_subset(asset_selection=set(request.asset_selection), asset_check_selection=checks)
             results.append(
                 job.execute_in_process(
-                    run_config=request.run_config,
-                    instance=self._instance,
-                    tags=request.tags,
-                    asset_selection=list(request.asset_selection) if request.asset_selection else None,
-                    raise_on_error=False,
+                    run_config=request.run_config, instance=self._instance, tags=request.tags, raise_on_error=False
                 )
             )
         return results

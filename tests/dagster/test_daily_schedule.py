@@ -22,6 +22,7 @@ def test_it_asks_for_the_day_that_has_ended_in_groups_that_do_not_have_it(defs, 
     (request,), _ = tick(defs, stored_instance)
     assert (request.partition_key, request.run_key) == ("2024-03-08", "2024-03-08")
     assert request.asset_selection == [dg.AssetKey("spending")]
+    assert {key.name for key in request.asset_check_keys} == {"schema", "null_rate", "row_count", "drift"}
     job = defs.resolve_job_def("feature_store_features")
     assert job.execute_in_process(instance=stored_instance, partition_key="2024-03-08").success
     requests, message = tick(defs, stored_instance)

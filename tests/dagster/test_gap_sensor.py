@@ -76,8 +76,16 @@ def test_a_gap_is_requested_once_and_closed(ticks, defs, filled, domain, instanc
     requests = ticks.requests(defs, SENSOR)
     assert spans_of(requests) == [("spending", "2024-03-03", "2024-03-04")]
     assert requests[0].tags["feature_store/reason"].startswith("gap")
+    assert {key.name for key in requests[0].asset_check_keys} == {"schema", "null_rate", "row_count", "drift"}
     assert ticks.requests(defs, SENSOR) == []
-    assert all(result.success for result in ticks.run(defs, requests))
+    (result,) = ticks.run(defs, requests)
+    assert result.success
+    assert {check.check_name for check in result.get_asset_check_evaluations()} == {
+        "schema",
+        "null_rate",
+        "row_count",
+        "drift",
+    }
     assert present(filled, domain) == DAYS
     assert ticks.requests(defs, SENSOR) == []
 

@@ -44,3 +44,29 @@ def test_daily_and_hourly_groups_load_together(defs):
     """A code server resolves every job and sensor target; a sensor over both partitionings would not load."""
     dg.Definitions.validate_loadable(defs)
     defs.get_repository_def().load_all_definitions()
+
+
+def test_the_last_day_of_a_report_tells_the_columns_and_all_tell_the_latest_day(ticks, defs, domain):
+    partitions(ticks, defs, 2)
+    assert {event.metadata["latest_day"].value for event in ticks.events} == {"2024-03-09"}
+    schema = ticks.events[-1].metadata["dagster/column_schema"].schema
+    assert {column.name: column.type for column in schema.columns} == {
+        "customer": "string",
+        "event_timestamp": "timestamp",
+        "amount": "int64",
+    }
+    assert not any("dagster/column_schema" in event.metadata for event in ticks.events[:-1])
+    add(domain, 4)
+    partitions(ticks, defs, 2)
+    (late,) = ticks.events
+    assert late.metadata["latest_day"].value == "2024-03-09"
+    assert "dagster/column_schema" in late.metadata
+
+
+def test_a_day_that_cannot_be_read_is_reported_all_the_same(ticks, defs, domain, monkeypatch):
+    def unreadable(_window):
+        raise OSError("no such file")
+
+    monkeypatch.setattr(domain.source, "scan", unreadable)
+    assert partitions(ticks, defs, 2) == DAYS
+    assert not any("dagster/column_schema" in event.metadata for event in ticks.events)

@@ -12,6 +12,7 @@ import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
 
 from dagster_feature_store import feature_store_definitions
+from dagster_feature_store.check_results import is_repetition
 from dagster_feature_store.partitions import DAY, group_partitions
 from dagster_feature_store.training_sets import training_set_asset
 from feature_store.definitions.on_demand import on_demand
@@ -51,6 +52,7 @@ def checks(result):
     return {
         (check.asset_key.to_user_string(), check.partition): check
         for check in result.get_asset_check_evaluations()
+        if not is_repetition(check)
         if check.check_name == "no_leak"
     }
 
