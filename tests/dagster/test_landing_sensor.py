@@ -47,7 +47,7 @@ def test_daily_and_hourly_groups_load_together(defs):
 
 
 def test_the_last_day_of_a_report_tells_the_columns_and_all_tell_the_latest_day(ticks, defs, domain):
-    partitions(ticks, defs, 2)
+    partitions(ticks, defs)
     assert {event.metadata["latest_day"].value for event in ticks.events} == {"2024-03-09"}
     schema = ticks.events[-1].metadata["dagster/column_schema"].schema
     assert {column.name: column.type for column in schema.columns} == {
@@ -57,7 +57,7 @@ def test_the_last_day_of_a_report_tells_the_columns_and_all_tell_the_latest_day(
     }
     assert not any("dagster/column_schema" in event.metadata for event in ticks.events[:-1])
     add(domain, 4)
-    partitions(ticks, defs, 2)
+    partitions(ticks, defs)
     (late,) = ticks.events
     assert late.metadata["latest_day"].value == "2024-03-09"
     assert "dagster/column_schema" in late.metadata
@@ -68,5 +68,5 @@ def test_a_day_that_cannot_be_read_is_reported_all_the_same(ticks, defs, domain,
         raise OSError("no such file")
 
     monkeypatch.setattr(domain.source, "scan", unreadable)
-    assert partitions(ticks, defs, 2) == DAYS
+    assert partitions(ticks, defs) == DAYS
     assert not any("dagster/column_schema" in event.metadata for event in ticks.events)
