@@ -50,10 +50,24 @@ def coverage(group: FeatureGroup, offline: OfflineStore) -> Coverage:
         group: As it is declared now.
         offline: The offline store.
     """
-    declared = {spec.ref.column for spec in group.features}
-    files = sorted(batch_files(group, offline), key=lambda file: file.window)
+    declared = frozenset(spec.ref.column for spec in group.features)
+    files = batch_files(group, offline)
+    asked = (declared, group.code_version, group.partitioning)
+    seen = tuple((file.date, file.name, file.size, file.modified_ns, file.e_tag) for file in files)
+    place = (str(offline.root), group.name)
+    kept = _kept.get(place)
+    if kept is None or kept[:2] != (asked, seen):
+        kept = _kept[place] = asked, seen, _looked_at(files, declared, group.code_version)
+    return kept[2]
+
+
+_kept: dict[tuple[str, str], tuple[tuple[object, ...], tuple[object, ...], Coverage]] = {}
+"""What was found at the last look, by root and group: as long as no file has changed, no footer is asked for."""
+
+
+def _looked_at(files: list[PartitionFile], declared: frozenset[str], code_version: str) -> Coverage:
+    files = sorted(files, key=lambda file: file.window)
     load_footers(files)
-    code_version = group.code_version
     present, lacking, other_code, inputs, unreadable = [], [], [], [], []
     for file in files:
         footer = _footer(file)

@@ -45,6 +45,7 @@ class LandedDays:
             self._since[day] = self._since[before] if follows and before is not None else day
             before = day
         self._digests: dict[tuple[date, date], str] = {}
+        self._partitions: tuple[tuple[object, ...], list[tuple[Window, str]]] | None = None
 
     def has(self, first: date, last: date) -> bool:
         """Tells whether all days from the first to the last have landed."""
@@ -60,6 +61,13 @@ class LandedDays:
 
     def partitions(self, group: FeatureGroup, now: datetime) -> Iterator[tuple[Window, str]]:
         """Yields the complete partitions of a group whose source days have all landed, with their digests, in order."""
+        # Groups of one look-back have the same: in a code location of a hundred groups it is worked out once.
+        asked = (group.partitioning, group.lookback, group.start, group.end, now)
+        if self._partitions is None or self._partitions[0] != asked:
+            self._partitions = asked, list(self._complete(group, now))
+        yield from self._partitions[1]
+
+    def _complete(self, group: FeatureGroup, now: datetime) -> Iterator[tuple[Window, str]]:
         partitioning, begin = group.partitioning, group.start
         for day in sorted(self.landed):
             for window in partitioning.windows(day_window(day)):
