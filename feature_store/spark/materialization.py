@@ -68,7 +68,7 @@ def materialize(job: Materialization, span: Window, *, spark_conf: str | None = 
     session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(_PARCELS_PER_BATCH))
     group = job.group.declared
     inputs = digests_of_inputs(group, list(group.partitioning.windows(span)))
-    failures = PartitionFailures(group, job.offline.root, job.clock, inputs)
+    failures = PartitionFailures(group, job.offline.root, inputs)
     for windows in job.passes(span):
         yield from _SparkJob(session, job, failures).run(windows)
     failures.end()

@@ -135,7 +135,7 @@ def materialize(job: Materialization, span: Window) -> Iterator[MaterializedPass
         OnlineStoreError: If the online store fails; the files are written, a second run completes the push.
     """
     inputs = digests_of_inputs(job.group.declared, list(job.group.declared.partitioning.windows(span)))
-    run = PartitionFailures(job.group.declared, job.offline.root, job.clock, inputs)
+    run = PartitionFailures(job.group.declared, job.offline.root, inputs)
     for batch in job.passes(span):
         yield from _in_parts(job, batch, run)
     run.end()

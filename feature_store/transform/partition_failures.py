@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from feature_store.clock import Clock
+from feature_store.clock import SystemClock
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import FeatureStoreError, InvalidRowsError, TransformError
 from feature_store.offline.failed_partitions import FailedPartition, failed_partitions, forget_failed, keep_failed
@@ -42,15 +42,13 @@ class PartitionFailures:
     Args:
         group: The feature group.
         root: Root of the offline store, which remembers them.
-        clock: The store's present.
         inputs: Digest of what each partition of the run is computed from.
     """
 
-    def __init__(self, group: FeatureGroup, root: Location, clock: Clock, inputs: Mapping[Window, str]) -> None:
+    def __init__(self, group: FeatureGroup, root: Location, inputs: Mapping[Window, str]) -> None:
         self.inputs = inputs
         self._group = group
         self._root = root
-        self._clock = clock
         self._known = failed_partitions(root, group.name)
         self._failures: list[PartitionFailure] = []
 
@@ -74,7 +72,8 @@ class PartitionFailures:
             reason=str(failure.error),
             is_final=isinstance(error, InvalidRowsError),
             attempts=before.attempts + 1 if before is not None and is_same else 1,
-            at=self._clock.now(),
+            # Attempts pause by the wall clock, also where the store stands at another time.
+            at=SystemClock().now(),
         )
         keep_failed(self._root, now)
         self._known[self._group.name, window.start] = now
