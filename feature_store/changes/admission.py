@@ -60,7 +60,8 @@ def admit(group: FeatureGroup, rows: pl.DataFrame, now: datetime, online: Online
         except InvalidRequestError as error:
             failures.append(str(error))
     if failures:
-        raise InvalidRowsError(group.name, failures, "Correct the rows, or the clock of this machine.")
+        remedy = "Correct the rows, or the clock: this machine's, or FEATURE_STORE_CLOCK where that is set."
+        raise InvalidRowsError(group.name, failures, remedy)
     return AdmittedRows(valid)
 
 

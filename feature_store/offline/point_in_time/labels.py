@@ -153,7 +153,7 @@ def _refuse_future(table: pl.DataFrame, as_of: str, times: pl.Series, now: datet
     raise InvalidRequestError(
         f"Label column {as_of!r}, the time to read features as of, lies after the store's present, "
         f"{to_utc(now).isoformat()}, in {rows.len()} of {table.height} rows ({shown}). What will be visible then is "
-        "not known yet: drop these rows, or ask as of the present."
+        "not known yet: drop these rows, or ask as of the present (FEATURE_STORE_CLOCK, where that is set)."
     )
 
 
