@@ -1,7 +1,7 @@
 """Writes the tables of the documentation that come from the code: `python -m docs.reference`.
 
 A table stands in its page between two comments, which name it; all else on the page is written by hand.
-`tests/docs/test_reference.py` finds pages that are behind the code.
+`tests/docs/test_reference_pages.py` finds pages that are behind the code.
 """
 
 from __future__ import annotations

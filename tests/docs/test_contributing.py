@@ -52,6 +52,6 @@ def test_its_change_goes_from_red_to_green(tmp_path):
     assert not is_green(tmp_path, TEST)
     apply(CHANGES["code"], tmp_path)
     assert is_green(tmp_path, TEST)
-    assert not is_green(tmp_path, "tests/docs/test_reference.py")
+    assert not is_green(tmp_path, "tests/docs/test_reference_pages.py")
     subprocess.run([BINARIES / "python", "-m", "docs.reference"], cwd=tmp_path, check=True)
-    assert is_green(tmp_path, "tests/docs/test_reference.py")
+    assert is_green(tmp_path, "tests/docs/test_reference_pages.py")
