@@ -59,6 +59,7 @@ except SystemExit as end:
     assert imported(program, COMMAND) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "module"),
     [

@@ -7,10 +7,18 @@ import polars as pl
 import pytest
 
 from dagster_feature_store.sensors.run_findings import findings_of
-from tests.orders import orders
+from tests.dagster.conftest import Domain
+from tests.orders import Orders, orders, some_orders
 from tests.servers.listeners import HttpListener
 
 RANGE = {"dagster/asset_partition_range_start": "2024-03-01", "dagster/asset_partition_range_end": "2024-03-09"}
+
+
+@pytest.fixture
+def domain():
+    domain = Domain(Orders(some_orders()))
+    domain.activity = None
+    return domain
 
 
 @pytest.fixture
