@@ -25,7 +25,7 @@ def home(tmp_path: Path) -> Path:
     """The folder of an instance of its own."""
     home = tmp_path / "dagster"
     home.mkdir()
-    shutil.copy(ROOT / "resources" / "dagster.yaml", home)
+    shutil.copy(ROOT / "dagster.yaml", home)
     return home
 
 

@@ -84,7 +84,7 @@ def _kill_all_of(home: Path) -> None:
 def environment(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     home = tmp_path / "home"
     home.mkdir()
-    (home / "dagster.yaml").write_text((ROOT / "resources" / "dagster.yaml").read_text())
+    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
     with HttpListener() as http:
         settings = {
             "DAGSTER_HOME": str(home),
