@@ -5,6 +5,7 @@ Every name that reaches SQL, a Redis key or a path has passed `check_name`.
 
 from __future__ import annotations
 
+import keyword
 import re
 from dataclasses import dataclass
 
@@ -28,16 +29,29 @@ RESERVED_GROUPS = frozenset({"feature_value", "snapshots", "training_sets"})
 """The view over all values, and the folders of snapshots and training sets, lie where groups so named would."""
 
 
+_ASSETS = frozenset({"feature group", "source", "training set"})
+_NO_ASSETS = frozenset(
+    (
+        *keyword.kwlist,
+        *("arg_dict", "bool", "conf", "config", "context", "dict", "float", "input", "input_arg_dict", "int", "meta"),
+        *("output", "output_arg_dict", "str", "type"),
+    )
+)
+"""Words of Python and of Dagster, which takes none of them for the name of an asset."""
+
+
 def check_name(name: str, what: str) -> str:
     """Returns `name` if it may name a `what` (an entity, a feature, a group, ...).
 
     Raises:
-        DefinitionError: If it does not match `[a-z][a-z0-9_]{0,62}`.
+        DefinitionError: If it does not match `[a-z][a-z0-9_]{0,62}`, or is a word that cannot name an asset.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise DefinitionError(
             f"{name!r} cannot name a {what}: names are 1 to 63 characters a-z, 0-9 and _, and start with a letter."
         )
+    if what in _ASSETS and name in _NO_ASSETS:
+        raise DefinitionError(f"{name!r} cannot name a {what}: Dagster has no asset of that name. Take a longer one.")
     return name
 
 
