@@ -35,9 +35,11 @@ _NO_ASSETS = frozenset(
         *keyword.kwlist,
         *("arg_dict", "bool", "conf", "config", "context", "dict", "float", "input", "input_arg_dict", "int", "meta"),
         *("output", "output_arg_dict", "str", "type"),
+        *("features", "hourly_features", "freshness", "nightly_monitor", "refill_online"),
+        *("drain_streams", "compact_streams"),
     )
 )
-"""Words of Python and of Dagster, which takes none of them for the name of an asset."""
+"""Words of Python and of Dagster, which takes none of them for the name of an asset, and names of the store's jobs."""
 
 
 def check_name(name: str, what: str) -> str:
@@ -51,7 +53,7 @@ def check_name(name: str, what: str) -> str:
             f"{name!r} cannot name a {what}: names are 1 to 63 characters a-z, 0-9 and _, and start with a letter."
         )
     if what in _ASSETS and name in _NO_ASSETS:
-        raise DefinitionError(f"{name!r} cannot name a {what}: Dagster has no asset of that name. Take a longer one.")
+        raise DefinitionError(f"{name!r} cannot name a {what}: Dagster takes no asset of that name. Take a longer one.")
     return name
 
 
