@@ -23,8 +23,7 @@ MOST_ATTEMPTS = 8
 RETRY_AFTER = timedelta(minutes=2)
 """Time to the second round, doubled for each one after it: with `MOST_ATTEMPTS`, a message waits for four hours."""
 
-SEND_AFTER = timedelta(seconds=1)
-"""A message of another process is left to that one for a moment, which may be about to send it."""
+_SENDING = "it is being sent"
 
 _log = logging.getLogger("feature_store.alerts")
 
@@ -118,7 +117,8 @@ class Alerts:
             if record.pending and record.key not in told and _is_due(record, self._clock.now())
         ]
         silent: set[str] = set()
-        return [self._deliver(record, silent) for record in [*noted, *waiting]]
+        notices = (self._deliver(record, silent) for record in [*noted, *waiting])
+        return [notice for notice in notices if notice is not None]
 
     def open_incidents(self) -> list[IncidentRecord]:
         """Returns the incidents that are open, the oldest first."""
@@ -129,9 +129,14 @@ class Alerts:
     def _change(self, finding: Finding) -> Callable[[IncidentRecord | None], IncidentRecord | None]:
         return lambda record: after(record, finding, self._clock.now())
 
-    def _deliver(self, record: IncidentRecord, silent: set[str]) -> Notice:
-        """Sends a pending message to all channels that do not have it yet; `silent` collects those that failed."""
+    def _deliver(self, record: IncidentRecord, silent: set[str]) -> Notice | None:
+        """Sends a pending message to all channels that do not have it yet; `silent` collects those that failed.
+
+        None if another process has begun to send it: of two daemons one does.
+        """
         assert record.pending is not None
+        if self._registry.change_incident(record.key, _begun(record, self._channels, self._clock.now())) is None:
+            return None
         message = message_of(record, record.pending, base_url=self._base_url, now=self._clock.now())
         deliveries: dict[str, Any] = {}
         for name, channel in self._channels.items():
@@ -165,11 +170,34 @@ class Alerts:
 def _is_due(record: IncidentRecord, now: datetime) -> bool:
     """Tells whether a pending message is to be sent; one that has failed a moment ago is not."""
     if not record.deliveries:
-        return now - record.changed_at >= SEND_AFTER
+        return True
     rounds: int = max((one["attempts"] for one in record.deliveries.values() if one["error"] is not None), default=0)
     last = max((one["at"] for one in record.deliveries.values() if "at" in one), default=None)
     since = record.changed_at if last is None else datetime.fromisoformat(last)
     return now - since >= RETRY_AFTER * (1 << max(0, rounds - 1))
+
+
+def _begun(
+    sent: IncidentRecord, channels: Iterable[str], now: datetime
+) -> Callable[[IncidentRecord | None], IncidentRecord | None]:
+    """Returns the change that notes who sends a message, None where somebody does; who dies over it is followed."""
+
+    def change(record: IncidentRecord | None) -> IncidentRecord | None:
+        if record is None or (record.id, record.pending, record.deliveries) != (
+            sent.id,
+            sent.pending,
+            sent.deliveries,
+        ):
+            return None
+        deliveries = dict(record.deliveries)
+        for name in channels:
+            before = deliveries.get(name, {})
+            if before.get("error", "") is not None:
+                attempts = before.get("attempts", 0)
+                deliveries[name] = {"error": _SENDING, "attempts": attempts, "at": now.isoformat()}
+        return replace(record, deliveries=deliveries)
+
+    return change
 
 
 def _delivered(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -95,3 +97,60 @@ def test_state_is_kept_between_processes(alerts_with, http):
     alerts_with(ALERT_WEBHOOK=http.url).report([failing("2024-03-04")])
     assert alerts_with(ALERT_WEBHOOK=http.url).report([failing("2024-03-04")]) == []
     assert len(http.bodies) == 1
+
+
+def test_what_is_noted_is_sent_by_whoever_delivers(alerts_with, http):
+    noting = alerts_with()
+    assert [record.pending for record in noting.note([failing("2024-03-04")])] == ["opened"]
+    assert http.bodies == []
+    delivering = alerts_with(ALERT_WEBHOOK=http.url)
+    assert events(delivering.deliver()) == ["opened"]
+    assert delivering.deliver() == []
+    assert len(http.bodies) == 1
+
+
+def test_of_two_that_deliver_at_once_one_sends(alerts_with, http):
+    alerts_with().note([failing("2024-03-04")])
+    http.hold.clear()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(alerts_with(ALERT_WEBHOOK=http.url).deliver)
+        while not http.paths:
+            assert not first.done()
+        assert alerts_with(ALERT_WEBHOOK=http.url).deliver() == []
+        http.hold.set()
+        assert events(first.result()) == ["opened"]
+    assert len(http.bodies) == 1
+
+
+def test_a_message_whose_sender_died_is_sent_by_another_later(alerts_with, http, clock, monkeypatch):
+    sender = alerts_with(ALERT_WEBHOOK=http.url)
+    sender.note([failing("2024-03-04")])
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("feature_store.alerts.notifier.message_of", die)
+        with pytest.raises(KeyboardInterrupt):
+            sender.deliver()
+    assert sender.deliver() == []
+    clock.set(NOW + timedelta(minutes=3))
+    assert events(sender.deliver()) == ["opened"]
+    assert len(http.bodies) == 1
+
+
+def test_what_is_over_before_anybody_was_told_is_told_once(alerts_with, http):
+    alerts_with().note([failing("2024-03-04")])
+    alerts_with().note([passing("2024-03-04")])
+    alerts = alerts_with(ALERT_WEBHOOK=http.url)
+    assert events(alerts.deliver()) == ["opened"]
+    assert alerts.deliver() == []
+    (body,) = http.bodies
+    assert body["resolved_at"]
+
+
+def test_where_each_partition_has_to_pass_a_newer_one_is_no_recovery(alerts):
+    alerts.report([replace(failing("2024-03-04", "2024-03-05"), needs_all=True)])
+    assert alerts.report([replace(passing("2024-03-06"), needs_all=True)]) == []
+    assert alerts.report([replace(passing("2024-03-04"), needs_all=True)]) == []
+    assert events(alerts.report([replace(passing("2024-03-05"), needs_all=True)])) == ["recovered"]
