@@ -96,6 +96,9 @@ def is_executing(run: dg.DagsterRun) -> bool | None:
     from dagster_shared.serdes import deserialize_value
 
     server = json.loads(run.tags[GRPC_INFO_TAG])
+    if server.get("socket") and not Path(server["socket"]).exists():
+        # Of another machine, perhaps, where it may well go on.
+        return None
     client = DagsterGrpcClient(port=server.get("port"), socket=server.get("socket"), host=server.get("host"))
     try:
         answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=5)

@@ -10,7 +10,7 @@ the gap sensor sees, and notes it with `recoveries`.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ import dagster as dg
 import msgspec
 from dagster import DagsterInstance, DagsterRunStatus
 
+from dagster_feature_store.naming import Names
 from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
 from dagster_feature_store.sensors.run_findings import Owned, findings_of
 from feature_store.alerts.findings import WHOLE, Finding
@@ -94,7 +95,7 @@ def alert_sensor(
                     if number and time.monotonic() > until:
                         done.left = len(records) - number
                         break
-                    findings = findings_of(context.instance, record.dagster_run, owned, names)
+                    findings = _findings(context, record.dagster_run, owned, names)
                     noted |= {incident.key: incident for incident in alerts.note(findings)}
                     _passed(cursor, record)
                     done.runs += 1
@@ -126,6 +127,17 @@ def recoveries(incidents: Collection[IncidentRecord], well: Collection[str]) -> 
         if kind in {"run", "cause"} and set(groups) <= set(well):
             finding = {**incident.finding, "failed": (), "passed": (WHOLE,)}
             yield msgspec.convert(finding, Finding)
+
+
+def _findings(
+    context: dg.SensorEvaluationContext, run: dg.DagsterRun, owned: Mapping[str, Owned], names: Names
+) -> list[Finding]:
+    """Returns what a run says; a run that cannot be read is logged, and stands in no other's way."""
+    try:
+        return findings_of(context.instance, run, owned, names)
+    except Exception:
+        context.log.exception("What run %s says cannot be read", run.run_id)
+        return []
 
 
 def _finished(instance: DagsterInstance, cursor: _Cursor) -> Iterator[dg.RunRecord]:

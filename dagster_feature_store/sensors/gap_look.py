@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import dagster as dg
 import msgspec
@@ -19,7 +20,7 @@ from dagster_feature_store.sensors.sources import SourcesSeen
 from feature_store.clock import SystemClock
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import RegistryError
-from feature_store.offline.failed_partitions import failed_partitions
+from feature_store.offline.failed_partitions import FailedPartition, failed_partitions
 from feature_store.offline.unfinished import left_behind
 from feature_store.reconcile.coverage import Coverage, coverage, spans
 from feature_store.reconcile.due import (
@@ -107,6 +108,7 @@ class GapLook:
         held: Partitions that fail for a reason of their own, by group.
         well: Groups of which nothing is left to be done.
         unseen: Number of groups that have their turn at the next look.
+        errors: Why groups could not be looked at.
     """
 
     instance: DagsterInstance
@@ -120,6 +122,7 @@ class GapLook:
     held: dict[str, int] = field(default_factory=dict)
     well: list[str] = field(default_factory=list)
     unseen: int = 0
+    errors: dict[str, str] = field(default_factory=dict)
 
     def at(
         self,
@@ -150,18 +153,33 @@ class GapLook:
             landed = seen.landed.get(group.source.name)
             if landed is None or work.on_all_of(asset):
                 continue
-            found = coverage(group, store.offline)
-            if not work.on_any_of(asset):
-                self.events += _unreported(self.instance, group, found, known, self.names)
-            now, wall = store.clock.now(), SystemClock().now()
-            due = due_partitions(group, found, landed, failed, now=now, tried_until=wall)
-            if not (due.missing or due.changed or due.held or work.on_any_of(asset)):
-                self.well.append(group.name)
-            due = due.without(work.on(asset))
-            if due.held:
-                self.held[group.name] = len(due.held)
-            if due.missing or due.changed:
-                self._ask(group, due, landed)
+            try:
+                self._at_one(group, store, landed, work, failed, known)
+            except Exception as error:  # noqa: BLE001 - of one group: it keeps no other from being looked at
+                self.errors[group.name] = f"{type(error).__name__}: {error}"
+
+    def _at_one(
+        self,
+        group: FeatureGroup,
+        store: FeatureStore,
+        landed: LandedDays,
+        work: WorkInProgress,
+        failed: Mapping[tuple[str, datetime], FailedPartition],
+        known: dict[str, int],
+    ) -> None:
+        asset = self.names.key_text(group.name)
+        found = coverage(group, store.offline)
+        if not work.on_any_of(asset):
+            self.events += _unreported(self.instance, group, found, known, self.names)
+        now, wall = store.clock.now(), SystemClock().now()
+        due = due_partitions(group, found, landed, failed, now=now, tried_until=wall)
+        if not (due.missing or due.changed or due.held or work.on_any_of(asset)):
+            self.well.append(group.name)
+        due = due.without(work.on(asset))
+        if due.held:
+            self.held[group.name] = len(due.held)
+        if due.missing or due.changed:
+            self._ask(group, due, landed)
 
     def _ask(self, group: FeatureGroup, due: DuePartitions, landed: LandedDays) -> None:
         source = group.source.name
@@ -185,6 +203,7 @@ class GapLook:
             parts.append(f"Held until they are corrected: {held}.")
         if self.unseen:
             parts.append(f"{self.unseen} group(s) have their turn at the next look.")
+        parts += [f"{group} was not looked at: {error}" for group, error in self.errors.items()]
         return " ".join(parts) or "No partition is missing or old, or what is due is being worked on."
 
 

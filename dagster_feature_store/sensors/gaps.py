@@ -68,6 +68,8 @@ def gap_sensor(
         with names.store(context).open() as store:
             look.at(groups, store, seen, work, known)
             note_recoveries(store, names.alerts(context), look.well)
+        for name, error in look.errors.items():
+            context.log.error("Feature group %s: %s", name, error)
         cursor = look.after.written()
         requests = look.requests.due(SystemClock().now())
         if not requests and not look.events:

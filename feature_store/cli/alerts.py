@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from feature_store.cli.context import open_store
-from feature_store.cli.output import examples, print_json, print_table
+from feature_store.cli.output import examples, hint, print_json, print_table
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -34,6 +34,8 @@ def alerts(*, show_all: bool, as_json: bool) -> None:
         return
     columns = ["incident", "title", "owner", "since", "over", "told", "message"]
     print_table(columns, [_row(each) for each in records])
+    if not records:
+        hint("No incident is open.")
 
 
 def _row(record: IncidentRecord) -> tuple[object, ...]:

@@ -83,6 +83,8 @@ def backfill(group: str | None, *, all_groups: bool, changed_code: bool, plan: b
             ["group", "first", "last", "partitions", "rows foreseen"],
             [_planned(store, each, span) for each, span in work],
         )
+        if not work:
+            hint("Nothing is to be computed: all that has landed is there, or held; `feature-store status` shows it.")
         if plan or not work:
             return
         observers, failures = Observers(), []

@@ -125,7 +125,8 @@ class FeatureStore(OnlineReader):
             UnknownFeatureError: If the group, or one of its features, has not been applied.
             RegistryConflictError: If its schema lacks a live feature.
             MissingSourceError: If events have not landed; earlier passes stay.
-            InvalidRowsError: If a partition's rows are refused; it is named, and the partitions before it are written.
+            InvalidRowsError: If rows of partitions are rejected; these are named, all others are written.
+            TransformError: If the function raises on partitions; these are named, all others are written.
             OnlineStoreError: If the online store fails; the files are written, a second run completes the push.
         """
         return self.writes.materialize(group, first, last, run_id=run_id, progress=progress)

@@ -267,3 +267,17 @@ def test_a_source_that_hangs_is_named_and_stops_no_other(domain):
     assert sum(thread.name == "look at warehouse" for thread in threading.enumerate()) == 1
     released.set()
     assert set(looks.at(sources, seconds=30).landed) == {"orders", "warehouse"}
+
+
+def test_a_group_that_cannot_be_looked_at_is_named_and_stops_no_other(ticks, resources, store):
+    from dagster_feature_store import feature_store_definitions
+
+    domain = Domain(Orders(some_orders()))
+    store.offline.root.mkdir(parents=True)
+    (store.offline.root / "activity").write_text("no folder")
+    defs = feature_store_definitions(domain, resources=resources)
+    requests = ticks.requests(defs, SENSOR)
+    assert spans_of(requests) == [("spending", DAYS[0], DAYS[-1])]
+    ticks.run(defs, requests)
+    assert ticks.requests(defs, SENSOR) == []
+    assert "activity was not looked at: " in ticks.message
