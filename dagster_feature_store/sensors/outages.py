@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dagster as dg
+from dagster import DagsterInstance
+
+from dagster_feature_store.sensors.run_errors import failed_steps
 from feature_store.alerts.findings import WHOLE, Finding
-from feature_store.errors import OnlineStoreError, StorageError
+from feature_store.errors import OnlineStoreError, RegistryUnreachableError, StorageError
 
 ONLINE_STORE = Finding(
     key="online/store",
@@ -23,3 +27,11 @@ STORAGE = Finding(
 
 OUTAGES = {OnlineStoreError.__name__: ONLINE_STORE, StorageError.__name__: STORAGE}
 """By the class of the error that tells of them."""
+
+_KINDS = frozenset({*OUTAGES, RegistryUnreachableError.__name__})
+
+
+def has_met_outage(instance: DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Tells whether a run that has ended failed of an outage alone: once that is over, another will succeed."""
+    kinds = {kind for _, (kind, _) in failed_steps(instance, run)}
+    return bool(kinds) and kinds <= _KINDS

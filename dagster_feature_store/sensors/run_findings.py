@@ -9,7 +9,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import dagster as dg
 from dagster import AssetCheckEvaluation, DagsterEventType, DagsterInstance, DagsterRunStatus
@@ -19,6 +18,7 @@ from dagster_feature_store.held_back import BLOCKING
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from dagster_feature_store.sensors.outages import OUTAGES
 from dagster_feature_store.sensors.requests import digest
+from dagster_feature_store.sensors.run_errors import events_of, failed_steps
 from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.training_set import TrainingSet
@@ -26,7 +26,6 @@ from feature_store.errors import InvalidRowsError
 
 _SUMMARIES = 3
 _MOST_CHARACTERS = 1200
-_PAGE = 5000
 _KILLED = ("killed", "The run failed outside of its steps: its process was killed, or could not start.")
 
 Owned = FeatureGroup | TrainingSet
@@ -46,7 +45,7 @@ def findings_of(
         names: What the objects of the code location are called.
     """
     by_check: dict[tuple[str, str], list[AssetCheckEvaluation]] = defaultdict(list)
-    for event in _events(instance, run, DagsterEventType.ASSET_CHECK_EVALUATION):
+    for event in events_of(instance, run, DagsterEventType.ASSET_CHECK_EVALUATION):
         evaluation = event.asset_check_evaluation_data
         asset = evaluation.asset_key.to_user_string()
         if asset in owned and not is_repetition(evaluation):
@@ -62,17 +61,6 @@ def findings_of(
 
 def _fails(evaluations: Sequence[AssetCheckEvaluation]) -> bool:
     return any(not one.passed and one.severity is dg.AssetCheckSeverity.ERROR for one in evaluations)
-
-
-def _events(instance: DagsterInstance, run: dg.DagsterRun, kind: DagsterEventType) -> Iterator[Any]:
-    cursor = None
-    while True:
-        page = instance.get_records_for_run(run.run_id, cursor=cursor, of_type=kind, limit=_PAGE)
-        for record in page.records:
-            yield record.event_log_entry.get_dagster_event()
-        if not page.has_more:
-            return
-        cursor = page.cursor
 
 
 def _of_check(
@@ -117,8 +105,8 @@ def _of_steps(
     that succeeds, which may have computed other partitions: see `sensors.alerts`.
     """
     by_step = {names.of(each.name): each for each in owned.values()}
-    failed = dict(_failed_steps(instance, run))
-    succeeded = {event.step_key for event in _events(instance, run, DagsterEventType.STEP_SUCCESS)}
+    failed = dict(failed_steps(instance, run))
+    succeeded = {event.step_key for event in events_of(instance, run, DagsterEventType.STEP_SUCCESS)}
     if run.status is DagsterRunStatus.FAILURE and not failed:
         failed = dict.fromkeys(_cut_off(run, owned, names, succeeded), _KILLED)
     by_cause: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -142,16 +130,6 @@ def _of_steps(
         if step.startswith(names.of("")) and not isinstance(by_step.get(step), FeatureGroup):
             name = by_step[step].name if step in by_step else step
             yield replace(_failure(name, "", [], run, names), failed=(), passed=(WHOLE,))
-
-
-def _failed_steps(instance: DagsterInstance, run: dg.DagsterRun) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Yields the steps that failed, with the class of the error at their root and its message."""
-    for event in _events(instance, run, DagsterEventType.STEP_FAILURE):
-        error = event.step_failure_data.error
-        while error is not None and error.cause is not None:
-            error = error.cause
-        kind, message = (error.cls_name or "", error.message.strip()) if error else ("", "")
-        yield event.step_key, (kind, message.removeprefix(f"feature_store.errors.{kind}: "))
 
 
 def _cut_off(run: dg.DagsterRun, owned: Mapping[str, Owned], names: Names, succeeded: set[str]) -> list[str]:

@@ -17,11 +17,12 @@ from feature_store.errors import AlertError
 from feature_store.registry.records import IncidentRecord
 from feature_store.registry.registry import Registry
 
-MOST_ATTEMPTS = 8
-"""Rounds in which a channel is tried for one message; then it is given up, and stays visible as an error."""
+RETRY_AFTER = timedelta(minutes=1)
+"""Time to the next round of a message. It does not grow: nobody can say when a channel answers again, and what it has
+missed does not wait for long after it does."""
 
-RETRY_AFTER = timedelta(minutes=2)
-"""Time to the second round, doubled for each one after it: with `MOST_ATTEMPTS`, a message waits for four hours."""
+GIVEN_UP_AFTER = timedelta(days=1)
+"""A message that could not be delivered for so long is given up, and stays visible as an error."""
 
 _SENDING = "it is being sent"
 
@@ -145,7 +146,7 @@ class Alerts:
                 deliveries[name] = before
                 continue
             attempts = before.get("attempts", 0)
-            if attempts >= MOST_ATTEMPTS or name in silent:
+            if name in silent:
                 # A dead channel costs its timeout once in a round, not once a message.
                 deliveries[name] = before or {"error": "not tried, as it failed a moment before", "attempts": 0}
                 continue
@@ -171,10 +172,9 @@ def _is_due(record: IncidentRecord, now: datetime) -> bool:
     """Tells whether a pending message is to be sent; one that has failed a moment ago is not."""
     if not record.deliveries:
         return True
-    rounds: int = max((one["attempts"] for one in record.deliveries.values() if one["error"] is not None), default=0)
     last = max((one["at"] for one in record.deliveries.values() if "at" in one), default=None)
     since = record.changed_at if last is None else datetime.fromisoformat(last)
-    return now - since >= RETRY_AFTER * (1 << max(0, rounds - 1))
+    return now - since >= RETRY_AFTER
 
 
 def _begun(
@@ -204,7 +204,8 @@ def _delivered(
     sent: IncidentRecord, deliveries: dict[str, Any], now: datetime
 ) -> Callable[[IncidentRecord | None], IncidentRecord | None]:
     """Returns the change that notes who has been told; what has changed meanwhile stays."""
-    settled = all(one["error"] is None or one["attempts"] >= MOST_ATTEMPTS for one in deliveries.values())
+    is_late = now - sent.changed_at >= GIVEN_UP_AFTER
+    settled = all(one["error"] is None or (is_late and one["attempts"] > 0) for one in deliveries.values())
 
     def change(record: IncidentRecord | None) -> IncidentRecord | None:
         if record is None or record.id != sent.id or record.pending != sent.pending:

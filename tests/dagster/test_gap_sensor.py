@@ -8,9 +8,10 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from dagster_feature_store import feature_store_definitions
 from dagster_feature_store.sensors import gap_look, gaps
 from feature_store.clock import SystemClock
-from tests.dagster.conftest import Domain, spans_of
+from tests.dagster.conftest import Domain, overriding, spans_of
 from tests.orders import Orders, orders, some_orders
 
 DAYS = [f"2024-03-0{day}" for day in range(1, 10)]
@@ -196,6 +197,25 @@ def test_what_a_dead_run_has_not_done_is_requested_again_after_a_pause(ticks, de
         assert "tried again after a pause" in ticks.message
 
 
+def test_what_an_outage_has_ended_never_waits_for_long(ticks, defs, filled, domain, resources, monkeypatch):
+    path(filled, "2024-03-03").unlink()
+    nowhere = overriding(resources["feature_store"], registry="postgresql://nobody@127.0.0.1:9/registry")
+    without_registry = feature_store_definitions(domain, resources={"feature_store": nowhere})
+    for attempt in range(5):
+        wait(monkeypatch, 61 * attempt)
+        (request,) = ticks.requests(defs, SENSOR)
+        assert request.run_key.endswith(f"/{attempt}")
+        (result,) = ticks.run(without_registry, [request])
+        assert not result.success
+        monkeypatch.undo()
+        assert ticks.requests(defs, SENSOR) == []
+    wait(monkeypatch, 61 * 5)
+    requests = ticks.requests(defs, SENSOR)
+    assert requests, ticks.message
+    (result,) = ticks.run(defs, requests)
+    assert result.success
+
+
 def test_days_that_nobody_works_on_are_requested_beside_a_run(ticks, defs, filled, instance):
     job = defs.resolve_job_def("feature_store_features")
     tags = {"dagster/asset_partition_range_start": DAYS[0], "dagster/asset_partition_range_end": DAYS[3]}
@@ -230,8 +250,6 @@ def test_one_bad_day_is_held_and_all_others_are_computed(ticks, defs, filled, do
 
 
 def test_a_source_that_fails_is_named_and_stops_no_other(ticks, resources, store):
-    from dagster_feature_store import feature_store_definitions
-
     class Dead(Orders):
         def fingerprint(self, day):
             raise ConnectionError("the warehouse is away")
@@ -270,8 +288,6 @@ def test_a_source_that_hangs_is_named_and_stops_no_other(domain):
 
 
 def test_a_group_that_cannot_be_looked_at_is_named_and_stops_no_other(ticks, resources, store):
-    from dagster_feature_store import feature_store_definitions
-
     domain = Domain(Orders(some_orders()))
     store.offline.root.mkdir(parents=True)
     (store.offline.root / "activity").write_text("no folder")

@@ -52,15 +52,24 @@ class PostgresServer:
         self._data = self.folder / "data"
         self._account = _account()
         try:
-            self._start()
+            self._create()
+            self.start()
         except BaseException:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
+        self.kill()
         shutil.rmtree(self.folder)
+
+    def kill(self) -> None:
+        """Crashes the server: what it has not written is recovered from its log."""
+        self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
+
+    def start(self) -> None:
+        """Starts a server that was killed."""
+        self._run("pg_ctl", "-D", self._data, "-l", self.folder / "log", "-w", "-t", "60", "start")
 
     def url(self, database: str, *, password: str = PASSWORD, scheme: str = "postgresql") -> str:
         return f"{scheme}://{USER}:{password}@/{database}?host={self.folder}"
@@ -72,7 +81,7 @@ class PostgresServer:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self.url(name)
 
-    def _start(self) -> None:
+    def _create(self) -> None:
         secret = self.folder / "password"
         secret.write_text(PASSWORD)
         if self._account:
@@ -94,7 +103,6 @@ class PostgresServer:
         }
         with (self._data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
-        self._run("pg_ctl", "-D", self._data, "-l", self.folder / "log", "-w", "-t", "60", "start")
 
     def _run(self, program: str, *arguments: str | Path) -> None:
         done = subprocess.run(
