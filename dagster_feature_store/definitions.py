@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 
+from dagster_feature_store.alerts_page import alerts_asset
 from dagster_feature_store.feature_groups import SourceAsset, feature_group_asset, source_asset
 from dagster_feature_store.jobs import feature_jobs
 from dagster_feature_store.monitor_checks import freshness_checks, monitor_jobs, online_checks
@@ -124,6 +125,7 @@ def _build(
             ),
             *(snapshot_asset(group, names=names) for group in groups if group.snapshot_every),
             *(training_set_asset(definition, groups, loaded.module, names=names) for definition in training_sets),
+            *([alerts_asset(names)] if groups or training_sets else []),
         ],
         asset_checks=[
             *up_to_date_checks(training_sets, names=names),

@@ -61,6 +61,7 @@ LAYERS = (
     ("dagster_feature_store.naming",),
     ("dagster_feature_store.check_records",),
     (
+        "dagster_feature_store.alerts_page",
         "dagster_feature_store.check_results",
         "dagster_feature_store.dead_runs",
         "dagster_feature_store.held_back",

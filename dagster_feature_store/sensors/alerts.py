@@ -19,6 +19,7 @@ import dagster as dg
 import msgspec
 from dagster import DagsterInstance, DagsterRunStatus
 
+from dagster_feature_store.alerts_page import alerts_observation
 from dagster_feature_store.naming import Names
 from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
 from dagster_feature_store.sensors.run_findings import Owned, findings_of
@@ -79,7 +80,7 @@ def alert_sensor(
         "Reports once to owners what fails in runs, and once when it is well again; sends what other sensors found.",
         resources={names.store_key, names.alerts_key},
     )
-    def sense(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         now = SystemClock().now()
         cursor = _Cursor((now - FIRST_LOOK_BACK).timestamp())
         if context.cursor:
@@ -102,14 +103,16 @@ def alert_sensor(
                     done.findings += len(findings)
                     done.failing += sum(bool(finding.failed) for finding in findings)
                 notices = alerts.deliver(list(noted.values()))
+                seen = store.registry.incidents() if notices else {}
             except RegistryError as error:
                 context.update_cursor(msgspec.json.encode(cursor).decode())
                 return dg.SkipReason(f"The registry does not answer: what was found is reported later. {error}")
-        context.update_cursor(msgspec.json.encode(cursor).decode())
         for notice in notices:
             for reason in notice.errors.values():
                 context.log.error("An alert was not delivered. %s", reason)
-        return dg.SkipReason(_summary(done, notices))
+        summary = _summary(done, notices)
+        events = [alerts_observation(seen.values(), names)] if notices else []
+        return dg.SensorResult(skip_reason=summary, asset_events=events, cursor=msgspec.json.encode(cursor).decode())
 
     return sense
 

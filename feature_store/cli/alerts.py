@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from feature_store.alerts.listing import COLUMNS, rows_of
 from feature_store.cli.context import open_store
 from feature_store.cli.output import examples, hint, print_json, print_table
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from feature_store.registry.records import IncidentRecord
 
 
@@ -28,37 +26,16 @@ def alerts(*, show_all: bool, as_json: bool) -> None:
     with open_store() as store:
         store.registry.migrate()
         found = list(store.registry.incidents().values())
-    records = sorted((each for each in found if show_all or each.resolved_at is None), key=lambda each: each.opened_at)
     if as_json:
+        records = sorted(
+            (each for each in found if show_all or each.resolved_at is None), key=lambda each: each.opened_at
+        )
         print_json({"incidents": [_record(each) for each in records]})
         return
-    columns = ["incident", "title", "owner", "since", "over", "told", "message"]
-    print_table(columns, [_row(each) for each in records])
-    if not records:
+    rows = rows_of(found, all_of_them=show_all)
+    print_table(list(COLUMNS), rows)
+    if not rows:
         hint("No incident is open.")
-
-
-def _row(record: IncidentRecord) -> tuple[object, ...]:
-    finding = record.finding
-    return (
-        record.key,
-        finding["title"],
-        finding.get("owner", ""),
-        _short(record.opened_at),
-        _short(record.resolved_at),
-        _short(record.notified_at),
-        _delivery(record),
-    )
-
-
-def _delivery(record: IncidentRecord) -> str:
-    """Returns what became of the latest message, in a few words."""
-    failed = {name: each["error"] for name, each in record.deliveries.items() if each.get("error")}
-    if failed:
-        return "; ".join(f"{name}: {error}" for name, error in failed.items())
-    if record.pending:
-        return f"{record.pending} is not sent yet"
-    return f"sent to {', '.join(record.deliveries)}" if record.deliveries else ""
 
 
 def _record(record: IncidentRecord) -> dict[str, Any]:
@@ -71,7 +48,3 @@ def _record(record: IncidentRecord) -> dict[str, Any]:
         "deliveries": dict(record.deliveries),
         "finding": dict(record.finding),
     }
-
-
-def _short(moment: datetime | None) -> str:
-    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M")

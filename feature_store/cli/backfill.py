@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from feature_store.reconcile.coverage import Coverage
     from feature_store.reconcile.due import DuePartitions
     from feature_store.store import FeatureStore
+
+TRIED_PARTITIONS = 10
+"""A plan computes so many partitions to foresee how long all take."""
 
 
 @click.command(epilog=examples("feature-store status", "feature-store status plane_punctuality --json"))
@@ -79,12 +83,17 @@ def backfill(group: str | None, *, all_groups: bool, changed_code: bool, plan: b
             for each in _chosen(group, definitions)
             for span in _spans(each, *_seen(store, each), changed_code=changed_code)
         ]
-        print_table(
-            ["group", "first", "last", "partitions", "rows foreseen"],
-            [_planned(store, each, span) for each, span in work],
-        )
+        trials = {each.name: _trial(each, span) for each, span in reversed(work)} if plan else {}
+        columns = ["group", "first", "last", "partitions", "rows foreseen", *(["seconds foreseen"] if plan else [])]
+        planned = [_planned(store, each, span, trials.get(each.name)) for each, span in work]
+        print_table(columns, [row[: len(columns)] for row in planned])
         if not work:
             hint("Nothing is to be computed: all that has landed is there, or held; `feature-store status` shows it.")
+        elif plan:
+            hint(
+                f"Seconds are those of the function, as it has just computed the newest {TRIED_PARTITIONS} partitions "
+                "or less of each group; nothing was written, and writing comes on top."
+            )
         if plan or not work:
             return
         observers, failures = Observers(), []
@@ -133,16 +142,37 @@ def _spans(group: FeatureGroup, found: Coverage, due: DuePartitions, *, changed_
             end = start
 
 
-def _planned(store: FeatureStore, group: FeatureGroup, span: Window) -> Sequence[object]:
+def _trial(group: FeatureGroup, span: Window) -> tuple[float, float] | None:
+    """Computes the newest partitions of a span and writes nothing; returns seconds and rows of one partition.
+
+    None where the function fails on them: a backfill says why.
+    """
+    from feature_store.partitions import Window
+    from feature_store.transform.compute import compute
+
+    tried = list(group.partitioning.windows(span))[-TRIED_PARTITIONS:]
+    begin = time.perf_counter()
+    try:
+        rows = compute(group, Window(tried[0].start, tried[-1].end)).height
+    except Exception:  # noqa: BLE001 - the function is the user's and may raise anything
+        return None
+    return (time.perf_counter() - begin) / len(tried), rows / len(tried)
+
+
+def _planned(
+    store: FeatureStore, group: FeatureGroup, span: Window, trial: tuple[float, float] | None
+) -> Sequence[object]:
     from feature_store.offline.footers import load_footers, read_footer
     from feature_store.reconcile.coverage import batch_files
 
     files = batch_files(group, store.offline)[-100:]
     load_footers(files)
     count = sum(1 for _ in group.partitioning.windows(span))
-    rows = sum(read_footer(file).rows for file in files)
-    foreseen = f"{rows * count // len(files):,}" if files else "unknown"
-    return group.name, _key(group, span), group.partitioning.key(span.end - group.partitioning.length), count, foreseen
+    rows = sum(read_footer(file).rows for file in files) / len(files) if files else trial[1] if trial else None
+    foreseen = "unknown" if rows is None else f"{round(rows * count):,}"
+    seconds = "unknown" if trial is None else f"{trial[0] * count:,.1f}"
+    last = group.partitioning.key(span.end - group.partitioning.length)
+    return group.name, _key(group, span), last, count, foreseen, seconds
 
 
 def _key(group: FeatureGroup, window: Window) -> str:

@@ -39,6 +39,8 @@ def test_what_has_landed_is_missing_until_it_is_backfilled(shop):
     assert status(shop) == {"missing": "9"}
     (planned,) = table(shop("backfill", "spending", "--plan"))
     assert (planned["first"], planned["last"], planned["partitions"]) == ("2024-03-01", "2024-03-09", "9")
+    assert planned["rows foreseen"] == str(len(shop_module.ORDERS.events))
+    assert float(planned["seconds foreseen"]) >= 0
     assert status(shop) == {"missing": "9"}
     shop("backfill", "spending")
     assert status(shop) == {"partitions": "9", "last": "2024-03-09"}

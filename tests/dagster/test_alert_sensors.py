@@ -174,3 +174,17 @@ def test_warnings_are_kept_apart_from_errors(instance, finish, domain):
     found = findings_of(instance, run, {"spending": domain.spending})
     assert {finding.severity for finding in found} == {"error", "warning"}
     assert all(not finding.failed for finding in found)
+
+
+def test_the_page_of_alerts_lists_what_is_open_and_who_was_told(finish, http, domain, instance):
+    with_nulls(domain, 9)
+    finish(tags=RANGE)
+    (record,) = instance.fetch_observations(dg.AssetKey("feature_store_alerts"), limit=5).records
+    shown = record.event_log_entry.dagster_event.asset_observation_data.asset_observation.metadata
+    assert shown["open"].value == len(shown["open_incidents"].records) >= 1
+    row = next(row.data for row in shown["open_incidents"].records if row.data["incident"].endswith("/null_rate"))
+    assert row["owner"] == "team@example.com"
+    assert row["message"] == "sent to log, webhook"
+    assert shown["incidents_that_are_over"].records == []
+    finish(tags=RANGE)
+    assert len(instance.fetch_observations(dg.AssetKey("feature_store_alerts"), limit=5).records) == 1

@@ -31,10 +31,10 @@ ours = {name for name in repository.job_names if name.startswith("shop_")}
 assert set(repository.job_names) - ours == {"features", "freshness", "__ASSET_JOB"}
 assert {s.name for s in repository.sensor_defs if not s.name.startswith("shop_")} == {"landing_sensor"}
 keys = {key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()}
-assert keys == {"raw_purchases", "report", "shop/spending"}, keys
+assert keys == {"raw_purchases", "report", "shop/shop_alerts", "shop/spending"}, keys
 assert repository.asset_graph.get(dg.AssetKey(["shop", "spending"])).parent_keys == {dg.AssetKey("raw_purchases")}
 groups = {node.group_name for node in repository.asset_graph.asset_nodes}
-assert groups == {"default", "shop_features"}, groups
+assert groups == {"default", "shop_features", "shop_monitoring"}, groups
 ops = {op.name for job in repository.get_all_jobs() for op in job.all_node_defs}
 assert {op for op in ops if not op.startswith("shop_")} == {"look", "raw_purchases", "report"}, ops
 added = definitions.added()
@@ -105,6 +105,6 @@ def test_a_component_in_a_defs_folder(project):
         "import sys; sys.path.insert(0, 'src')\n"
         "from shop.definitions import defs\n"
         "keys = {key.to_user_string() for key in defs().get_repository_def().asset_graph.get_all_asset_keys()}\n"
-        "assert keys == {'shop/purchases', 'shop/spending'}, keys\n"
+        "assert keys == {'shop/purchases', 'shop/feature_store_alerts', 'shop/spending'}, keys\n"
     )
     project("python", "-c", script)
