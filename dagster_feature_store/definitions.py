@@ -96,6 +96,7 @@ def _build(
     daily = [group for group in groups if group.partitioning is Partitioning.DAILY]
     refill = refill_job(names=names)
     monitors = monitor_jobs(groups, names=names) if groups else None
+    set_jobs = [training_set_job(definition, names=names) for definition in training_sets]
     schedules = [daily_schedule(jobs[daily[0].name], daily, names=names, status=schedule_status)] if daily else []
     schedules += monitor_schedules(*monitors, names=names, status=schedule_status) if monitors else []
     sensors = all_sensors(
@@ -105,6 +106,7 @@ def _build(
         feature_jobs=jobs,
         refill_job=refill,
         refill_config=refill_config(names),
+        whole_jobs=[*(monitors or ()), *set_jobs],
         interval_seconds=interval_seconds,
         names=names,
         status=sensor_status,
@@ -133,7 +135,7 @@ def _build(
         ],
         jobs=[
             *{job.name: job for job in jobs.values()}.values(),
-            *(training_set_job(definition, names=names) for definition in training_sets),
+            *set_jobs,
             *(monitors or ()),
             *([refill] if groups else []),
         ],

@@ -13,9 +13,10 @@ from dagster_feature_store.sensors import (
     definition_change,
     gaps,
     landing,
+    reruns,
     stale_training_sets,
 )
-from dagster_feature_store.sensors.looks import Looks
+from dagster_feature_store.sensors.looks import Job, Looks
 from dagster_feature_store.sensors.requests import FeatureJobs
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.source import Source
@@ -30,6 +31,7 @@ def all_sensors(
     feature_jobs: FeatureJobs,
     refill_job: dg.JobDefinition,
     refill_config: Callable[[Sequence[str]], dg.RunConfig],
+    whole_jobs: Sequence[Job],
     interval_seconds: int | None = None,
     names: Names = DEFAULT_NAMES,
     status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
@@ -43,6 +45,7 @@ def all_sensors(
         feature_jobs: The job that computes each feature group, by the group's name.
         refill_job: Fills the online store again.
         refill_config: Returns the configuration of a run of it, given the groups to fill.
+        whole_jobs: Jobs without partitions, which are run again when they were cut off.
         interval_seconds: Takes the place of every sensor's own interval, for a test or a demonstration.
         names: What the objects of the code location are called.
         status: Whether they run from the start.
@@ -58,5 +61,5 @@ def all_sensors(
     if training_sets:
         sensors.append(stale_training_sets.stale_training_set_sensor(training_sets, looks))
     if groups or training_sets:
-        sensors.append(alerts.alert_sensor(groups, training_sets, looks))
+        sensors += [alerts.alert_sensor(groups, training_sets, looks), reruns.rerun_sensor(whole_jobs, looks)]
     return sensors

@@ -8,26 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from dagster_feature_store.sensors.attempts import CAUSE_TAG, Attempts
 from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
 from dagster_feature_store.sensors.outages import ONLINE_STORE
-from dagster_feature_store.sensors.requests import REASON_TAG, FeatureJobs, WorkInProgress
+from dagster_feature_store.sensors.requests import REASON_TAG, FeatureJobs, WorkInProgress, digest
 from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.clock import SystemClock
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import NeverAppliedError, OnlineStoreError, UnknownFeatureError
+from feature_store.reconcile.pauses import pause
 from feature_store.store import FeatureStore
 
 if TYPE_CHECKING:
     from feature_store.reconcile.online_sample import OnlineSample
 
 INTERVAL_SECONDS = 60
-SLOT_MINUTES = 10
-"""A group is refilled at most once in this time: keys that are lost again at once need a person, not another push."""
+LONGEST_PAUSE = timedelta(minutes=10)
+"""Keys that are lost again and again need a person, not another push: the pause between two refills of a group is
+doubled with each one within an hour, up to this."""
 
 
 def cold_store_sensor(
@@ -60,8 +63,13 @@ def cold_store_sensor(
                 samples, answers = _samples(store, looked_at, turn)
             except NeverAppliedError as error:
                 return dg.SkipReason(f"Nothing can be online yet. {error}")
-            names.alerts(context).open(store.registry).note([_answer(answers), *(map(_loss, samples, looked_at))])
-        cold = [sample for sample in samples if sample.lost or sample.unfinished]
+            cold = [sample for sample in samples if sample.lost or sample.unfinished]
+            findings = [_answer(answers), *(map(_loss, samples, looked_at))]
+            if not cold and answers is None and len(looked_at) == len(groups):
+                # A refill that has failed is made good by whoever has pushed the keys.
+                key = f"run/{refill_job.name}"
+                findings.append(Finding(key, f"The run of {refill_job.name} fails", passed=(WHOLE,)))
+            names.alerts(context).open(store.registry).note(findings)
         if not cold:
             context.update_cursor(str(turn + 1))
             return dg.SkipReason(
@@ -72,10 +80,21 @@ def cold_store_sensor(
             for sample in cold
         )
         lost_groups = [sample.group for sample in cold]
+        cause = digest(["refill", lost_groups])
+        attempts = Attempts.of_cause(context.instance, cause)
+        now = SystemClock().now()
+        next_at = attempts.next_at(context.instance, looks.first_pause)
+        if attempts.ends and not attempts.failures:
+            refills = sum(now - end < timedelta(hours=1) for end in attempts.ends)
+            next_at = attempts.ends[0] + pause(refills, looks.first_pause, LONGEST_PAUSE)
+        if next_at is not None and now < next_at:
+            context.update_cursor(str(turn + 1))
+            return dg.SkipReason(f"{lost}. They were pushed a moment ago, and are again after a pause.")
         request = dg.RunRequest(
-            run_key=f"refill/{','.join(lost_groups)}/{_slot(SystemClock().now())}",
+            # Two daemons ask by the same key: Dagster launches it once.
+            run_key=f"refill/{cause}/{attempts.count}",
             run_config=refill_config(lost_groups),
-            tags={REASON_TAG: "cold store: keys were lost online"},
+            tags={REASON_TAG: "cold store: keys were lost online", CAUSE_TAG: cause},
         )
         context.log.info(lost)
         return dg.SensorResult(run_requests=[request], cursor=str(turn + 1))
@@ -118,7 +137,3 @@ def _loss(sample: OnlineSample, group: FeatureGroup) -> Finding:
         remedy="Nothing: they are pushed again. If it repeats, look at the server's memory and eviction policy.",
         link=f"/assets/{group.name}",
     )
-
-
-def _slot(now: datetime) -> str:
-    return f"{now:%Y-%m-%dT%H}:{now.minute // SLOT_MINUTES * SLOT_MINUTES:02d}"

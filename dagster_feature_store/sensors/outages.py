@@ -35,3 +35,8 @@ def has_met_outage(instance: DagsterInstance, run: dg.DagsterRun) -> bool:
     """Tells whether a run that has ended failed of an outage alone: once that is over, another will succeed."""
     kinds = {kind for _, (kind, _) in failed_steps(instance, run)}
     return bool(kinds) and kinds <= _KINDS
+
+
+def was_cut_off(instance: DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Tells whether a run has failed outside of its steps: its process was killed, or could not start."""
+    return not any(True for _ in failed_steps(instance, run))

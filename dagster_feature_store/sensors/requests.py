@@ -14,27 +14,20 @@ from dagster import DagsterInstance, DagsterRunStatus
 
 from dagster_feature_store.compat import UnresolvedAssetJobDefinition
 from dagster_feature_store.naming import Names
-from dagster_feature_store.sensors.outages import has_met_outage
+from dagster_feature_store.sensors.attempts import CAUSE_TAG, Attempts
 from feature_store.clock import SystemClock, to_utc
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import InvalidRequestError
 from feature_store.monitoring.check_names import DESCRIPTIONS
 from feature_store.partitions import Partitioning, Window
-from feature_store.reconcile.pauses import LONGEST_PAUSE, pause
 
 REASON_TAG = "feature_store/reason"
 """Tag of runs that a sensor has requested: why, in a few words."""
-
-CAUSE_TAG = "feature_store/cause"
-"""Tag of runs that a sensor has requested: what is equal for runs that are to do the same for the same cause."""
 
 MOST_RUNS_A_LOOK = 20
 
 TRUSTED_FOR = timedelta(hours=2)
 """How long a run may log nothing and still counts as going on."""
-
-PAUSES_IN_AN_OUTAGE = 2
-"""Runs that an outage has ended are tried again at the latest after so many times the first pause."""
 
 _PARTITION = "dagster/partition"
 _RANGE_START = "dagster/asset_partition_range_start"
@@ -48,7 +41,6 @@ _UNFINISHED = [
     DagsterRunStatus.CANCELING,
 ]
 _MOST_RUNS = 1000
-_MOST_ATTEMPTS = 20
 
 
 FeatureJobs = Mapping[str, UnresolvedAssetJobDefinition]
@@ -104,11 +96,12 @@ class RangeRequests:
             if len(found) == most:
                 break
             cause = digest([asked, groups])
-            attempts, last = self._attempts(cause)
-            if last is not None and now < self._next_attempt(attempts, last):
+            attempts = Attempts.of_cause(self._instance, cause)
+            next_at = attempts.next_at(self._instance, self._first_pause)
+            if next_at is not None and now < next_at:
                 self.paused += 1
                 continue
-            found.append(self._request(asked, [name for name, _ in groups], cause, attempts))
+            found.append(self._request(asked, [name for name, _ in groups], cause, attempts.count))
         return found
 
     def _request(self, asked: _Range, groups: Sequence[str], cause: str, attempts: int) -> dg.RunRequest:
@@ -126,19 +119,6 @@ class RangeRequests:
                 _PRIORITY: str(-asked.rank),
             },
         )
-
-    def _attempts(self, cause: str) -> tuple[int, dg.RunRecord | None]:
-        """Returns how many runs of a cause there have been, and the one that ended last."""
-        runs = self._instance.get_run_records(dg.RunsFilter(tags={CAUSE_TAG: cause}), limit=_MOST_ATTEMPTS)
-        return len(runs), max((run for run in runs if run.end_time is not None), key=_end_of, default=None)
-
-    def _next_attempt(self, attempts: int, last: dg.RunRecord) -> datetime:
-        """Returns when a run that has ended is tried again."""
-        longest = LONGEST_PAUSE
-        if has_met_outage(self._instance, last.dagster_run):
-            # Nobody can say when an outage is over: what it has left undone is not to wait for an hour after it.
-            longest = PAUSES_IN_AN_OUTAGE * self._first_pause
-        return datetime.fromtimestamp(_end_of(last), UTC) + pause(attempts, self._first_pause, longest)
 
 
 def partition_checks(groups: Iterable[str], names: Names) -> list[dg.AssetCheckKey]:
@@ -232,10 +212,6 @@ def _is_alive(instance: DagsterInstance, record: dg.RunRecord) -> bool:
     page = instance.get_records_for_run(record.dagster_run.run_id, limit=1, ascending=False)
     last = max((entry.timestamp for entry in page.records), default=0.0)
     return now - datetime.fromtimestamp(last, UTC) < TRUSTED_FOR
-
-
-def _end_of(record: dg.RunRecord) -> float:
-    return record.end_time or 0.0
 
 
 def jobs_of(feature_jobs: FeatureJobs) -> list[UnresolvedAssetJobDefinition]:

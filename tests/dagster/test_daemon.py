@@ -17,7 +17,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from dagster_feature_store.sensors.requests import CAUSE_TAG
+from dagster_feature_store.sensors.attempts import CAUSE_TAG
 from tests.orders import orders, some_orders
 from tests.servers.listeners import HttpListener
 
