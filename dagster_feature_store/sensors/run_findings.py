@@ -108,7 +108,7 @@ def _of_steps(
     failed = dict(failed_steps(instance, run))
     succeeded = {event.step_key for event in events_of(instance, run, DagsterEventType.STEP_SUCCESS)}
     if run.status is DagsterRunStatus.FAILURE and not failed:
-        failed = dict.fromkeys(_cut_off(run, owned, names, succeeded), _KILLED)
+        failed = dict.fromkeys(_cut_off(instance, run, owned, names, succeeded), _KILLED)
     by_cause: dict[tuple[str, str], list[str]] = defaultdict(list)
     for step, (kind, message) in failed.items():
         definition = by_step.get(step)
@@ -126,24 +126,41 @@ def _of_steps(
             yield _shared_failure(cause, message, groups, run)
         else:
             yield _failure(groups[0].name if groups else steps[0], message, groups, run, names)
-    for step in sorted(succeeded - failed.keys()):
+    yield from _of_success(run, succeeded - failed.keys(), by_step, names)
+
+
+def _of_success(
+    run: dg.DagsterRun, succeeded: set[str], by_step: Mapping[str, Owned], names: Names
+) -> Iterator[Finding]:
+    """Yields a finding per step that has succeeded."""
+    # What a run says of a job that was killed before one of its steps had begun.
+    whole = {run.job_name} if run.status is DagsterRunStatus.SUCCESS else set()
+    for step in sorted(succeeded | whole):
         if step.startswith(names.of("")) and not isinstance(by_step.get(step), FeatureGroup):
             name = by_step[step].name if step in by_step else step
             yield replace(_failure(name, "", [], run, names), failed=(), passed=(WHOLE,))
 
 
-def _cut_off(run: dg.DagsterRun, owned: Mapping[str, Owned], names: Names, succeeded: set[str]) -> list[str]:
+def _cut_off(
+    instance: DagsterInstance, run: dg.DagsterRun, owned: Mapping[str, Owned], names: Names, succeeded: set[str]
+) -> list[str]:
     """Returns the steps that a run which was killed has not come to the end of."""
-    selected = {key.to_user_string() for key in run.asset_selection or ()}
+    selected = {key.to_user_string() for key in run.asset_selection or _planned(instance, run)}
     steps = [
         names.of(each.name)
         for asset, each in owned.items()
         if asset in selected or run.job_name == names.of(f"{each.name}_training_set")
     ]
     if not steps and run.job_name.startswith(names.of("")):
-        # Of all groups of a job, or of a job without assets.
+        # Of a job without assets.
         steps = [run.job_name]
     return [step for step in steps if step not in succeeded]
+
+
+def _planned(instance: DagsterInstance, run: dg.DagsterRun) -> set[dg.AssetKey]:
+    """Returns the assets that a run was to compute, of all that its job has."""
+    events = events_of(instance, run, DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
+    return {event.asset_key for event in events if event.asset_key is not None}
 
 
 def _cause(kind: str, message: str, definition: Owned | None) -> tuple[str, str]:

@@ -27,20 +27,28 @@ def wait(monkeypatch, seconds):
     monkeypatch.setattr(reruns, "SystemClock", lambda: FixedClock(SystemClock().now() + timedelta(seconds=seconds)))
 
 
-@pytest.mark.parametrize("job", [NIGHTLY, PURCHASE])
-def test_a_killed_run_is_repeated_after_a_pause_until_one_succeeds(ticks, defs, filled, instance, monkeypatch, job):
+@pytest.mark.parametrize("job", [NIGHTLY, "feature_store_freshness", PURCHASE])
+def test_a_killed_run_is_repeated_after_a_pause_until_one_succeeds(
+    ticks, defs, filled, store, instance, monkeypatch, job
+):
+    def open_incidents():
+        ticks.requests(defs, "feature_store_alert_sensor")
+        return [key for key, record in store.registry.incidents().items() if record.resolved_at is None]
+
     assert ticks.requests(defs, SENSOR) == []
     run = instance.create_run_for_job(defs.resolve_job_def(job), status=dg.DagsterRunStatus.STARTED)
     assert ticks.requests(defs, SENSOR) == []
     instance.report_run_failed(run)
     assert ticks.requests(defs, SENSOR) == []
     assert "after a pause" in ticks.message
+    assert len(open_incidents()) == 1
     wait(monkeypatch, 31)
     (request,) = ticks.requests(defs, SENSOR)
     assert (request.job_name, request.run_key) == (job, f"rerun/{run.run_id}")
     assert ticks.requests(defs, SENSOR) == []
     (result,) = ticks.run(defs, [request])
     assert result.success
+    assert open_incidents() == []
     wait(monkeypatch, 3600)
     assert ticks.requests(defs, SENSOR) == []
     assert "No run was cut off" in ticks.message
