@@ -19,7 +19,7 @@ import polars as pl
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.group import feature_group
 from feature_store.definitions.schema import FeatureSchema, feature
-from feature_store.definitions.source import ParquetSource
+from feature_store.sources import ParquetSource
 from feature_store.monitoring.baseline import profile_column
 from feature_store.monitoring.checks import PartitionMonitor
 from feature_store.monitoring.findings import CheckResult

@@ -26,7 +26,7 @@ from feature_store.clock import SystemClock
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.group import FeatureGroup, feature_group
 from feature_store.definitions.schema import FeatureSchema, feature
-from feature_store.definitions.source import ParquetSource
+from feature_store.sources import ParquetSource
 from feature_store.monitoring.baseline import profile_column
 from feature_store.monitoring.checks import PartitionMonitor
 from feature_store.monitoring.profile import PartitionProfile, profile_partitions

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from feature_assets.flights.timeline import START
-from feature_store.definitions.source import ParquetSource
+from feature_store.sources import ParquetSource
 from feature_store.settings import embedded_folder
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from feature_store.definitions.source import CsvSource, ParquetSource
+from feature_store.sources import CsvSource, ParquetSource
 from feature_store.sources.delta import DeltaSource
 from feature_store.sources.iceberg import IcebergSource
 from feature_store.sources.query import DuckDBSource, SqlSource
