@@ -11,9 +11,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.errors import DefinitionError
 from feature_store.sources.folders import File, FolderSource
-from feature_store.sources.text_files import TextSource
+from feature_store.sources.text_files import TextSource, shown
 from feature_store.sources.unification import arrival
 
 _BLOCK_BYTES = 8 * 2**20
@@ -45,44 +46,47 @@ class CsvSource(TextSource):
         return arrival(self.columns)
 
     def _parsed(self, file: File, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
-        with self._opened(file) as handle:
-            header = _header(handle.readline())
-            if header is None:
-                return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
-            repeated = [name for name in columns if header.count(name) > 1]
-            if repeated:
-                raise pa.ArrowInvalid(f"the header names {repeated[0]!r} more than once")
-            held = [name for name in columns if name in header]
-            # Columns of numbers are names that no header can have twice.
-            named = [name if name in held else f"\0{place}" for place, name in enumerate(header)]
-            table = pa_csv.read_csv(
-                handle,
-                read_options=pa_csv.ReadOptions(column_names=named, block_size=_BLOCK_BYTES),
-                parse_options=pa_csv.ParseOptions(newlines_in_values=True),
-                convert_options=pa_csv.ConvertOptions(
-                    column_types=dict.fromkeys(named, pa.string()),
-                    include_columns=held,
-                    null_values=[""],
-                    strings_can_be_null=True,
-                    quoted_strings_can_be_null=False,
-                ),
-            )
+        content = self._bytes(file)
+        first, _, body = content.partition(b"\n")
+        header = _header(first)
+        if header is None:
+            return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
+        repeated = [name for name in columns if header.count(name) > 1]
+        if repeated:
+            raise pa.ArrowInvalid(f"the header names {repeated[0]!r} more than once")
+        if EVENT_TIMESTAMP not in header:
+            raise pa.ArrowInvalid(f"the header names no column {EVENT_TIMESTAMP!r}, only {shown(header)}")
+        held = [name for name in columns if name in header]
+        # Columns that nobody reads get names that no header has.
+        named = [name if name in held else f"\0{place}" for place, name in enumerate(header)]
+        if not body.strip():
+            return pl.DataFrame(schema=dict.fromkeys(held, pl.String))
+        table = pa_csv.read_csv(
+            pa.BufferReader(body),
+            read_options=pa_csv.ReadOptions(column_names=named, block_size=_BLOCK_BYTES),
+            parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+            convert_options=pa_csv.ConvertOptions(
+                column_types=dict.fromkeys(named, pa.string()),
+                include_columns=held,
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
         return pl.DataFrame(table)
 
-    def _diagnosed(self, file: File, columns: Mapping[str, pl.DataType]) -> tuple[int, str] | None:
-        with self._opened(file) as handle:
-            data = handle.read()
+    def _diagnosed(self, content: bytes, columns: Mapping[str, pl.DataType]) -> tuple[int, str] | None:
         try:
-            text = data.decode(_ENCODING)
+            text = content.decode(_ENCODING)
         except UnicodeDecodeError as error:
-            return data.count(
+            return content.count(
                 b"\n", 0, error.start
             ) + 1, f"it holds bytes that are no UTF-8: {error.object[error.start : error.end]!r}"
         rows = _rows(text)
         _, header = next(rows, (1, []))
-        for name in columns:
-            if [each.strip() for each in header].count(name) > 1:
-                return 1, f"the header names {name!r} more than once"
+        names = [name.strip() for name in header]
+        if EVENT_TIMESTAMP not in names or any(names.count(name) > 1 for name in columns):
+            return None
         try:
             for line, row in rows:
                 if len(row) != len(header):
@@ -91,10 +95,8 @@ class CsvSource(TextSource):
             return 0, str(error)
         return None
 
-    def _line_of(self, file: File, row: int) -> int:
-        with self._opened(file) as handle:
-            text = handle.read().decode(_ENCODING)
-        lines = (line for line, _ in _rows(text))
+    def _line_of(self, content: bytes, row: int) -> int:
+        lines = (line for line, _ in _rows(content.decode(_ENCODING)))
         next(lines)
         return next((line for place, line in enumerate(lines) if place == row), 0)
 

@@ -16,10 +16,12 @@ from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.errors import InvalidSourceError
 from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.sources.folders import File
-from feature_store.sources.text_files import TextSource, shown
+from feature_store.sources.text_files import PARSE_ERRORS, TextSource, shown
 from feature_store.sources.unification import Bearer, Schema, arrival, common_schema, merged
+from feature_store.storage.parquet_footers import first_line
 
 _BLOCK_BYTES = 8 * 2**20
+_BOM = b"\xef\xbb\xbf"
 _LARGEST_BLOCK = 2**31 - 1
 _SCHEMAS_KEPT = 65_536
 _schemas: OrderedDict[object, Schema] = OrderedDict()
@@ -72,8 +74,7 @@ class JsonSource(TextSource):
         return self._table(file, pa.schema(loose.items()))
 
     def _table(self, file: File, expected: pa.Schema | None) -> pl.DataFrame:
-        with self._opened(file) as handle:
-            data = handle.read()
+        data = self._bytes(file).removeprefix(_BOM)
         if not data.strip():
             return pl.DataFrame(schema={} if expected is None else dict.fromkeys(expected.names, pl.String))
         options = pa_json.ParseOptions(
@@ -87,15 +88,14 @@ class JsonSource(TextSource):
     def _inferred(self, file: File) -> Schema:
         try:
             found = self._table(file, None).schema
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            line, reason = self._diagnosed(file, {}) or (0, str(error))
+        except PARSE_ERRORS as error:
+            line, reason = self._found_wrong(file, {}) or (0, first_line(error))
             raise self._wrong_line(file, line, reason) from error
         # What looks like a time may be a text on another day.
         return {name: pl.String() if dtype.is_temporal() else dtype for name, dtype in found.items()}
 
-    def _diagnosed(self, file: File, columns: Mapping[str, pl.DataType]) -> tuple[int, str] | None:
-        with self._opened(file) as handle:
-            lines = handle.read().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    def _diagnosed(self, content: bytes, columns: Mapping[str, pl.DataType]) -> tuple[int, str] | None:
+        lines = content.removeprefix(_BOM).split(b"\n")
         first: dict[str, tuple[str, int]] = {}
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -117,10 +117,8 @@ class JsonSource(TextSource):
                     return number, f"column {name!r} holds {kind}, and {before} on line {line_before:,}"
         return None
 
-    def _line_of(self, file: File, row: int) -> int:
-        with self._opened(file) as handle:
-            lines = handle.read().split(b"\n")
-        filled = (number for number, line in enumerate(lines, start=1) if line.strip())
+    def _line_of(self, content: bytes, row: int) -> int:
+        filled = (number for number, line in enumerate(content.split(b"\n"), start=1) if line.strip())
         return next((number for place, number in enumerate(filled) if place == row), 0)
 
     def _conflict(self, column: str, one: Bearer, other: Bearer) -> InvalidSourceError:

@@ -7,10 +7,9 @@ import zlib
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import IO, Any, cast
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -79,7 +78,7 @@ class TextSource(FolderSource):
         try:
             raw = self._parsed(file, columns)
         except PARSE_ERRORS as error:
-            line, reason = self._diagnosed(file, columns) or (0, first_line(error))
+            line, reason = self._found_wrong(file, columns) or (0, first_line(error))
             raise self._wrong_line(file, line, reason) from error
         if EVENT_TIMESTAMP not in raw.columns and raw.height:
             raise self._invalid(
@@ -95,35 +94,36 @@ class TextSource(FolderSource):
         except (pl.exceptions.PolarsError, *PARSE_ERRORS, OverflowError) as error:
             raise self._wrong_value(file, raw, columns, error) from error
 
+    def _found_wrong(self, file: File, columns: Mapping[str, pl.DataType]) -> tuple[int, str] | None:
+        try:
+            content = self._bytes(file)
+        except PARSE_ERRORS:
+            return None
+        return self._diagnosed(content, columns)
+
     @abstractmethod
     def _parsed(self, file: File, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
         """Returns the rows of a file, of the columns that it has, in whatever dtypes they come."""
 
     @abstractmethod
-    def _diagnosed(self, file: File, columns: Mapping[str, pl.DataType]) -> tuple[int, str] | None:
+    def _diagnosed(self, content: bytes, columns: Mapping[str, pl.DataType]) -> tuple[int, str] | None:
         """Returns the first line that is wrong, and why, or None where nothing is found."""
 
     @abstractmethod
-    def _line_of(self, file: File, row: int) -> int:
+    def _line_of(self, content: bytes, row: int) -> int:
         """Returns the line on which a row begins, from 1."""
 
-    @contextmanager
-    def _opened(self, file: File) -> Iterator[IO[bytes]]:
+    def _bytes(self, file: File) -> bytes:
+        """Returns the content of a file, unpacked."""
         try:
-            with cast("IO[bytes]", file.path.open("rb")) as handle:
-                if file.path.name.endswith(".gz"):
-                    with gzip.open(handle) as unpacked:
-                        yield cast("IO[bytes]", unpacked)
-                else:
-                    yield handle
-        except gzip.BadGzipFile:
-            raise
+            content = file.path.read_bytes()
         except FileNotFoundError as error:
             raise StorageError(
                 f"Source {self.name!r}: {file.path} was removed while it was read. Read again."
             ) from error
         except OSError as error:
             raise StorageError(f"Source {self.name!r}: {file.path} cannot be read: {error}.") from error
+        return gzip.decompress(content) if file.path.name.endswith(".gz") else content
 
     def _wrong_line(self, file: File, line: int, reason: str) -> InvalidSourceError:
         where = f"line {line:,}: {reason}" if line else reason
@@ -136,7 +136,7 @@ class TextSource(FolderSource):
             row = lost(raw[name], dtype) if name in raw.columns else None
             if row is not None:
                 reason = f"column {name!r}: {shown(raw[name][row])} is no {dtype}"
-                return self._wrong_line(file, self._line_of(file, row), reason)
+                return self._wrong_line(file, self._line_of(self._bytes(file), row), reason)
         return self._wrong_line(file, 0, first_line(error))
 
 
