@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.json as pa_json
 
 from feature_store.definitions.names import EVENT_TIMESTAMP
-from feature_store.errors import InvalidSourceError
+from feature_store.errors import InvalidSourceError, StorageError
 from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.sources.folders import File
 from feature_store.sources.text_files import PARSE_ERRORS, TextSource, shown
@@ -46,13 +47,13 @@ class JsonSource(TextSource):
             return arrival(self.columns)
         of_window = [(str(file.path), self._seen(file)) for file in files]
         found = common_schema(of_window, conflict=self._conflict)
+        return {**merged(found, self._all_schemas()), EVENT_TIMESTAMP: TIMESTAMP_TYPE}
+
+    def _all_schemas(self) -> Iterator[Schema]:
         for of_day in self._landed(None, None).values():
             for file in of_day:
-                try:
-                    found = merged(found, self._seen(file))
-                except InvalidSourceError:
-                    continue
-        return {**found, EVENT_TIMESTAMP: TIMESTAMP_TYPE}
+                with suppress(InvalidSourceError, StorageError):
+                    yield self._seen(file)
 
     def _seen(self, file: File) -> Schema:
         key = (file.path, file.stat)

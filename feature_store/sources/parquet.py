@@ -94,9 +94,7 @@ class ParquetSource(FolderSource):
         else:
             schemas = {id(footer.schema): (str(file.path), footer.schema) for file, footer in reversed(footers)}
             found = common_schema(reversed(schemas.values()), conflict=self._conflict)
-            for schema in self._other_schemas():
-                if id(schema) not in schemas:
-                    found = merged(found, schema)
+            found = merged(found, self._all_schemas())
             if EVENT_TIMESTAMP in found:
                 found[EVENT_TIMESTAMP] = TIMESTAMP_TYPE
         for file, footer in footers:
@@ -158,7 +156,7 @@ class ParquetSource(FolderSource):
                 raise self._invalid(file, first_line(error), f"{_REMEDY}.") from error
         return found
 
-    def _other_schemas(self) -> list[Schema]:
+    def _all_schemas(self) -> list[Schema]:
         """Returns the schemas that files of the source have. A look lasts a minute, or until a day's folder comes."""
         place = self._place()
         version = None

@@ -20,7 +20,7 @@ Bearer = tuple[str, pl.DataType]
 """A file, and the dtype that a column has in it."""
 
 LARGEST_EXACT = 2**53
-"""Whole numbers up to this one are floats without loss."""
+"""Whole numbers up to this one are floats without loss; larger ones, identifiers mostly, are not rounded in silence."""
 
 _WIDEST_PRECISION = 38
 _MOST_MILLIS = 2**63 // 1000 - 1
@@ -90,13 +90,19 @@ def common_schema(
     return found
 
 
-def merged(schema: Schema, other: Schema) -> dict[str, pl.DataType]:
-    """Returns a schema with what another one adds to it; a column that has nothing in common stays as it is."""
-    found = dict(schema)
-    for column, dtype in other.items():
-        known = found.get(column, pl.Null())
-        found[column] = common_dtype(known, canonical(dtype)) or known
-    return found
+def merged(schema: Schema, others: Iterable[Schema]) -> dict[str, pl.DataType]:
+    """Returns a schema with what others add to it, in their order; what has nothing in common with it adds nothing.
+
+    Args:
+        schema: What the files of a window have in common.
+        others: The schemas of all files of the source, so that windows differ in nothing.
+    """
+    found: dict[str, pl.DataType] = {}
+    for other in others:
+        for column, dtype in other.items():
+            known = found.get(column) or schema.get(column, pl.Null())
+            found[column] = common_dtype(known, canonical(dtype)) or known
+    return {**found, **{column: dtype for column, dtype in schema.items() if column not in found}}
 
 
 def arrival(declared: Mapping[str, Any]) -> dict[str, pl.DataType]:
@@ -139,11 +145,9 @@ def converted(column: str, dtype: pl.DataType, target: pl.DataType) -> pl.Expr: 
                 [*_TRUE, *_FALSE], [True] * len(_TRUE) + [False] * len(_FALSE), return_dtype=pl.Boolean()
             )
         return _from_text(blank, target)
-    if dtype.is_float() and target.is_integer():
-        return value.map_batches(_whole_numbers, return_dtype=dtype, is_elementwise=True).cast(target)
     if target.is_temporal() and isinstance(dtype, pl.Datetime | pl.Date):
         return utc_micros(column, {column: dtype}).cast(target)
-    return value.cast(target)
+    return _number(value, dtype, target).cast(target)
 
 
 def lost(values: pl.Series, target: pl.DataType) -> int | None:
@@ -168,6 +172,14 @@ def _fails(values: pl.Series, target: pl.DataType) -> bool:
     return False
 
 
+def _number(value: pl.Expr, dtype: pl.DataType, target: pl.DataType) -> pl.Expr:
+    if dtype.is_integer() and target == pl.Float64():
+        return value.map_batches(_exact, return_dtype=dtype, is_elementwise=True)
+    if dtype.is_float() and target.is_integer():
+        return value.map_batches(_whole_numbers, return_dtype=dtype, is_elementwise=True)
+    return value
+
+
 def _time_of_text(text: pl.Expr) -> pl.Expr:
     return text.map_batches(_strict_times, return_dtype=TIMESTAMP_TYPE, is_elementwise=True)
 
@@ -180,6 +192,13 @@ def _whole_numbers(numbers: pl.Series) -> pl.Series:
     if (without_gaps.abs() > LARGEST_EXACT).any():
         raise ValueError("floats as large as these stand for several whole numbers each")
     return without_gaps
+
+
+def _exact(numbers: pl.Series) -> pl.Series:
+    ends = [end for end in (numbers.min(), numbers.max()) if isinstance(end, int)]
+    if any(abs(end) > LARGEST_EXACT for end in ends):
+        raise ValueError(f"{max(ends, key=abs)} is no float without loss")
+    return numbers
 
 
 def _strict_times(texts: pl.Series) -> pl.Series:
