@@ -51,6 +51,11 @@ class DeltaSource(FileTableSource):
                 f"The table of source {self.name!r} has no statistics of {self.time_column!r}: name a column that it "
                 "has, or write it with statistics of that column."
             )
+        if added.height and not added.schema[first].is_temporal():
+            raise InvalidSourceError(
+                f"Source {self.name!r}: column {self.time_column!r} holds {added.schema[first]}, no times: name a column "
+                "of times."
+            )
         return [
             DataFile(
                 # What a vector deletes is in no file of its own name.
