@@ -53,8 +53,8 @@ class DeltaSource(FileTableSource):
             )
         if added.height and not added.schema[first].is_temporal():
             raise InvalidSourceError(
-                f"Source {self.name!r}: column {self.time_column!r} holds {added.schema[first]}, no times: name a column "
-                "of times."
+                f"Source {self.name!r}: column {self.time_column!r} holds {added.schema[first]}, no times: name a "
+                "column of times."
             )
         return [
             DataFile(

@@ -1,4 +1,4 @@
-"""Tables of files as others change them: deletions, columns that come, and events of no time or of a time that never is."""
+"""Tables of files as others change them: deletions, columns that come, events of no time or of one that never is."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_delete_changes_its_own_day(tmp_path):
 
 def test_what_is_no_table_of_times_is_named(tmp_path):
     pl.DataFrame({"customer": ["a"], "made_at": ["yesterday"]}).write_delta(tmp_path)
-    with pytest.raises(InvalidSourceError, match="'orders'.*'made_at'"):
+    with pytest.raises(InvalidSourceError, match=r"'orders'.*'made_at'"):
         source_of(tmp_path).survey()
     (log,) = (tmp_path / "_delta_log").glob("*.json")
     log.write_text("{ no json")
