@@ -90,9 +90,12 @@ class ParquetSource(FolderSource):
         if self.columns:
             found = arrival(self.columns)
             for file, footer in footers:
-                self._check_fit(file, footer.schema, found)
+                if footer.rows:
+                    self._check_fit(file, footer.schema, found)
         else:
-            schemas = {id(footer.schema): (str(file.path), footer.schema) for file, footer in reversed(footers)}
+            # A file without rows is at odds with none: its dtypes are what its writer made of nothing.
+            filled = [(file, footer.schema) for file, footer in reversed(footers) if footer.rows]
+            schemas = {id(schema): (str(file.path), schema) for file, schema in filled}
             found = common_schema(reversed(schemas.values()), conflict=self._conflict)
             found = merged(found, self._all_schemas())
             if EVENT_TIMESTAMP in found:
@@ -192,7 +195,7 @@ class ParquetSource(FolderSource):
                 f"it has no column {EVENT_TIMESTAMP!r}, only {', '.join(map(repr, footer.schema))}",
                 "Name the column of times so.",
             )
-        if held is not None and not fits(held, TIMESTAMP_TYPE):
+        if footer.rows and held is not None and not fits(held, TIMESTAMP_TYPE):
             raise self._invalid(
                 file,
                 f"column {EVENT_TIMESTAMP!r} holds {held}, no times",
