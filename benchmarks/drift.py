@@ -19,13 +19,13 @@ import polars as pl
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.group import feature_group
 from feature_store.definitions.schema import FeatureSchema, feature
-from feature_store.definitions.source import ParquetSource
 from feature_store.monitoring.baseline import profile_column
 from feature_store.monitoring.checks import PartitionMonitor
 from feature_store.monitoring.findings import CheckResult
 from feature_store.monitoring.profile import PartitionProfile, profile_partitions
 from feature_store.monitoring.reference import Baseline
 from feature_store.partitions import Window
+from feature_store.sources import ParquetSource
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 WARM_UP = 35

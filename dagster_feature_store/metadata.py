@@ -107,6 +107,10 @@ def partition_metadata(partition: MaterializedPartition, judged: Iterable[CheckR
         "size_kb": round(partition.file.size / 1024, 1),
         "path": dg.MetadataValue.path(str(partition.file.path)),
     }
+    if partition.misplaced is not None:
+        metadata["events_without_time"] = partition.misplaced.without_time
+        metadata["events_elsewhere"] = partition.misplaced.elsewhere
+        metadata["misplaced_events"] = "; ".join(partition.misplaced.examples)
     for column, feature in profile.features.items():
         if feature.mean is not None:
             metadata[f"mean/{column}"] = rounded(feature.mean)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from feature_store.definitions.group import FeatureGroup, feature_group
     from feature_store.definitions.on_demand import OnDemandFeatures, on_demand
     from feature_store.definitions.schema import Embedding, FeatureSchema, feature
-    from feature_store.definitions.source import ParquetSource
     from feature_store.definitions.training_set import TrainingSet
     from feature_store.errors import (
         CorruptFileError,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
         FeatureStoreError,
         InvalidRequestError,
         InvalidRowsError,
+        InvalidSourceError,
         MissingSourceError,
         OnlineStoreError,
         RegistryConflictError,
@@ -35,6 +35,12 @@ if TYPE_CHECKING:
         UnknownFeatureError,
     )
     from feature_store.partitions import Partitioning
+    from feature_store.sources.csv_files import CsvSource
+    from feature_store.sources.delta import DeltaSource
+    from feature_store.sources.iceberg import IcebergSource
+    from feature_store.sources.json_lines import JsonSource
+    from feature_store.sources.parquet import ParquetSource
+    from feature_store.sources.query import DuckDBSource, SqlSource
     from feature_store.store import FeatureStore
 
 __version__ = "0.1.0"
@@ -48,7 +54,6 @@ _HOMES = {
     "feature_store.definitions.group": ("FeatureGroup", "feature_group"),
     "feature_store.definitions.on_demand": ("OnDemandFeatures", "on_demand"),
     "feature_store.definitions.schema": ("Embedding", "FeatureSchema", "feature"),
-    "feature_store.definitions.source": ("ParquetSource",),
     "feature_store.definitions.training_set": ("TrainingSet",),
     "feature_store.errors": (
         "CorruptFileError",
@@ -56,6 +61,7 @@ _HOMES = {
         "FeatureStoreError",
         "InvalidRequestError",
         "InvalidRowsError",
+        "InvalidSourceError",
         "MissingSourceError",
         "OnlineStoreError",
         "RegistryConflictError",
@@ -65,13 +71,22 @@ _HOMES = {
         "UnknownFeatureError",
     ),
     "feature_store.partitions": ("Partitioning",),
+    "feature_store.sources.csv_files": ("CsvSource",),
+    "feature_store.sources.delta": ("DeltaSource",),
+    "feature_store.sources.iceberg": ("IcebergSource",),
+    "feature_store.sources.json_lines": ("JsonSource",),
+    "feature_store.sources.parquet": ("ParquetSource",),
+    "feature_store.sources.query": ("DuckDBSource", "SqlSource"),
     "feature_store.store": ("FeatureStore",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "CorruptFileError",
+    "CsvSource",
     "DefinitionError",
+    "DeltaSource",
+    "DuckDBSource",
     "Embedding",
     "Entity",
     "EventStream",
@@ -81,8 +96,11 @@ __all__ = [
     "FeatureStore",
     "FeatureStoreError",
     "FixedClock",
+    "IcebergSource",
     "InvalidRequestError",
     "InvalidRowsError",
+    "InvalidSourceError",
+    "JsonSource",
     "MissingSourceError",
     "OnDemandFeatures",
     "OnlineStoreError",
@@ -91,6 +109,7 @@ __all__ = [
     "RegistryConflictError",
     "RegistryError",
     "SettingsError",
+    "SqlSource",
     "StreamError",
     "SystemClock",
     "TrainingSet",

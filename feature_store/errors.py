@@ -102,6 +102,10 @@ class MissingSourceError(FeatureStoreError):
     """Source events that a computation needs have not landed."""
 
 
+class InvalidSourceError(FeatureStoreError):
+    """What lies in a source cannot be read as its events: a damaged file, or columns that do not fit together."""
+
+
 class StorageError(FeatureStoreError):
     """The place where files lie did not answer, or refused; nothing half-written is there."""
 

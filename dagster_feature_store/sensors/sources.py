@@ -89,6 +89,6 @@ class _Look:
 
     def _run(self) -> None:
         try:
-            self.found = fingerprints(self._source)
+            self.found = fingerprints(self._source, at_rest=True)
         except Exception as error:  # noqa: BLE001 - a source is the user's, or a library's, and may raise anything
             self.error = error

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from feature_assets.flights.timeline import START
-from feature_store.definitions.source import ParquetSource
 from feature_store.settings import embedded_folder
+from feature_store.sources import ParquetSource
 
 
 def landing_folder() -> Path:

@@ -11,11 +11,11 @@ from feature_assets.flights.groups.planes import plane_profile, plane_punctualit
 from feature_assets.flights.groups.routes import route_punctuality
 from feature_assets.flights.sources import FLIGHT_ARRIVALS
 from feature_store.day_windows import day_window
-from feature_store.definitions.source import ParquetSource
 from feature_store.definitions.splits import by_time
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.errors import MissingSourceError
 from feature_store.partitions import Window
+from feature_store.sources import ParquetSource
 
 LATE_MINUTES = 15
 """From this arrival delay on, a flight counts as late."""

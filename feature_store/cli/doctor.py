@@ -28,15 +28,16 @@ if TYPE_CHECKING:
 _SKEW_SECONDS = 1.0
 _NEARLY_FULL = 0.9
 _LITTLE_SPACE = 2**30
+_LISTED = 5
 
 
 @click.command(epilog=examples("feature-store doctor"))
 def doctor() -> None:
     """Find out what is wrong, and the remedy.
 
-    Checks settings, clock, definitions, registry, both stores and the room that is left; and whether partitions,
-    online values and training sets are what the definitions ask for. Starts the embedded server if it is the one in
-    use.
+    Checks settings, clock, definitions, what lies beside the events of sources, registry, both stores and the room that
+    is left; and whether partitions, online values and training sets are what the definitions ask for. Starts the
+    embedded server if it is the one in use.
     Exit code 1 if there is a problem.
     """
     settings = settings_of()
@@ -47,6 +48,7 @@ def doctor() -> None:
         ("settings", _settings),
         ("clock", _clock),
         ("definitions", _definitions),
+        ("sources", _sources),
         ("registry", _registry),
         ("offline store", _offline),
         ("online store", _online),
@@ -102,6 +104,25 @@ def _definitions(settings: Settings) -> str:
             f"Importing the definitions raised {type(error).__name__}: {error}. Correct the module."
         ) from error
     return f"{len(loaded.groups)} feature groups, {len(loaded.training_sets)} training sets"
+
+
+def _sources(settings: Settings) -> str:
+    from feature_store.definitions.source import InspectedSource
+
+    if settings.definitions is None:
+        return "not looked at: FEATURE_STORE_DEFINITIONS names no module"
+    try:
+        groups = load(None).groups.values()
+    except Exception:  # noqa: BLE001  told by the examination of the definitions
+        return "not looked at: the definitions cannot be loaded"
+    sources = {group.source.name: group.source for group in groups}
+    told = []
+    for name, source in sorted(sources.items()):
+        phrases = source.passed_over() if isinstance(source, InspectedSource) else ()
+        if phrases:
+            more = f" and {len(phrases) - _LISTED} more" if len(phrases) > _LISTED else ""
+            told.append(f"{name} passes over {', '.join(phrases[:_LISTED])}{more}")
+    return "; ".join([f"{len(sources)} sources", *told])
 
 
 def _registry(settings: Settings) -> str:

@@ -12,7 +12,6 @@ from datetime import datetime
 from functools import lru_cache
 
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.catalog import RegisteredGroup
@@ -23,9 +22,9 @@ from feature_store.offline.layout import PartitionFile
 from feature_store.rows.polars_schema import row_schema
 from feature_store.storage.location import Location, storage_of
 from feature_store.storage.parquet import scan_files
+from feature_store.storage.parquet_footers import TimeRange, first_line, parquet_footer, polars_schema, times_in
 
 _FOOTERS_KEPT = 16_384
-_SCHEMAS_KEPT = 1_024
 _REQUESTS_AT_ONCE = 32
 _TIMES = (EVENT_TIMESTAMP, INGESTED_AT)
 _EARLIEST = -(2**63)
@@ -39,7 +38,7 @@ def file_metadata(path: Location) -> dict[str, str]:
         polars.exceptions.PolarsError: If it is no Parquet file.
         StorageError: If S3 does not answer.
     """
-    return _pairs(_read_footer(path))
+    return _pairs(parquet_footer(path))
 
 
 def metadata_of(file: PartitionFile) -> dict[str, str]:
@@ -63,21 +62,6 @@ class Footer:
     rows: int
     metadata: Mapping[str, str]
     times: Mapping[str, TimeRange]
-
-
-@dataclass(frozen=True, slots=True)
-class TimeRange:
-    """The times of a column.
-
-    Attributes:
-        first: Least time, UTC microseconds; None where all are null.
-        last: Greatest time.
-        nulls: Number of rows without a time.
-    """
-
-    first: int | None
-    last: int | None
-    nulls: int
 
 
 def read_footer(file: PartitionFile) -> Footer:
@@ -184,8 +168,8 @@ def naming_corrupt_files(group: RegisteredGroup, files: Sequence[PartitionFile])
                     pass
             except (OSError, pl.exceptions.PolarsError) as error:
                 if storage_of(file.path).is_outage(error):
-                    raise StorageError(f"{file.path} could not be read: {_first_line(error)}.") from error
-                raise corrupt_file(group, file, _first_line(error)) from error
+                    raise StorageError(f"{file.path} could not be read: {first_line(error)}.") from error
+                raise corrupt_file(group, file, first_line(error)) from error
         raise
 
 
@@ -232,15 +216,15 @@ def _footer(group: RegisteredGroup, file: PartitionFile) -> Footer:
     except FileNotFoundError:
         raise
     except (OSError, pl.exceptions.PolarsError) as error:
-        reason = "it is empty" if file.size == 0 else _first_line(error)
+        reason = "it is empty" if file.size == 0 else first_line(error)
         raise corrupt_file(group, file, reason) from error
 
 
 @lru_cache(maxsize=_FOOTERS_KEPT)
 def _cached_footer(path: Location, identity: Hashable) -> Footer:
-    found = _read_footer(path, identity)
-    schema = _polars_schema(found.schema.to_arrow_schema().remove_metadata())
-    return Footer(schema, found.num_rows, _pairs(found), _times_in(found))
+    found = parquet_footer(path, identity)
+    schema = polars_schema(found)
+    return Footer(schema, found.num_rows, _pairs(found), times_in(found, _TIMES))
 
 
 def _try_footer(file: PartitionFile) -> None:
@@ -248,50 +232,6 @@ def _try_footer(file: PartitionFile) -> None:
         read_footer(file)
 
 
-def _read_footer(path: Location, identity: Hashable = None) -> pq.FileMetaData:
-    try:
-        return storage_of(path).footer(path, identity)
-    except pa.ArrowInvalid as error:
-        raise pl.exceptions.ComputeError(_first_line(error)) from error
-
-
 def _pairs(footer: pq.FileMetaData) -> dict[str, str]:
     pairs = {key.decode(): value.decode() for key, value in (footer.metadata or {}).items()}
     return {key: value for key, value in pairs.items() if not key.startswith("ARROW:")}
-
-
-def _times_in(footer: pq.FileMetaData) -> Mapping[str, TimeRange]:
-    """Returns what the statistics of a footer say of the columns of times."""
-    places = {name: place for place, name in enumerate(footer.schema.names) if name in _TIMES}
-    found = {}
-    for column, place in places.items():
-        groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
-        parts = [_times_of_group(group.column(place), group.num_rows) for group in groups if group.num_rows]
-        known = [part for part in parts if part is not None]
-        if len(known) == len(parts):
-            found[column] = TimeRange(
-                min((part.first for part in known if part.first is not None), default=None),
-                max((part.last for part in known if part.last is not None), default=None),
-                sum(part.nulls for part in known),
-            )
-    return found
-
-
-def _times_of_group(column: pq.ColumnChunkMetaData, rows: int) -> TimeRange | None:
-    statistics = column.statistics
-    if statistics is None or not statistics.has_null_count or column.physical_type != "INT64":
-        return None
-    if statistics.null_count == rows:
-        return TimeRange(None, None, rows)
-    if not statistics.has_min_max:
-        return None
-    return TimeRange(statistics.min_raw, statistics.max_raw, statistics.null_count)
-
-
-@lru_cache(maxsize=_SCHEMAS_KEPT)
-def _polars_schema(schema: pa.Schema) -> Mapping[str, pl.DataType]:
-    return pl.Schema(schema)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")

@@ -104,42 +104,6 @@ class TableSource(ABC):
             yield from Window(self.start, latest + timedelta(microseconds=1)).dates()
 
 
-@dataclass(frozen=True, slots=True)
-class DataFile:
-    """One file of a table: what it is called, and the times of its events, None where the table does not say."""
-
-    path: str
-    first: datetime | None
-    last: datetime | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileTableSource(TableSource):
-    """Events in a table of files, whose metadata tell the times in each."""
-
-    @abstractmethod
-    def _files(self) -> list[DataFile]:
-        """Returns the files of the table's newest version, those of deletions among them."""
-
-    def survey(self) -> dict[date, str]:
-        """Returns the days that have landed, each with a digest of the files that can hold its events."""
-        files = sorted(self._files(), key=lambda file: file.path)
-        days: dict[date, list[str]] = {day: [] for day in self._days(_latest(files))}
-        everywhere = [file.path for file in files if file.first is None or file.last is None]
-        for file in files:
-            if file.first is not None and file.last is not None:
-                for day in Window(max(file.first, self.start), file.last + timedelta(microseconds=1)).dates():
-                    days[day].append(file.path)
-        return {day: digest([*everywhere, *paths]) for day, paths in days.items()}
-
-    def _latest(self) -> datetime | None:
-        return _latest(self._files())
-
-
-def _latest(files: list[DataFile]) -> datetime | None:
-    return max((file.last for file in files if file.last is not None), default=None)
-
-
 def utc(moment: Any) -> datetime | None:
     """Returns a time of a table's metadata as aware UTC; naive ones are UTC."""
     if moment is None:

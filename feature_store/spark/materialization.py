@@ -30,6 +30,7 @@ from feature_store.spark.session import spark_session
 from feature_store.spark.tasks import FAILURE, OVERTAKEN, PARCEL, REPORT, ROWS, ComputeRows, ReadEvents, WritePartitions
 from feature_store.transform.inputs import digests_of_inputs
 from feature_store.transform.materialization import Materialization, MaterializedPartition, MaterializedPass
+from feature_store.transform.misplaced import misplaced_in, rejections
 from feature_store.transform.partition_failures import PartitionFailures
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class _SparkJob:
         try:
             computed = self._computed(windows, spans, shards).persist(StorageLevel.DISK_ONLY)
             try:
-                refused = self._refused(computed)
+                refused = self._refused(computed) | self._misplaced(windows)
                 sound = [number for number in range(len(windows)) if number not in refused]
                 partitions, report, withdrawn = self._write(computed, windows, sound, began, shards)
                 self.failures.written([windows[number] for number in sound])
@@ -129,6 +130,10 @@ class _SparkJob:
             known = refused.setdefault(row.target, Refusal([], found.remedy))
             known.failures += [failure for failure in found.failures if failure not in known.failures]
         return refused
+
+    def _misplaced(self, windows: Sequence[Window]) -> dict[int, Refusal]:
+        found = rejections(self.group, misplaced_in(self.group, windows))
+        return {number: Refusal.of(found[window]) for number, window in enumerate(windows) if window in found}
 
     def _write(
         self, computed: DataFrame, windows: Sequence[Window], sound: Sequence[int], began: datetime, tasks: int

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from feature_store.definitions.group import FeatureGroup
+from feature_store.definitions.source import MisplacedEvents
 from feature_store.errors import InvalidRowsError
 from feature_store.monitoring.profile import PartitionProfile
 from feature_store.offline.store import OfflineStore
@@ -23,11 +24,13 @@ class PartitionReport(msgspec.Struct):
         profile: Its numbers.
         changed: Rows that are new or differ from those that were there.
         withdrawn: Rows that were there and are gone.
+        misplaced: Events of its day that no window gives.
     """
 
     profile: PartitionProfile
     changed: int
     withdrawn: int
+    misplaced: MisplacedEvents | None = None
 
 
 class TaskReport(msgspec.Struct):
@@ -68,7 +71,9 @@ class PassReport(msgspec.Struct):
     def of(cls, done: MaterializedPass) -> PassReport:
         """Returns the report of a pass."""
         partitions = {
-            partition.key: PartitionReport(partition.profile, partition.changed, partition.withdrawn)
+            partition.key: PartitionReport(
+                partition.profile, partition.changed, partition.withdrawn, partition.misplaced
+            )
             for partition in done.partitions
         }
         failed = {each.key: Refusal.of(each.error) for each in done.failed if isinstance(each.error, InvalidRowsError)}
@@ -103,6 +108,7 @@ def written_partitions(
             reports[window].changed,
             reports[window].withdrawn,
             reports[window].profile,
+            reports[window].misplaced,
         )
         for window in windows
     )

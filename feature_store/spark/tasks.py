@@ -202,7 +202,7 @@ class WritePartitions:
             metadata=self.metadata,
             inputs={self.windows[number]: self.inputs[number]},
         )
-        report = PartitionReport(partition.profile, partition.changed, partition.withdrawn)
+        report = PartitionReport(partition.profile, partition.changed, partition.withdrawn, partition.misplaced)
         return TaskReport({number: report}, accepted.online, accepted.withdrawn)
 
 

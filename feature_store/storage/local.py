@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import date, timedelta
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 from feature_store.errors import SettingsError
@@ -30,13 +32,12 @@ class Local:
 
     def stat(self, path: Path) -> FileStat:
         """See `Storage.stat`."""
-        found = path.stat()
-        return FileStat(found.st_size, found.st_mtime_ns)
+        return _file_stat(path.stat())
 
     def dated_files(self, folder: Path, first: date | None, last: date | None) -> Iterator[DatedFile[Path]]:
         """See `Storage.dated_files`."""
         for day, place in _date_folders(folder, first, last):
-            yield from self._files_of(day, place)
+            yield from _files_of(day, place)
 
     def identity(self, path: Path, e_tag: str = "") -> Hashable:
         """See `Storage.identity`. A replaced file has another inode."""
@@ -172,14 +173,31 @@ class Local:
         """See `Storage.restore`."""
         local_folders.restore(staged, place)
 
-    def _files_of(self, day: date, folder: Path) -> list[DatedFile[Path]]:
-        while True:
-            paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+def _file_stat(found: os.stat_result) -> FileStat:
+    return FileStat(found.st_size, found.st_mtime_ns, changed_ns=found.st_ctime_ns)
+
+
+def _files_of(day: date, folder: Path) -> list[DatedFile[Path]]:
+    while True:
+        try:
+            with os.scandir(folder) as entries:
+                shown = [entry for entry in entries if not entry.name.startswith(".")]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        found = []
+        for entry in shown:
             try:
-                return [DatedFile(day, path, self.stat(path)) for path in paths]
+                stat = entry.stat()
             except FileNotFoundError:
+                if entry.is_symlink():
+                    continue
                 # Folded since the folder was read: what holds its rows now is listed by another look.
-                continue
+                break
+            if S_ISREG(stat.st_mode):
+                found.append(DatedFile(day, folder / entry.name, _file_stat(stat)))
+        else:
+            return found
 
 
 def _date_folders(folder: Path, first: date | None, last: date | None) -> Iterator[tuple[date, Path]]:

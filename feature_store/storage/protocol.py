@@ -32,11 +32,13 @@ class FileStat:
         size: Bytes.
         modified_ns: When it was put in place, nanoseconds since 1970; S3 tells whole seconds.
         e_tag: What S3 tells its content by; empty for a local file.
+        changed_ns: When the file system last changed anything of it, which nobody can set back; 0 in S3.
     """
 
     size: int
     modified_ns: int
     e_tag: str = ""
+    changed_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +124,9 @@ class Storage(Protocol[Place]):
         ...
 
     def dated_files(self, folder: Place, first: date | None, last: date | None) -> Iterator[DatedFile[Place]]:
-        """Yields the files that lie directly in folders named `date=YYYY-MM-DD`, in no order; hidden ones are not told.
+        """Yields the files that lie directly in folders named `date=YYYY-MM-DD`, in no order; hidden ones are left out.
 
-        All files of a folder were there at one time.
+        All files of a folder were there at one time. Folders in it, and links that lead nowhere, are no files.
 
         Args:
             folder: What the date folders lie in; it may be missing.

@@ -18,7 +18,8 @@ from feature_store.changes.write_path import AcceptedRows, WritePath
 from feature_store.clock import Clock
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
-from feature_store.errors import FeatureStoreError, InvalidRowsError, TransformError
+from feature_store.definitions.source import MisplacedEvents
+from feature_store.errors import FeatureStoreError, InvalidRowsError, InvalidSourceError, TransformError
 from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.monitoring.profile import PartitionProfile, profile_partitions
 from feature_store.monitoring.stored import PROFILE, decode_profile, encode_profile
@@ -29,6 +30,7 @@ from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
 from feature_store.transform.compute import compute
 from feature_store.transform.inputs import INPUTS, digests_of_inputs
+from feature_store.transform.misplaced import misplaced_in, rejections, reported
 from feature_store.transform.partition_failures import PartitionFailure, PartitionFailures
 
 PARTITIONS_PER_PASS = 92
@@ -46,6 +48,7 @@ class MaterializedPartition:
         changed: Rows that are new or differ from those that were there.
         withdrawn: Rows that were there and are gone.
         profile: Its numbers.
+        misplaced: Events of its day that no window gives, None if there are none; of hours, the first tells.
     """
 
     key: str
@@ -54,6 +57,7 @@ class MaterializedPartition:
     changed: int
     withdrawn: int
     profile: PartitionProfile
+    misplaced: MisplacedEvents | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +189,13 @@ def materialize_pass(
         inputs: Digest of what each partition was computed from.
 
     Raises:
-        InvalidRowsError: If rows are rejected; nothing was written.
+        InvalidRowsError: If rows, or the events of a day, are rejected; nothing was written.
         OvertakenError: If a run has written one of the partitions that read its source later; nothing was written.
     """
     admitted = admit(group, rows, now, online)
+    misplaced = misplaced_in(group, windows)
+    for error in rejections(group, misplaced).values():
+        raise error
     parts = _parts(admitted, windows)
     given = [path.partition_rows(window, part) for window, part in zip(windows, parts, strict=True)]
     path.open_partitions(windows, began)
@@ -224,6 +231,7 @@ def materialize_pass(
                 0 if made is None else made.rows.height,
                 0 if made is None else made.gone.height,
                 profiles[window],
+                reported(misplaced, window),
             )
         )
     return tuple(partitions), accepted
@@ -260,6 +268,9 @@ def _materialize_pass(job: Materialization, windows: list[Window], inputs: Mappi
 def _computed(group: FeatureGroup, window: Window) -> pl.DataFrame:
     try:
         return compute(group, window)
+    except InvalidSourceError as error:
+        # Other partitions may read other files.
+        raise InvalidRowsError(group.name, [str(error)], "Correct the source.") from error
     except (FeatureStoreError, OSError, MemoryError):
         # Of the store, the source or the machine: no fault of the partition.
         raise

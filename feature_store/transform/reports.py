@@ -47,7 +47,13 @@ class MaterializationReport:
         """Rows that were in the partitions and are gone."""
         return sum(partition.withdrawn for partition in self.partitions)
 
+    @property
+    def misplaced(self) -> int:
+        """Events in the days of the partitions that no window gives; each partition says more of its own."""
+        return sum(partition.misplaced.count for partition in self.partitions if partition.misplaced is not None)
+
     def __str__(self) -> str:
+        misplaced = f", {self.misplaced:,} misplaced events left out" if self.misplaced else ""
         failed = f", {len(self.failed)} failed" if self.failed else ""
         if not self.partitions:
             return f"{self.group}: 0 of {self.asked} partitions{failed}"
@@ -55,7 +61,7 @@ class MaterializationReport:
             f"{self.group}: {len(self.partitions)} of {self.asked} partitions{failed}, {self.partitions[0].key} to "
             f"{self.partitions[-1].key}; {self.rows:,} rows, {self.changed:,} changed, {self.gone:,} withdrawn, "
             f"{self.online.written:,} entities pushed online, "
-            f"{self.seconds:.1f} s"
+            f"{self.seconds:.1f} s{misplaced}"
         )
 
     def after(self, done: MaterializedPass) -> MaterializationReport:

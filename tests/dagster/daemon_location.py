@@ -11,8 +11,8 @@ from pathlib import Path
 import polars as pl
 
 from dagster_feature_store import feature_store_definitions
-from feature_store.definitions.source import ParquetSource
 from feature_store.partitions import Window
+from feature_store.sources import ParquetSource
 from tests.dagster.conftest import Domain
 
 

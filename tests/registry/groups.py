@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.schema import FeatureSchema, feature
-from feature_store.definitions.source import ParquetSource
 from feature_store.partitions import Partitioning
+from feature_store.sources import ParquetSource
 
 if TYPE_CHECKING:
     import polars as pl

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from feature_store.definitions.source import CsvSource, ParquetSource
+from feature_store.sources import CsvSource, ParquetSource
 from feature_store.sources.delta import DeltaSource
 from feature_store.sources.iceberg import IcebergSource
 from feature_store.sources.query import DuckDBSource, SqlSource
@@ -84,7 +84,7 @@ def delta(root: str | Path) -> Place:
         at = datetime(2024, 3, day, tzinfo=UTC).date()
         for file in source._files():
             if file.first.date() == at:
-                (Path(root) / file.path).unlink()
+                (Path(root) / file.content).unlink()
 
     return Place(source, add, None if isinstance(place, S3Path) else spoil)
 
@@ -108,7 +108,7 @@ def iceberg(folder: Path) -> Place:
         at = datetime(2024, 3, day, tzinfo=UTC).date()
         for file in source._files():
             if file.first.date() == at:
-                Path(file.path.removeprefix("file://")).unlink()
+                Path(file.content.removeprefix("file://")).unlink()
 
     return Place(source, add, spoil)
 

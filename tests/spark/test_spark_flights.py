@@ -15,8 +15,8 @@ from feature_assets.flights import FEATURE_GROUPS, FIRST_DAY, LAST_DAY, land
 from feature_assets.flights.training_sets import flight_delay, flight_delay_labels
 from feature_store.clock import FixedClock
 from feature_store.definitions.group import FeatureGroup
-from feature_store.definitions.source import ParquetSource
 from feature_store.offline.footers import file_metadata
+from feature_store.sources import ParquetSource
 from feature_store.store import FeatureStore
 from tests.spark.contents import online_contents
 

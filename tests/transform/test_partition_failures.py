@@ -128,7 +128,7 @@ def test_a_source_that_changes_while_it_is_read_makes_its_partitions_old(open_st
 
 
 def test_equal_rows_of_days_that_landed_again_are_neither_stamped_nor_pushed(open_store, tmp_path):
-    from feature_store.definitions.source import ParquetSource
+    from feature_store.sources import ParquetSource
 
     def land():
         for (day,), rows in some_orders().group_by(pl.col("event_timestamp").dt.date(), maintain_order=True):

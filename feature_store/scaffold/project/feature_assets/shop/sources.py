@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from feature_store.definitions.source import CsvSource
+from feature_store.sources import CsvSource
 
 PURCHASES = CsvSource(
     "purchases",
