@@ -87,7 +87,7 @@ def _drained(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, int]:
     """Returns where the partitions ended that the last drain has read, by the names of `topics.ends_of`."""
     event = instance.get_latest_materialization_event(key)
     found = event.asset_materialization.metadata.get(ENDS) if event and event.asset_materialization else None
-    return dict(found.value) if isinstance(found, dg.JsonMetadataValue) else {}  # type: ignore[call-overload]
+    return dict(found.value) if isinstance(found, dg.JsonMetadataValue) and isinstance(found.value, Mapping) else {}
 
 
 def _has_grown(ends: Mapping[str, int], drained: Mapping[str, int]) -> bool:

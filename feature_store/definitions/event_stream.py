@@ -17,6 +17,7 @@ import msgspec
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.definitions.source import Source
+from feature_store.definitions.streamed_sources import note_identity
 from feature_store.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ class EventStream:
         versions: Schema versions that are understood. A JSON message tells its version in the header
             `schema-version`; one without the header is of the first of these.
         avro_schemas: Avro schema of each version, as it was written.
-        identity: Columns that identify an event: of two that agree in all of these the second is a repeated delivery.
-            All columns by default.
+        identity: Columns that identify an event: of two that agree in all of these one counts, in the stream, where the
+            second is a repeated delivery, and in the source's files alike. All columns by default: where equal events
+            may be several, give them an id and name it here.
         allowed_lateness: How far behind the newest event of its partition an event may come. What comes later is a
             dead letter. The state holds this span and the look-back before it.
         most_ahead: How far an event may lie in the store's future.
@@ -111,6 +113,7 @@ class EventStream:
                 f"Stream {self.topic!r}: a message without a value says by its key alone which entity is gone. Declare "
                 "entity=..., or tombstones='reject'."
             )
+        note_identity(self.source, self.entity, self.identity or tuple(columns))
 
     def _times(self) -> list[str]:
         return [name for name, dtype in self.columns.items() if dtype.is_temporal()]

@@ -6,10 +6,10 @@ They lie below `{root}/_streams/{group}/`: no feature group can have that name, 
 from __future__ import annotations
 
 import re
+from typing import BinaryIO
 
 from feature_store.definitions.names import check_name
 from feature_store.storage.location import Location, storage_of
-from feature_store.storage.protocol import Write
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 
@@ -44,10 +44,10 @@ class StreamStateFiles:
         """
         path = self._path(name)
 
-        def prepare() -> Write:
-            return lambda handle: handle.write(content) and None
+        def write(handle: BinaryIO) -> None:
+            handle.write(content)
 
-        storage_of(path).replace(path, prepare)
+        storage_of(path).replace(path, lambda: write)
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""

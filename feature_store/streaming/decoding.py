@@ -5,6 +5,7 @@ Whatever the bytes are, the outcome is an event or a reason. Nothing that a mess
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -137,12 +138,14 @@ class EventDecoder:
 
     def _micros(self, name: str, value: Any) -> int:
         is_number = isinstance(value, (int, float))
+        if is_number and not math.isfinite(value):
+            raise ValueError(f"Field {name!r} holds {value}: it is no time.")
         micros = round(value * self._scales[name]) if is_number else to_micros(value)
         first = _EARLIEST_EVENT if name == EVENT_TIMESTAMP else EARLIEST
         if not first <= micros <= LATEST:
             since = f" {self._stream.epochs[name]} since 1970" if is_number else ""
             told = "1900 to 9999" if name == EVENT_TIMESTAMP else "1 to 9999"
-            raise ValueError(f"Field {name!r} holds {shortened(value)}{since}: no time of the years {told}.")
+            raise ValueError(f"Field {name!r} holds {shortened(str(value))}{since}: no time of the years {told}.")
         return micros
 
     def _frame(self, rows: Sequence[tuple[Any, ...]], gone: Sequence[bool]) -> pl.DataFrame:

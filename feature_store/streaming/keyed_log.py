@@ -51,7 +51,9 @@ class Segment:
         if not total:
             return self.rows.clear()
         ends = np.cumsum(counts)
-        return self.rows[np.arange(total) + np.repeat(first - (ends - counts), counts)]
+        positions = np.arange(total) + np.repeat(first - (ends - counts), counts)
+        found: pl.DataFrame = self.rows[positions]
+        return found
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 
 import polars as pl
@@ -152,7 +152,7 @@ class MicroBatches:
                 known = rows_since(group, events, nearest_datetime(max(self._state.complete_from(number), _FIRST)))
                 gone.append(known.select(empty.retracted.columns))
             if fresh:
-                stored = self._own.delivered(lambda entities=entities: self._own.delivery.rows_of(entities))
+                stored = self._own.delivered(partial(self._own.delivery.rows_of, entities))
                 gone.append(stored.select(empty.retracted.columns))
         outcome.retracted = pl.concat(gone).unique()
         return outcome

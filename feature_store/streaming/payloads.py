@@ -47,7 +47,7 @@ class ValueReader:
         """
         if self._stream.decode is None and self._stream.payload == "json":
             self._check_version(version)
-            return self._one.decode(value)  # type: ignore[no-any-return]
+            return self._one.decode(value)
         return msgspec.convert(self.record(value, version), self._wire, from_attributes=True)
 
     def record(self, value: bytes, version: bytes | None) -> Any:
@@ -110,7 +110,7 @@ class KeyReader:
     def _entity_id(self, key: bytes) -> str:
         try:
             value = self._json.decode(key) if self._format == "json" else self._format(key)  # type: ignore[operator]
-            if isinstance(value, Mapping) and value.keys() == {"schema", "payload"}:
+            if isinstance(value, Mapping) and set(value) == {"schema", "payload"}:
                 value = value["payload"]
             columns = list(self._entity.join_keys)
             if not isinstance(value, Mapping) and len(columns) == 1:

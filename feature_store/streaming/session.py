@@ -306,8 +306,8 @@ class Session:
             for key, value in zip(*self._codec.encode(retracted), strict=True):
                 produce(self._features, value, key, headers=[(KIND, RETRACTION)])
             most = self._own.letter_bytes
-            for value, key, headers in letter_messages(messages, rejected, self._definition, most):
-                produce(self._letters, value, key, headers=as_headers(headers), on_delivery=self._letter_sent)
+            for letter, name, headers in letter_messages(messages, rejected, self._definition, most):
+                produce(self._letters, letter, name, headers=as_headers(headers), on_delivery=self._letter_sent)
         with self._metrics.stage("commit"):
             if following:
                 offsets = self._committed.next_offsets(following)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import polars as pl
 
@@ -126,8 +126,9 @@ class GroupState:
             return new, Past(held, last_rows, removed)
         new = new.unique(self._identity, keep="first", maintain_order=True)
         begin = None
-        if EVENT_TIMESTAMP in self._identity:
-            begin = new[EVENT_TIMESTAMP].min() - self._group.lookback  # type: ignore[operator]
+        first = new[EVENT_TIMESTAMP].min()
+        if EVENT_TIMESTAMP in self._identity and isinstance(first, datetime):
+            begin = first - self._group.lookback
         parts = self.lanes[number].events.of(entities)
         delivered = self._standing(parts, begin)
         if delivered.height:
@@ -211,7 +212,7 @@ class GroupState:
         # A longer look-back needs events that a snapshot no longer holds.
         return {"columns": columns, "identity": self._identity, "span": self.span}
 
-    def _standing(self, parts: list[pl.DataFrame], begin: object) -> pl.DataFrame:
+    def _standing(self, parts: list[pl.DataFrame], begin: datetime | None) -> pl.DataFrame:
         """Returns the events that some parts of a log come to: the last one of each identity, unless it is gone."""
         if not parts:
             return pl.DataFrame(schema=self._stream.columns)
@@ -223,7 +224,9 @@ class GroupState:
             events = events.filter(~pl.col(GONE)).drop(GONE)
         return events.select(list(self._stream.columns))
 
-    def _seeds_beside(self, entities: pl.DataFrame, delivered: list[pl.DataFrame], begin: object) -> pl.DataFrame:
+    def _seeds_beside(
+        self, entities: pl.DataFrame, delivered: list[pl.DataFrame], begin: datetime | None
+    ) -> pl.DataFrame:
         """Returns events of files that the stream has not delivered: what it delivers too counts as delivered."""
         seeds = self._standing(self.seeds.of(entities), begin)
         for part in delivered:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -150,7 +151,7 @@ def ensure_topics(client: Mapping[str, str], topics: Mapping[str, int]) -> None:
     missing = {name: partitions for name, partitions in topics.items() if name not in known}
     narrow = [(name, wanted) for name, wanted in topics.items() if name in known and known[name].partitions < wanted]
     admin, failures = admin_of(client)
-    pending = {}
+    pending: dict[str, Future[None]] = {}
     if missing:
         wanted = [NewTopic(name, num_partitions=partitions) for name, partitions in missing.items()]
         pending |= admin.create_topics(wanted)
