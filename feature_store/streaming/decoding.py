@@ -16,6 +16,7 @@ import polars as pl
 from feature_store.clock import EARLIEST, LATEST, to_micros
 from feature_store.definitions.event_stream import EventStream
 from feature_store.definitions.names import EVENT_TIMESTAMP
+from feature_store.errors import DecodingOutageError
 from feature_store.streaming.changes_in_messages import Change, read_envelope
 from feature_store.streaming.payloads import ValueReader, shortened
 from feature_store.transform.bad_events import GONE
@@ -82,6 +83,8 @@ class EventDecoder:
             try:
                 changes = self._changes(payload)
                 found = [self._row(change.event) for change in changes]
+            except DecodingOutageError:
+                raise
             except Exception as error:  # noqa: BLE001 - a message is as foreign as can be; so is a hook
                 rejected[position] = _reason(error)
             else:

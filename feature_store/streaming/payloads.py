@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 import msgspec
 
 from feature_store.definitions.event_stream import EventStream
+from feature_store.errors import DecodingOutageError
 from feature_store.extras import needs_extra
+from feature_store.streaming.registry import avro_record
 
 _FRAME = struct.Struct(">bI")
 
@@ -70,21 +71,12 @@ class ValueReader:
             raise ValueError(f"Schema version {told!r} is unknown, known are {list(known)}.")
 
     def _avro_record(self, value: bytes) -> Any:
-        from fastavro import schemaless_reader
-
         if len(value) < _FRAME.size or value[0] != 0:
             raise ValueError("The Avro message does not begin with a zero byte and its schema version.")
         _, version = _FRAME.unpack_from(value)
         if version not in self._avro:
             raise ValueError(f"Schema version {version} is unknown, known are {sorted(self._avro)}.")
-        body = io.BytesIO(value[_FRAME.size :])
-        try:
-            record = schemaless_reader(body, self._avro[version], None)
-        except Exception as error:  # noqa: BLE001 - the library raises whatever its parts do
-            raise ValueError(f"The Avro record cannot be read: {type(error).__name__}: {error}") from None
-        if body.read(1):
-            raise ValueError("The Avro record is longer than its schema.")
-        return record
+        return avro_record(value[_FRAME.size :], self._avro[version])
 
 
 class KeyReader:
@@ -116,6 +108,8 @@ class KeyReader:
             if not isinstance(value, Mapping) and len(columns) == 1:
                 value = {columns[0]: value}
             return self._entity.entity_id(**{column: value[column] for column in columns})
+        except DecodingOutageError:
+            raise
         except Exception:  # noqa: BLE001 - a key is as foreign as a value, and so is what reads it
             return _NO_ENTITY
 

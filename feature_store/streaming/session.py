@@ -257,11 +257,12 @@ class Session:
         retracted = outcome.retracted.with_columns(pl.lit(ingested_at, dtype=TIMESTAMP_TYPE).alias(INGESTED_AT))
         if fresh:
             self._transact(messages, rows, retracted, outcome.rejected, following)
+        with metrics.stage("online"):
+            self._own.delivered(lambda: self._own.delivery.deliver(rows, retracted, standing))
+        if fresh:
             metrics.rows.inc(rows.height)
             metrics.retracted.inc(retracted.height)
             metrics.dead_letters.inc(len(outcome.rejected))
-        with metrics.stage("online"):
-            self._own.delivered(lambda: self._own.delivery.deliver(rows, retracted, standing))
         if fresh and messages:
             metrics.delay.observe(max(0.0, time.time() - min(message.sent_ms for message in messages) / 1000))
         with metrics.stage("state"):

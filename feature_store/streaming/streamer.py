@@ -16,7 +16,7 @@ import time
 import polars as pl
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from feature_store.errors import StreamError
+from feature_store.errors import DecodingOutageError, StreamError
 from feature_store.streaming.brokers import PERMANENT, TIMEOUT, named
 from feature_store.streaming.context import LONGEST_PAUSE, StreamContext
 from feature_store.streaming.dead_letters import ensure_group_topics
@@ -64,6 +64,9 @@ class Streamer(StreamContext):
                     _LOG.warning("%s The stream of %s is taken up anew.", error, self.group.name)
                 except LookBackGapError as error:
                     gap = error
+                except DecodingOutageError as error:
+                    _LOG.warning("The stream of %s waits: %s", self.group.name, error)
+                    self.metrics.restarts.inc()
                 finally:
                     session.close()
                 if gap is not None:
