@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from feature_store.errors import StreamError
@@ -28,13 +29,23 @@ PERMANENT = frozenset({*_LOGIN, *_TLS, *_RIGHTS, KafkaError.UNKNOWN_TOPIC_OR_PAR
 class Failures:
     """Remembers what a client says of its connections: an answer that stays away has its reason there.
 
-    Pass `options` to a client in place of its options.
+    Pass `options` to a client in place of its options, and the client to `watch`.
     """
 
     def __init__(self, client: Mapping[str, str]) -> None:
         self._client = client
         self._last: KafkaError | None = None
+        self._watched: list[AdminClient | Consumer | Producer] = []
         self.options: dict[str, Any] = {**client, "error_cb": self._note}
+
+    def watch(self, *clients: AdminClient | Consumer | Producer) -> None:
+        """Takes clients that were given the options: they say what they have to say when they are asked."""
+        self._watched += clients
+
+    def _listen(self) -> None:
+        for client in self._watched:
+            with suppress(KafkaException, RuntimeError):  # a closed one has nothing to say
+                client.poll(0)
 
     def _note(self, error: KafkaError) -> None:
         if self._last is None or self._last.code() not in PERMANENT:
@@ -47,6 +58,7 @@ class Failures:
             error: What a client has raised.
             what: What was asked of the broker, as the start of a sentence.
         """
+        self._listen()
         problem = error.args[0] if isinstance(error, KafkaException) else error
         if problem.code() not in PERMANENT and self._last is not None:
             problem = self._last
@@ -55,6 +67,7 @@ class Failures:
     @property
     def is_permanent(self) -> bool:
         """Whether the client has said of something that no waiting heals."""
+        self._listen()
         return self._last is not None and self._last.code() in PERMANENT
 
 
@@ -90,4 +103,6 @@ def named(client: Mapping[str, str], problem: KafkaError, what: str) -> StreamEr
 def admin_of(client: Mapping[str, str]) -> tuple[AdminClient, Failures]:
     """Returns an administrator's client, and what it says of its connections."""
     failures = Failures(client)
-    return AdminClient(failures.options), failures
+    admin = AdminClient(failures.options)
+    failures.watch(admin)
+    return admin, failures

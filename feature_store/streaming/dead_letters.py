@@ -155,6 +155,7 @@ def replay(settings: StreamSettings, group: str) -> ReplayReport:
     failures = Failures(settings.client)
     consumer = Consumer({**failures.options, **_READING, "group.id": f"feature-store.{letters}"})
     producer = Producer({**failures.options, "transactional.id": f"feature-store.{letters}", **_SENDING})
+    failures.watch(consumer, producer)
     try:
         producer.init_transactions(_SECONDS)
         positions = consumer.committed(partitions, timeout=_SECONDS)

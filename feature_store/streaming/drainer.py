@@ -139,6 +139,7 @@ class Drainer:
                     "fetch.wait.max.ms": 50,
                 }
             )
+            failures.watch(consumer)
             try:
                 report = self._drain(consumer, topic)
             except KafkaException as error:

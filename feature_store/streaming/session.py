@@ -104,6 +104,7 @@ class Session:
                 "fetch.wait.max.ms": 50,
             }
         )
+        self.failures.watch(self._producer, self._consumer)
         self._lag = LagReporter(settings.client, self._topics, self._metrics)
 
     def run(self) -> None:

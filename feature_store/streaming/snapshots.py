@@ -141,7 +141,9 @@ class Snapshots:
             found = msgspec.json.decode(content, type=Layout)
             if found.topic_id == self._topic.identity and found.partitions == self._topic.partitions:
                 return found
-            if found.topic_id == self._topic.identity and entities_move:
+            if found.topic_id == self._topic.identity and not entities_move:
+                return self._write_layout(found.since)
+            if found.topic_id == self._topic.identity:
                 raise StreamError(
                     f"Topic {self._topic.name!r} has {self._topic.partitions} partitions, and the state was built with "
                     f"{found.partitions}: keys have moved between partitions, and their past has not. Stop all "
@@ -152,9 +154,12 @@ class Snapshots:
 
     def begin(self, since: dict[int, int]) -> Layout:
         """Begins the state anew, with the partitions that the topic has now."""
-        layout = Layout(self._topic.identity, self._topic.partitions, since)
         for number in range(self._topic.partitions):
             self._files.remove(_manifest_file(number))
+        return self._write_layout(since)
+
+    def _write_layout(self, since: dict[int, int]) -> Layout:
+        layout = Layout(self._topic.identity, self._topic.partitions, since)
         self._files.write(_LAYOUT, msgspec.json.encode(layout))
         return layout
 

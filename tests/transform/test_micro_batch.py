@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from feature_store.clock import to_micros
 from feature_store.streaming.state import GroupState
-from feature_store.transform.comparison import difference
 from feature_store.transform.bad_events import GONE, SEQUENCE
+from feature_store.transform.comparison import difference
 from feature_store.transform.micro_batch import compute_micro_batch
 from tests.orders import START
 from tests.streaming.first_of_hour import first_orders
