@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
 import dagster as dg
@@ -69,11 +70,13 @@ def stream_sensor(
             and _has_grown(there, _drained(context.instance, names.key(asset_name(group.name))))
             and not work.on_any_of(names.key_text(asset_name(group.name)))
         }
-        due = {name: there for name, there in waiting.items() if asked.is_due(name, there)}
+        due = {
+            name: there
+            for name, there in waiting.items()
+            if asked.is_due(name, there, lambda since: _has_failed(context.instance, job.name, since))
+        }
         if not due:
-            return dg.SkipReason(
-                "Nothing has been streamed since." if not waiting else "Drains have failed; they are asked for again."
-            )
+            return dg.SkipReason("Nothing has been streamed since.")
         request = dg.RunRequest(
             asset_selection=[names.key(asset_name(name)) for name in due],
             tags={REASON_TAG: "stream: rows have come"},
@@ -90,6 +93,12 @@ def _drained(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, int]:
     return dict(found.value) if isinstance(found, dg.JsonMetadataValue) and isinstance(found.value, Mapping) else {}
 
 
+def _has_failed(instance: dg.DagsterInstance, job: str, since: float) -> bool:
+    ended = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+    filters = dg.RunsFilter(job_name=job, statuses=ended, created_after=datetime.fromtimestamp(since, UTC))
+    return bool(instance.get_run_records(filters, limit=1))
+
+
 def _has_grown(ends: Mapping[str, int], drained: Mapping[str, int]) -> bool:
     return any(end > drained.get(name, 0) for name, end in ends.items())
 
@@ -104,11 +113,14 @@ class _Asked(NamedTuple):
         found = json.loads(cursor or "{}")
         return cls({name: tuple(asked) for name, asked in found.items() if isinstance(asked, list)})
 
-    def is_due(self, name: str, ends: Mapping[str, int]) -> bool:
+    def is_due(self, name: str, ends: Mapping[str, int], has_failed: Callable[[float], bool]) -> bool:
         """Tells whether a drain that waits is to be asked for: at once, and ever less often the more have failed."""
         before, tries, when = self.groups.get(name, ({}, 0, 0.0))
+        if before != ends:
+            return True
         pause = 0.0 if tries <= 1 else min(30.0 * 2**tries, _LONGEST_PAUSE)
-        return before != ends or time.time() - when >= pause
+        # A run that was asked for and is not there yet will come; one that was deleted will not.
+        return time.time() - when >= (pause if has_failed(when) else _LONGEST_PAUSE)
 
     def cursor(self, due: Mapping[str, dict[str, int]]) -> str:
         """Returns the cursor after drains have been asked for."""

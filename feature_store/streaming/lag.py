@@ -74,7 +74,7 @@ class LagReporter:
 
     def _run(self) -> None:
         while not self._stopping.wait(_SECONDS):
-            with suppress(KafkaException):
+            with suppress(KafkaException, TimeoutError):
                 self._look()
 
     def _look(self) -> None:
