@@ -22,8 +22,9 @@ _RIGHTS = {
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "the transactional id",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "the cluster",
 }
-PERMANENT = frozenset({*_LOGIN, *_TLS, *_RIGHTS, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})  # noqa: SLF001
-"""What no waiting heals."""
+_UNKNOWN = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})  # noqa: SLF001
+PERMANENT = frozenset({*_LOGIN, *_TLS, *_RIGHTS})
+"""What no waiting heals. A topic that has just been made is unknown for a moment, so that is none of these."""
 
 
 class Failures:
@@ -60,7 +61,7 @@ class Failures:
         """
         self._listen()
         problem = error.args[0] if isinstance(error, KafkaException) else error
-        if problem.code() not in PERMANENT and self._last is not None:
+        if problem.code() not in PERMANENT | _UNKNOWN and self._last is not None:
             problem = self._last
         return named(self._client, problem, what)
 
@@ -90,7 +91,7 @@ def named(client: Mapping[str, str], problem: KafkaError, what: str) -> StreamEr
         return StreamError(
             f"{what}: {whose} no right on {_RIGHTS[code]} at {servers!r} ({problem.str()}). Grant it by an ACL."
         )
-    if code in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}:  # noqa: SLF001
+    if code in _UNKNOWN:
         return StreamError(f"{what}: there is no such topic at {servers!r}. Create it, or correct the stream.")
     if code in {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}:  # noqa: SLF001
         return StreamError(

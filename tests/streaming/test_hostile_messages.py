@@ -130,7 +130,7 @@ STREAMS = {
 
 
 @pytest.mark.parametrize("name", STREAMS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(messages=st.lists(values, min_size=1, max_size=6))
 @example(messages=[deep(100_000), GOOD])
 @example(messages=[b'{"customer": "c", "event_timestamp": ' + b"9" * 5000 + b"}", GOOD])
@@ -152,7 +152,7 @@ def test_every_message_is_an_event_or_one_reason(name, messages):
         assert alone.events.rows() == [row for row, at in zip(rows, decoded.positions, strict=True) if at == position]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(value=json_values)
 def test_what_is_read_is_what_another_reader_reads(value):
     decoded = EventDecoder(STREAMS["json"]).decode([Payload(value)])
@@ -169,7 +169,7 @@ def test_what_is_read_is_what_another_reader_reads(value):
         assert row["share"] == read.get("share")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     keys=st.lists(st.none() | st.binary(max_size=20) | anything.map(lambda key: json.dumps(key).encode()), max_size=5)
 )
@@ -180,7 +180,7 @@ def test_a_key_names_an_entity_or_none(keys):
         assert all(isinstance(entity_id, str) for entity_id in found)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(size=st.integers(0, 3_000_000), key=st.integers(0, 2_000_000), most=st.sampled_from([1_000, 100_000, 900_000]))
 def test_a_letter_fits_and_says_what_was_cut(size, key, most):
     message = Delivery("orders", 2, 7, 0, b"k" * key, b"v" * size, [("trace", b"t" * 50)])
