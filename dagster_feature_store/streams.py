@@ -9,7 +9,7 @@ from dagster_feature_store.compat import UnresolvedAssetJobDefinition
 from dagster_feature_store.naming import DEFAULT_NAMES, Names
 from dagster_feature_store.one_asset import one_asset
 from dagster_feature_store.sensors.looks import Looks
-from dagster_feature_store.sensors.streams import compaction_schedule, stream_sensor
+from dagster_feature_store.sensors.streams import ENDS, compaction_schedule, stream_sensor
 from feature_store.definitions.event_stream import streamed_groups
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.loading import LoadedDefinitions
@@ -65,6 +65,7 @@ def stream_asset(group: FeatureGroup, topic: str, *, names: Names = DEFAULT_NAME
                 "taken_back": report.retracted,
                 "lag": report.lag,
                 "delay_seconds": round(report.delay_seconds, 3),
+                ENDS: dict(report.ends),
             }
         )
 

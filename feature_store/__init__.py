@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from feature_store.definitions.group import FeatureGroup, feature_group
     from feature_store.definitions.on_demand import OnDemandFeatures, on_demand
     from feature_store.definitions.schema import Embedding, FeatureSchema, feature
+    from feature_store.definitions.splits import split_by_entity, split_by_time
     from feature_store.definitions.training_set import TrainingSet
     from feature_store.errors import (
         CorruptFileError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         StreamError,
         UnknownFeatureError,
     )
+    from feature_store.monitoring.drift import detect_drift
     from feature_store.partitions import Partitioning
     from feature_store.sources.csv_files import CsvSource
     from feature_store.sources.delta import DeltaSource
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from feature_store.sources.parquet import ParquetSource
     from feature_store.sources.query import DuckDBSource, SqlSource
     from feature_store.store import FeatureStore
+    from feature_store.streaming.registry import SchemaRegistry
+    from feature_store.streaming.settings import StreamSettings
 
 __version__ = "0.1.0"
 
@@ -54,6 +58,7 @@ _HOMES = {
     "feature_store.definitions.group": ("FeatureGroup", "feature_group"),
     "feature_store.definitions.on_demand": ("OnDemandFeatures", "on_demand"),
     "feature_store.definitions.schema": ("Embedding", "FeatureSchema", "feature"),
+    "feature_store.definitions.splits": ("split_by_entity", "split_by_time"),
     "feature_store.definitions.training_set": ("TrainingSet",),
     "feature_store.errors": (
         "CorruptFileError",
@@ -70,6 +75,7 @@ _HOMES = {
         "StreamError",
         "UnknownFeatureError",
     ),
+    "feature_store.monitoring.drift": ("detect_drift",),
     "feature_store.partitions": ("Partitioning",),
     "feature_store.sources.csv_files": ("CsvSource",),
     "feature_store.sources.delta": ("DeltaSource",),
@@ -78,6 +84,8 @@ _HOMES = {
     "feature_store.sources.parquet": ("ParquetSource",),
     "feature_store.sources.query": ("DuckDBSource", "SqlSource"),
     "feature_store.store": ("FeatureStore",),
+    "feature_store.streaming.registry": ("SchemaRegistry",),
+    "feature_store.streaming.settings": ("StreamSettings",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -108,16 +116,21 @@ __all__ = [
     "Partitioning",
     "RegistryConflictError",
     "RegistryError",
+    "SchemaRegistry",
     "SettingsError",
     "SqlSource",
     "StreamError",
+    "StreamSettings",
     "SystemClock",
     "TrainingSet",
     "UnknownFeatureError",
+    "detect_drift",
     "embedding",
     "feature",
     "feature_group",
     "on_demand",
+    "split_by_entity",
+    "split_by_time",
 ]
 
 

@@ -83,7 +83,8 @@ def to_utc(moment: datetime) -> datetime:
 
 def to_micros(moment: datetime) -> int:
     """Returns microseconds since 1970-01-01T00:00:00Z, exactly."""
-    delta = to_utc(moment) - EPOCH
+    # A difference needs no conversion, by which a time at the end of the calendar could leave it.
+    delta = (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment) - EPOCH
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 

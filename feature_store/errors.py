@@ -142,6 +142,10 @@ class StreamError(FeatureStoreError):
     """A stream cannot go on: no broker, no topic, or events that the group cannot read."""
 
 
+class DecodingOutageError(FeatureStoreError):
+    """What reads messages lacks something that is away, a schema registry, say: the stream waits, and tries again."""
+
+
 class SettingsError(FeatureStoreError):
     """A setting is missing or malformed."""
 

@@ -178,7 +178,7 @@ class Settings:
         is_family=True,
     )
     stream_state: str = _setting(
-        "Folder of the streams' snapshots.",
+        "Folder by which the streamers of a machine are numbered.",
         default=lambda: str(embedded_folder().resolve() / "streams"),
         unset="a folder in `.feature_store`",
         example="/var/lib/feature-store/streams",

@@ -11,7 +11,7 @@ from feature_assets.flights.groups.planes import plane_profile, plane_punctualit
 from feature_assets.flights.groups.routes import route_punctuality
 from feature_assets.flights.sources import FLIGHT_ARRIVALS
 from feature_store.day_windows import day_window
-from feature_store.definitions.splits import by_time
+from feature_store.definitions.splits import split_by_time
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.errors import MissingSourceError
 from feature_store.partitions import Window
@@ -64,7 +64,7 @@ flight_delay = TrainingSet(
     owner="flight-operations@example.com",
     as_of="as_of",
     # The gap is longer than a label takes to become known: no flight of one split is under way in the next.
-    splits=by_time(
+    splits=split_by_time(
         {"train": datetime(2013, 9, 1, tzinfo=UTC), "validation": datetime(2013, 11, 1, tzinfo=UTC), "test": None},
         gap=timedelta(days=2),
     ),

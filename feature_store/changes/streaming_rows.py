@@ -40,6 +40,7 @@ class StreamedRows:
 
     def __init__(self, group: RegisteredGroup, offline: OfflineStore, online: OnlineStore, clock: Clock) -> None:
         self._group = group
+        self._offline = offline
         self._online = online
         self._clock = clock
         self._settler = Settler(group, offline, online, clock)
@@ -87,6 +88,16 @@ class StreamedRows:
             OnlineStoreError: If the online store does not answer.
         """
         self._online.pending.promote(self._group)
+
+    def rows_of(self, entities: pl.DataFrame) -> pl.DataFrame:
+        """Returns join keys and event time of all rows that the offline store holds of some entities.
+
+        Raises:
+            StorageError: If the storage does not answer.
+        """
+        identity = [*self._group.entity.join_keys, EVENT_TIMESTAMP]
+        rows = self._offline.scan(self._group).select(identity)
+        return rows.join(entities.lazy(), on=entities.columns, how="semi").unique().collect()
 
     def _identified(self, rows: pl.DataFrame) -> Iterator[Retraction]:
         identified = rows.select(

@@ -51,6 +51,44 @@ def validate(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame:
     return canonical
 
 
+def row_faults(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame | None:
+    """Returns which rows `validate` would reject for what they hold; None where it is none of the rows alone.
+
+    Returns:
+        Join keys, `event_timestamp` and `_reason`, a row for each that is bad, the earliest first.
+
+    Raises:
+        InvalidRowsError: If a column is missing, unknown or of another dtype.
+    """
+    from feature_store.definitions.schema_library import SchemaErrors
+
+    canonical, has_repeated = _canonical(group, rows)
+    keys = [*group.entity.join_keys, EVENT_TIMESTAMP]
+    nothing = canonical.select(*keys, pl.lit("").alias("_reason")).clear()
+    parts = [nothing]
+    if any(canonical[column].null_count() for column in keys):
+        return None
+    if has_repeated:
+        repeated = canonical.filter(pl.struct(keys).is_duplicated())
+        reason = "Two rows of the entity share this event time and differ in values."
+        parts.append(repeated.select(*keys, pl.lit(reason).alias("_reason")))
+    try:
+        group.schema.validate(canonical.select(spec.ref.column for spec in group.features), lazy=True)
+    except SchemaErrors as errors:
+        cases = errors.failure_cases
+        if cases["index"].null_count():
+            return None
+        reasons = cases.select(
+            pl.col("index").cast(pl.Int64),
+            pl.format("column '{}' breaks {}: {}", "column", "check", pl.col("failure_case").cast(pl.String)).alias(
+                "_reason"
+            ),
+        )
+        numbered = canonical.select(keys).with_row_index("index").with_columns(pl.col("index").cast(pl.Int64))
+        parts.append(numbered.join(reasons, on="index").select(*keys, "_reason"))
+    return pl.concat(parts).sort(EVENT_TIMESTAMP).unique(keys, keep="first", maintain_order=True)
+
+
 def _canonical(group: FeatureGroup, rows: pl.DataFrame) -> tuple[pl.DataFrame, bool]:
     """Returns rows in canonical dtypes, each once, and whether an entity and event time was there more than once."""
     expected = RowSchema.of(group).computed

@@ -1,4 +1,4 @@
-"""Commands on streams: stream GROUP, drain, compact, replay-dead-letters, publish."""
+"""Commands on streams: stream GROUP, drain, compact, replay-dead-letters, rebuild, publish."""
 
 from __future__ import annotations
 
@@ -133,10 +133,37 @@ def compact(group: str | None, *, all_groups: bool, grace: float, definitions: s
 def replay_dead_letters(group: str, *, definitions: str | None) -> None:
     """Send a group's dead letters through its transform again, each once; a streamer has to run."""
     settings = _settings()
-    from feature_store.streaming.dead_letters import replay_dead_letters as replay
+    from feature_store.streaming.dead_letters import replay
 
     chosen = load(definitions).group(group)
-    click.echo(f"{replay(settings, chosen.name):,} dead letters sent again.")
+    report = replay(settings, chosen.name)
+    click.echo(f"{report.sent:,} dead letters sent again.")
+    if report.cut:
+        click.echo(
+            f"{report.cut:,} hold the head of a large message alone: read it from where it came, and send it again."
+        )
+    if report.lost:
+        click.echo(
+            f"{report.lost:,} offsets had left the topic before they were sent: let it keep its messages longer."
+        )
+
+
+@stream.command(epilog=examples("feature-store stream rebuild plane_punctuality"))
+@click.argument("group")
+@definitions_option
+def rebuild(group: str, *, definitions: str | None) -> None:
+    """Begin a group's state anew, with the past of the source's files: after its topic has got more partitions.
+
+    Stop all streamers of the group first. The next one goes on at what was read last.
+    """
+    settings = _settings()
+    from feature_store.definitions.event_stream import stream_of
+
+    loaded = load(definitions)
+    chosen = loaded.group(group)
+    with open_store(definitions) as store:
+        store.streamer(chosen, stream_of(chosen, loaded.streams.values()), settings).rebuild()
+    click.echo(f"The state of {chosen.name} begins anew: start its streamers again.")
 
 
 @stream.command(epilog=examples("feature-store stream publish weather-observations.by-airport --rate 500"))

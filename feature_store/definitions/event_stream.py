@@ -6,7 +6,7 @@ Only the declaration. Reading messages is the business of `streaming`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import UnionType
@@ -17,6 +17,7 @@ import msgspec
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.definitions.source import Source
+from feature_store.definitions.streamed_sources import note_identity
 from feature_store.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from feature_store.definitions.group import FeatureGroup
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
+
+EpochUnit = Literal["s", "ms", "us"]
+"""Unit of a time that is sent as a number since 1970-01-01T00:00:00Z."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,11 +47,22 @@ class EventStream:
         versions: Schema versions that are understood. A JSON message tells its version in the header
             `schema-version`; one without the header is of the first of these.
         avro_schemas: Avro schema of each version, as it was written.
-        identity: Columns that identify an event: of two that agree in all of these the second is a repeated delivery.
-            All columns by default.
+        identity: Columns that identify an event: of two that agree in all of these one counts, in the stream, where the
+            second is a repeated delivery, and in the source's files alike. All columns by default: where equal events
+            may be several, give them an id and name it here.
         allowed_lateness: How far behind the newest event of its partition an event may come. What comes later is a
             dead letter. The state holds this span and the look-back before it.
         most_ahead: How far an event may lie in the store's future.
+        epoch: Unit of times that are sent as numbers since 1970: of all fields that are times, or by field. A time may
+            still come as ISO text. None: times are ISO text alone.
+        decode: Reads the value of a message, in place of `payload`: bytes in, a mapping or a `schema` object out. What
+            it raises makes the message a dead letter, with the exception as the reason.
+        key_format: How keys are written: `id`, the entity id as text; `json`, an object with the join keys or the bare
+            value of a single one; or a function from bytes to a mapping.
+        envelope: `debezium` where a message tells a change, with `before`, `after` and `op`: an update replaces the
+            event of the same identity, a delete removes it. Needs `identity`.
+        tombstones: What a message without a value is: `reject`, a dead letter; `withdraw`, the word that its entity
+            is gone, upon which all rows of the entity are withdrawn; `ignore`, nothing.
     """
 
     source: Source
@@ -60,6 +75,11 @@ class EventStream:
     identity: tuple[str, ...] = ()
     allowed_lateness: timedelta = timedelta(hours=1)
     most_ahead: timedelta = timedelta(minutes=5)
+    epoch: EpochUnit | Mapping[str, EpochUnit] | None = None
+    decode: Callable[[bytes], Any] | None = None
+    key_format: Literal["id", "json"] | Callable[[bytes], Mapping[str, Any]] = "id"
+    envelope: Literal["debezium"] | None = None
+    tombstones: Literal["reject", "withdraw", "ignore"] = "reject"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "topic", self.topic or self.source.name)
@@ -77,6 +97,33 @@ class EventStream:
         unknown = [column for column in self.identity if column not in columns]
         if unknown:
             raise DefinitionError(f"Stream {self.topic!r}: identity names {unknown}, fields are {list(columns)}.")
+        wrong = {column: unit for column, unit in self.epochs.items() if unit not in get_args(EpochUnit)}
+        if wrong or not self.epochs.keys() <= set(self._times()):
+            raise DefinitionError(
+                f"Stream {self.topic!r}: epoch={self.epoch!r}. It is 's', 'ms' or 'us', or such a unit by field, of "
+                f"{self._times()}."
+            )
+        if self.envelope is not None and not self.identity:
+            raise DefinitionError(
+                f"Stream {self.topic!r} carries changes: declare identity=(...), the key of the table, by which an "
+                "update and a delete find their event."
+            )
+        if self.tombstones == "withdraw" and self.entity is None:
+            raise DefinitionError(
+                f"Stream {self.topic!r}: a message without a value says by its key alone which entity is gone. Declare "
+                "entity=..., or tombstones='reject'."
+            )
+        note_identity(self.source, self.entity, self.identity or tuple(columns))
+
+    def _times(self) -> list[str]:
+        return [name for name, dtype in self.columns.items() if dtype.is_temporal()]
+
+    @property
+    def epochs(self) -> Mapping[str, EpochUnit]:
+        """Unit of each field whose times may come as numbers."""
+        if self.epoch is None or isinstance(self.epoch, Mapping):
+            return self.epoch or {}
+        return dict.fromkeys(self._times(), self.epoch)
 
     @property
     def name(self) -> str:

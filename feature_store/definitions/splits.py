@@ -24,7 +24,7 @@ _LEAST_SPLITS = 2
 
 @dataclass(frozen=True, slots=True)
 class TimeSplits:
-    """Splits by label time: the past is learned from, the future is judged by; see `by_time`.
+    """Splits by label time: the past is learned from, the future is judged by; see `split_by_time`.
 
     Attributes:
         until: Split name to the end (exclusive, UTC) of its label times, in order; None ends the last.
@@ -59,7 +59,7 @@ class TimeSplits:
 
 @dataclass(frozen=True, slots=True)
 class EntitySplits:
-    """Splits by entity: all rows of an entity lie in one split; see `by_entity`.
+    """Splits by entity: all rows of an entity lie in one split; see `split_by_entity`.
 
     Attributes:
         entity: The entity; the label frame has its join keys.
@@ -86,8 +86,8 @@ class EntitySplits:
 Splits = TimeSplits | EntitySplits
 
 
-def by_time(until: Mapping[str, datetime | None], *, gap: timedelta = timedelta(0)) -> TimeSplits:
-    """Splits by label time, for instance `by_time({"train": datetime(2013, 9, 1), "test": None})`.
+def split_by_time(until: Mapping[str, datetime | None], *, gap: timedelta = timedelta(0)) -> TimeSplits:
+    """Splits by label time, for instance `split_by_time({"train": datetime(2013, 9, 1), "test": None})`.
 
     Args:
         until: Split name to the end of its label times, exclusive (aware, or naive in UTC); None for the last.
@@ -100,8 +100,8 @@ def by_time(until: Mapping[str, datetime | None], *, gap: timedelta = timedelta(
     return TimeSplits(until, gap)
 
 
-def by_entity(entity: Entity, shares: Mapping[str, float], *, seed: int = 0) -> EntitySplits:
-    """Splits by entity, for instance `by_entity(PLANE, {"train": 0.8, "test": 0.2}, seed=7)`.
+def split_by_entity(entity: Entity, shares: Mapping[str, float], *, seed: int = 0) -> EntitySplits:
+    """Splits by entity, for instance `split_by_entity(PLANE, {"train": 0.8, "test": 0.2}, seed=7)`.
 
     An entity's place depends on its id and the seed alone: the same on every machine, in every version of the set.
     It is `int.from_bytes(sha256(f"{seed}|{entity_id}").digest()[:8], "big") / 2**64`, and the splits cut the span

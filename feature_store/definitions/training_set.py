@@ -90,7 +90,7 @@ class TrainingSet:
         as_of: The label frame's time column: each row sees what was visible at that instant.
         owner: Who answers for it.
         description: What it is for.
-        splits: Cuts the rows into splits, with `by_time` or `by_entity`; None for a set in one piece.
+        splits: Cuts the rows into splits, with `split_by_time` or `split_by_entity`; None for a set in one piece.
         partitioning: Cuts the label times into partitions that are built one by one and appended to the open version;
             None for a set that is built as a whole.
         start: Start of the first partition (aware, or naive in UTC). Needed with, and only with, a partitioning.

@@ -117,7 +117,7 @@ class OffsetRange:
     """What the name of a file that was drained from a topic tells.
 
     Attributes:
-        topic: The topic.
+        topic: The topic, a dot, and what tells it from another of its name that was made before or after it.
         partition: Its partition.
         first: First offset that the file covers.
         last: Last offset that it covers. A file that covers the range of another of its folder replaces it: readers

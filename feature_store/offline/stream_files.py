@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 
+import msgspec
 import polars as pl
 
 from feature_store.catalog import RegisteredGroup
@@ -47,6 +48,7 @@ from feature_store.offline.row_changes import (
 )
 from feature_store.offline.rows import checked_rows
 from feature_store.offline.store import OfflineStore
+from feature_store.offline.stream_state import StreamStateFiles
 from feature_store.offline.superseded import SUPERSEDED_AT, ending, keep_superseded
 from feature_store.partitions import Window
 from feature_store.rows.polars_schema import computed_schema
@@ -88,6 +90,7 @@ class StreamFiles:
     def __init__(self, store: OfflineStore, group: RegisteredGroup) -> None:
         self._store = store
         self._group = group
+        self._notes = StreamStateFiles(store.root, group.name)
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
@@ -105,7 +108,7 @@ class StreamFiles:
         A row that the store holds with equal content is left out: it keeps its time.
 
         Args:
-            topic: The topic of rows.
+            topic: The topic of rows, and which incarnation of it.
             partition: Its partition.
             first: Offset of the first message.
             last: Offset of the last message.
@@ -182,6 +185,16 @@ class StreamFiles:
             metadata = file_metadata(file.path)
             found[partition] = (int(metadata[BATCH_FIRST]), int(metadata[BATCH_LAST]))
         return found
+
+    def accepted_losses(self, topic: str) -> dict[int, int]:
+        """Returns before which offset of each partition of a topic it is known that rows are gone."""
+        content = self._notes.read(_losses_file(topic))
+        return {int(number): before for number, before in msgspec.json.decode(content).items()} if content else {}
+
+    def accept_loss(self, topic: str, partition: int, before: int) -> None:
+        """Takes note that the rows before an offset are gone, where they were not drained."""
+        losses = self.accepted_losses(topic) | {partition: before}
+        self._notes.write(_losses_file(topic), msgspec.json.encode({str(number): at for number, at in losses.items()}))
 
     def remove(self, retracted: pl.DataFrame) -> int:
         """Takes back rows wherever they lie, files of the batch among them; returns how many.
@@ -270,6 +283,10 @@ class StreamFiles:
                 file.path.unlink(missing_ok=True)
                 removed += 1
         return removed
+
+
+def _losses_file(topic: str) -> str:
+    return f"losses-{topic}.json"
 
 
 def _covers(file: PartitionFile, offsets: OffsetRange) -> bool:

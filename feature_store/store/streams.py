@@ -50,6 +50,7 @@ class Streams:
         with needs_extra("stream", "A stream"):
             from feature_store.streaming.streamer import Streamer
         from feature_store.changes.streaming_rows import StreamedRows
+        from feature_store.offline.stream_state import StreamStateFiles
 
         bound = self.catalog.bind(group)
         self.catalog.publish_if_needed()
@@ -60,6 +61,7 @@ class Streams:
             settings,
             clock=clock,
             delivery=StreamedRows(bound.registered, self.parts.offline, self.parts.online, clock),
+            files=StreamStateFiles(self.parts.offline.root, group.name),
             metrics=metrics,
             may_wait=OnlineStoreError,
         )

@@ -7,22 +7,27 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 import polars as pl
 
 from feature_store.catalog import BoundGroup
-from feature_store.clock import Clock
+from feature_store.clock import Clock, nearest_datetime, to_micros
 from feature_store.day_windows import day_window
 from feature_store.definitions.event_stream import EventStream
-from feature_store.errors import FeatureStoreError, MissingSourceError, StreamError
+from feature_store.errors import FeatureStoreError, StreamError
 from feature_store.streaming.metrics import StreamMetrics
+from feature_store.streaming.past_files import LookBackGapError, PastFiles
 from feature_store.streaming.settings import StreamSettings
+from feature_store.streaming.snapshots import StateFiles
+from feature_store.streaming.state import GroupState
 
 _LOG = logging.getLogger(__name__)
 LONGEST_PAUSE = 5.0
 PROMOTE_SECONDS = 0.5
+LETTER_BYTES = 900_000
+"""Greatest dead letter that is sent whole: what brokers take by default, less room for what tells why."""
 
 Result = TypeVar("Result")
 
@@ -46,6 +51,10 @@ class RowDelivery(Protocol):
         """Brings rows online whose time has come."""
         ...
 
+    def rows_of(self, entities: pl.DataFrame) -> pl.DataFrame:
+        """Returns join keys and event time of all rows that the offline store holds of some entities."""
+        ...
+
 
 class StreamContext:
     """One group on its stream, in one process.
@@ -56,6 +65,7 @@ class StreamContext:
         settings: How to run.
         clock: Tells the present, by which events are too far ahead and rows get `ingested_at`.
         delivery: Gives rows their times, and brings them online.
+        files: Where snapshots of the state lie.
         metrics: Where to count.
         may_wait: Errors of the delivery after which it is tried again, until it succeeds.
     """
@@ -68,6 +78,7 @@ class StreamContext:
         *,
         clock: Clock,
         delivery: RowDelivery,
+        files: StateFiles,
         metrics: StreamMetrics | None = None,
         may_wait: type[Exception] = FeatureStoreError,
     ) -> None:
@@ -78,6 +89,9 @@ class StreamContext:
         self.clock = clock
         self.metrics = metrics or StreamMetrics(group.name)
         self.delivery = delivery
+        self.files = files
+        self.past = PastFiles(group.declared, stream)
+        self.letter_bytes = LETTER_BYTES
         self._may_wait = may_wait
         self._promoted_at = 0.0
         self.stopping = threading.Event()
@@ -111,25 +125,30 @@ class StreamContext:
         with suppress(self._may_wait):
             self.delivery.promote()
 
-    def seeds(self, until: int) -> pl.DataFrame:
-        """Returns the events of one look-back and the allowed lateness before an instant, from the source's files.
+    def seed(self, state: GroupState) -> None:
+        """Gives a state what the source's files hold of before the topic's first events, as far as it can count.
 
-        Args:
-            until: Microseconds since 1970: the first event that the stream has.
+        Raises:
+            LookBackGapError: If days have not landed that a look-back needs.
         """
-        columns = self.stream.columns
-        nothing = pl.DataFrame(schema=columns)
-        if not self.group.lookback:
-            return nothing
-        end = datetime.fromtimestamp(until / 1e6, UTC)
-        begin = end - self.group.lookback - self.stream.allowed_lateness
-        parts = [nothing]
-        for day in self.group.source.landed_days():
-            if begin.date() <= day <= end.date():
-                try:
-                    events = self.group.source.scan(day_window(day))
-                except MissingSourceError:
-                    continue
-                parts.append(events.select(pl.col(name).cast(dtype) for name, dtype in columns.items()).collect())
-        time_of = pl.col("event_timestamp").to_physical()
-        return pl.concat(parts).filter(time_of < until)
+        for lane in state.lanes.values():
+            if lane.seeded_from is not None and not lane.is_checked:
+                first = lane.seeded_from + state.span
+                day = nearest_datetime(first).date()
+                missing = self.past.missing(lane.seeded_from, lane.seeded_until) if self.group.lookback else []
+                between = [absent for absent in missing if absent < day]
+                if between:
+                    raise LookBackGapError(self.group, between)
+                if day in missing and first > to_micros(day_window(day).start):
+                    lane.unseen = [day]
+                    _LOG.warning(
+                        "What source %s holds of %s before %s has not landed: rows of %s lack it, and are computed "
+                        "again when it has.",
+                        *(self.group.source.name, day, nearest_datetime(first).isoformat(), self.group.name),
+                    )
+                lane.is_checked = True
+        needed = state.seeds_needed()
+        if needed is None:
+            state.seed(None, pl.DataFrame(schema=self.stream.columns))
+        elif state.seeded is None or needed[0] < state.seeded[0] or needed[1] > state.seeded[1]:
+            state.seed(needed, self.past.events(*needed))

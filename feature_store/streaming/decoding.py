@@ -1,9 +1,11 @@
-"""From messages to events: typed, one frame per batch; what cannot be read is told one by one, with the reason."""
+"""From messages to events: typed, one frame per batch; what cannot be read is told one by one, with the reason.
+
+Whatever the bytes are, the outcome is an event or a reason. Nothing that a message holds raises from here.
+"""
 
 from __future__ import annotations
 
-import io
-import struct
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,13 +13,17 @@ from typing import Any, NamedTuple
 import msgspec
 import polars as pl
 
-from feature_store.clock import to_micros
+from feature_store.clock import EARLIEST, LATEST, to_micros
 from feature_store.definitions.event_stream import EventStream
-from feature_store.extras import needs_extra
+from feature_store.definitions.names import EVENT_TIMESTAMP
+from feature_store.errors import DecodingOutageError
+from feature_store.streaming.changes_in_messages import Change, read_envelope
+from feature_store.streaming.payloads import ValueReader, shortened
+from feature_store.transform.bad_events import GONE
 
 VERSION_HEADER = "schema-version"
-_FRAME = struct.Struct(">bI")
 _INT64 = range(-(2**63), 2**63)
+_MICROS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
 
 class Payload(NamedTuple):
@@ -37,14 +43,14 @@ class DecodedEvents:
     """A batch of messages, read.
 
     Attributes:
-        events: One row per good message, in order, with the stream's columns.
+        events: One row per event of a good message, in order, with the stream's columns and `_gone`.
         positions: Position of each row's message in the batch.
-        refused: Position of each bad message, and why it is bad.
+        rejected: Position of each bad message, and why it is bad.
     """
 
     events: pl.DataFrame
     positions: list[int]
-    refused: dict[int, str]
+    rejected: dict[int, str]
 
 
 class EventDecoder:
@@ -57,32 +63,35 @@ class EventDecoder:
     def __init__(self, stream: EventStream) -> None:
         self._stream = stream
         self._columns = stream.columns
-        self._one = msgspec.json.Decoder(stream.schema)
-        self._many = msgspec.json.Decoder(list[stream.schema])  # type: ignore[name-defined]
-        self._avro: dict[int, Any] = {}
-        if stream.payload == "avro":
-            with needs_extra("stream", "An Avro payload"):
-                from fastavro import parse_schema
-            self._avro = {version: parse_schema(dict(schema)) for version, schema in stream.avro_schemas.items()}
+        self._wire = _wire_type(stream)
+        self._values = ValueReader(stream, self._wire)
+        self._many = msgspec.json.Decoder(list[self._wire])  # type: ignore[name-defined]
+        self._scales = {name: _MICROS[unit] for name, unit in stream.epochs.items()}
 
     def decode(self, payloads: Sequence[Payload]) -> DecodedEvents:
-        """Reads messages; bad ones are refused one by one, the others stay."""
-        if self._stream.payload == "json":
+        """Reads messages; bad ones are rejected one by one, the others stay."""
+        if self._values.is_plain_json:
             try:
                 return self._all_at_once(payloads)
-            except (msgspec.MsgspecError, TypeError, OverflowError, UnicodeDecodeError):
+            except Exception:  # noqa: BLE001, S110 - whatever it is, it is found and named message by message
                 pass
-        events, positions, refused = [], [], {}
+        rows: list[tuple[Any, ...]] = []
+        positions: list[int] = []
+        gone: list[bool] = []
+        rejected = {}
         for position, payload in enumerate(payloads):
             try:
-                event = self._event(payload)
-                self._check_range(event)
-            except (msgspec.MsgspecError, ValueError, OverflowError) as error:
-                refused[position] = str(error) or type(error).__name__
+                changes = self._changes(payload)
+                found = [self._row(change.event) for change in changes]
+            except DecodingOutageError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a message is as foreign as can be; so is a hook
+                rejected[position] = _reason(error)
             else:
-                events.append(event)
-                positions.append(position)
-        return DecodedEvents(self._frame(events), positions, refused)
+                rows += found
+                positions += [position] * len(found)
+                gone += [change.is_gone for change in changes]
+        return DecodedEvents(self._frame(rows, gone), positions, rejected)
 
     def _all_at_once(self, payloads: Sequence[Payload]) -> DecodedEvents:
         first = self._stream.versions[0]
@@ -95,56 +104,90 @@ class EventDecoder:
         events = self._many.decode(b"[" + b",".join(values) + b"]")
         if len(events) != len(values):
             raise TypeError("Some hold several objects.")
-        return DecodedEvents(self._frame(events), list(range(len(events))), {})
+        columns = zip(*map(msgspec.structs.astuple, events), strict=True)
+        frame = pl.DataFrame(
+            [
+                self._times(name, values) if dtype.is_temporal() else pl.Series(name, values, dtype=dtype, strict=True)
+                for (name, dtype), values in zip(self._columns.items(), columns, strict=True)
+            ]
+        )
+        return DecodedEvents(frame.with_columns(pl.lit(value=False).alias(GONE)), list(range(len(events))), {})
 
-    def _event(self, payload: Payload) -> msgspec.Struct:
+    def _changes(self, payload: Payload) -> list[Change]:
         if payload.value is None:
             raise ValueError("The message has no value.")
-        known = self._stream.versions
-        if self._stream.payload == "json":
-            version = payload.version.decode("ascii", "replace") if payload.version is not None else str(known[0])
-            if version not in map(str, known):
-                raise ValueError(f"Schema version {version!r} is unknown, known are {list(known)}.")
-            return self._one.decode(payload.value)
-        return self._avro_event(payload.value)
+        if self._stream.envelope is None:
+            return [Change(self._values.event(payload.value, payload.version))]
+        return read_envelope(self._values.record(payload.value, payload.version), self._wire)
 
-    def _avro_event(self, value: bytes) -> msgspec.Struct:
-        from fastavro import schemaless_reader
-
-        if len(value) < _FRAME.size or value[0] != 0:
-            raise ValueError("The Avro message does not begin with a zero byte and its schema version.")
-        _, version = _FRAME.unpack_from(value)
-        if version not in self._avro:
-            raise ValueError(f"Schema version {version} is unknown, known are {sorted(self._avro)}.")
-        body = io.BytesIO(value[_FRAME.size :])
-        try:
-            record = schemaless_reader(body, self._avro[version], None)
-        except Exception as error:  # noqa: BLE001 - the library raises whatever its parts do
-            raise ValueError(f"The Avro record cannot be read: {type(error).__name__}: {error}") from None
-        if body.read(1):
-            raise ValueError("The Avro record is longer than its schema.")
-        return msgspec.convert(record, self._stream.schema)
-
-    def _check_range(self, event: msgspec.Struct) -> None:
-        for name, value in zip(self._columns, msgspec.structs.astuple(event), strict=True):
+    def _row(self, event: msgspec.Struct) -> tuple[Any, ...]:
+        """Returns the values of one event as its frame takes them."""
+        row: list[Any] = []
+        for (name, dtype), value in zip(self._columns.items(), msgspec.structs.astuple(event), strict=True):
+            if value is not None and dtype.is_temporal():
+                row.append(self._micros(name, value))
+                continue
             if type(value) is int and value not in _INT64:
-                raise ValueError(f"Field {name!r} holds {value}: it is no int64.")
+                raise ValueError(f"Field {name!r} holds {shortened(value)}: it is no int64.")
             if type(value) is str:
                 value.encode()  # a lone surrogate is no text
+            row.append(float(value) if type(value) is int and dtype.is_float() else value)
+        return tuple(row)
 
-    def _frame(self, events: Sequence[msgspec.Struct]) -> pl.DataFrame:
-        rows = zip(*map(msgspec.structs.astuple, events), strict=True) if events else [()] * len(self._columns)
-        return pl.DataFrame(
-            [_series(name, values, dtype) for (name, dtype), values in zip(self._columns.items(), rows, strict=True)]
-        )
-
-
-def _series(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
-    if isinstance(dtype, pl.Datetime):
+    def _times(self, name: str, values: Sequence[Any]) -> pl.Series:
         # Aware or naive, each with its own zone: naive is UTC.
-        micros = [None if value is None else to_micros(value) for value in values]
-        return pl.Series(name, micros, dtype=pl.Int64).cast(dtype)
-    return pl.Series(name, values, dtype=dtype, strict=True)
+        micros = [None if value is None else self._micros(name, value) for value in values]
+        return pl.Series(name, micros, dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))
+
+    def _micros(self, name: str, value: Any) -> int:
+        is_number = isinstance(value, (int, float))
+        if is_number and not math.isfinite(value):
+            raise ValueError(f"Field {name!r} holds {value}: it is no time.")
+        micros = round(value * self._scales[name]) if is_number else to_micros(value)
+        first = _EARLIEST_EVENT if name == EVENT_TIMESTAMP else EARLIEST
+        if not first <= micros <= LATEST:
+            since = f" {self._stream.epochs[name]} since 1970" if is_number else ""
+            told = "1900 to 9999" if name == EVENT_TIMESTAMP else "1 to 9999"
+            raise ValueError(f"Field {name!r} holds {shortened(str(value))}{since}: no time of the years {told}.")
+        return micros
+
+    def _frame(self, rows: Sequence[tuple[Any, ...]], gone: Sequence[bool]) -> pl.DataFrame:
+        columns = zip(*rows, strict=True) if rows else [()] * len(self._columns)
+        series = [
+            pl.Series(name, values, dtype=pl.Int64 if dtype.is_temporal() else dtype, strict=True).cast(dtype)
+            for (name, dtype), values in zip(self._columns.items(), columns, strict=True)
+        ]
+        return pl.DataFrame([*series, pl.Series(GONE, gone, dtype=pl.Boolean)])
+
+
+_EARLIEST_EVENT = -2_208_988_800_000_000
+"""1900-01-01: an event time before it is a zero or a sentinel, and would pull the look-back out of the calendar."""
+
+
+def _wire_type(stream: EventStream) -> type[msgspec.Struct]:
+    """Returns the type that values are read as: the stream's own, with numbers where times may come as numbers."""
+    epochs = stream.epochs
+    if not epochs:
+        return stream.schema
+    fields: list[Any] = []
+    for declared in msgspec.structs.fields(stream.schema):
+        kind = declared.type | int | float if declared.encode_name in epochs else declared.type
+        name = msgspec.field(name=declared.encode_name)
+        if declared.default is not msgspec.NODEFAULT:
+            name = msgspec.field(default=declared.default, name=declared.encode_name)
+        elif declared.default_factory is not msgspec.NODEFAULT:
+            name = msgspec.field(default_factory=declared.default_factory, name=declared.encode_name)
+        fields.append((declared.name, kind, name))
+    return msgspec.defstruct(stream.schema.__name__, fields, kw_only=True)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "The message is nested too deeply to be read."
+    text = str(error) or type(error).__name__
+    if not isinstance(error, (msgspec.MsgspecError, ValueError, OverflowError)):
+        text = f"{type(error).__name__}: {text}"
+    return shortened(text, 1000)
 
 
 def encode_events(events: pl.DataFrame) -> list[bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -19,10 +19,11 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from feature_store.catalog import RegisteredGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import StreamError
+from feature_store.streaming.brokers import Failures
 from feature_store.streaming.delivery import END_OF_PARTITION, Delivery
 from feature_store.streaming.rows import KIND, RETRACTION, RowCodec
 from feature_store.streaming.settings import StreamSettings
-from feature_store.streaming.topics import features_topic, partitions_of
+from feature_store.streaming.topics import TopicInfo, end_name, features_topic, topic_info
 
 _SECONDS = 30.0
 _CHUNK = 10_000
@@ -39,6 +40,14 @@ class RowFiles(Protocol):
         self, topic: str, partition: int, first: int, last: int, rows: pl.DataFrame, gone: pl.DataFrame
     ) -> Sequence[object]:
         """Writes the rows of a range of offsets; what is there already stays. `gone` is what `remove` is given next."""
+        ...
+
+    def accepted_losses(self, topic: str) -> dict[int, int]:
+        """Returns before which offset of each partition it is known that rows are gone."""
+        ...
+
+    def accept_loss(self, topic: str, partition: int, before: int) -> None:
+        """Takes note that the rows before an offset are gone, where they were not drained."""
         ...
 
     def last_batches(self, topic: str) -> dict[int, tuple[int, int]]:
@@ -80,6 +89,7 @@ class DrainReport:
         retracted: Rows taken back.
         lag: Messages that came while it ran, and are still to be drained.
         delay_seconds: Age of the oldest message among those drained when it was in its file; 0 where there was none.
+        ends: The offset at which each partition ended, by the names of `topics.ends_of`.
     """
 
     rows: int
@@ -87,6 +97,7 @@ class DrainReport:
     retracted: int
     lag: int
     delay_seconds: float
+    ends: Mapping[str, int]
 
 
 class Drainer:
@@ -101,7 +112,7 @@ class Drainer:
 
     def __init__(self, group: RegisteredGroup, settings: StreamSettings, files: RowFiles, notes: DrainNotes) -> None:
         self._settings = settings
-        self._topic = features_topic(group.name)
+        self._topic = self._lane = features_topic(group.name)
         self._codec = RowCodec(group)
         self._keys = list(group.entity.join_keys)
         self._files = files
@@ -113,12 +124,13 @@ class Drainer:
         Raises:
             StreamError: If no broker answers, or rows have left the topic before they were drained.
         """
-        partitions = partitions_of(self._settings.client, self._topic)
+        topic = topic_info(self._settings.client, self._topic)
+        failures = Failures(self._settings.client)
         with self._files.exclusively():
             self._notes.begin()
             consumer = Consumer(
                 {
-                    **self._settings.client,
+                    **failures.options,
                     "group.id": f"feature-store.{self._topic}",
                     "isolation.level": "read_committed",
                     "enable.auto.commit": "false",
@@ -127,30 +139,35 @@ class Drainer:
                     "fetch.wait.max.ms": 50,
                 }
             )
+            failures.watch(consumer)
             try:
-                report = self._drain(consumer, partitions)
+                report = self._drain(consumer, topic)
             except KafkaException as error:
-                raise StreamError(f"Topic {self._topic!r} cannot be drained: {error.args[0].str()}.") from error
+                raise failures.named(error, f"Topic {self._topic!r} cannot be drained") from error
             else:
                 self._notes.end()
                 return report
             finally:
                 consumer.close()
 
-    def _drain(self, consumer: Consumer, partitions: int) -> DrainReport:
-        done = self._files.last_batches(self._topic)
+    def _drain(self, consumer: Consumer, topic: TopicInfo) -> DrainReport:
+        # Files carry the incarnation of their topic: offsets of one that was made anew are others.
+        self._lane = f"{topic.name}.{topic.identity}"
+        done = self._files.last_batches(self._lane)
+        accepted = self._files.accepted_losses(self._lane)
         following: dict[int, int] = {}
-        for number in range(partitions):
+        for number in range(topic.partitions):
             low, _ = consumer.get_watermark_offsets(TopicPartition(self._topic, number), timeout=_SECONDS)
             first, last = done.get(number, (0, -1))
-            if low > last + 1 and last >= 0:
+            if low > max(last + 1, accepted.get(number, 0)):
+                self._files.accept_loss(self._lane, number, low)
                 raise StreamError(
                     f"Offsets {last + 1} to {low - 1} of topic {self._topic!r}, partition {number}, are gone and were "
-                    "never drained: re-materialize their days by batch, move the newest stream file of that partition "
-                    "away, and let the topic keep its messages longer."
+                    "never drained. Let the topic keep its messages longer, compute the days of these rows by batch, "
+                    "and drain again: the next drain goes on with what is left."
                 )
             # What the topic no longer has cannot be written again.
-            following[number] = first if low <= first else last + 1
+            following[number] = first if low <= first else max(last + 1, low)
             done[number] = (first, last)
         consumer.assign([TopicPartition(self._topic, number, offset) for number, offset in following.items()])
         tally = _Tally()
@@ -176,7 +193,8 @@ class Drainer:
         for number, end in tally.ends.items():
             _, high = consumer.get_watermark_offsets(TopicPartition(self._topic, number), timeout=_SECONDS)
             lag += max(0, high - end)
-        return DrainReport(tally.rows, tally.files, tally.retracted, lag, tally.delay)
+        ends = {end_name(topic, number): end for number, end in tally.ends.items()}
+        return DrainReport(tally.rows, tally.files, tally.retracted, lag, tally.delay, ends)
 
     def _write_again(self, number: int, offsets: tuple[int, int], again: dict[int, list[Delivery]]) -> None:
         """Writes the last micro-batch of before once more: exactly its range, so that the names are the same."""
@@ -217,7 +235,7 @@ class Drainer:
         gone = self._codec.decode(taken_back).select(*self._keys, EVENT_TIMESTAMP, INGESTED_AT)
         if gone.height:
             gone = gone.sort(INGESTED_AT).unique(identity, keep="last")
-        written = self._files.write(self._topic, number, first, last, rows, gone) if rows.height else []
+        written = self._files.write(self._lane, number, first, last, rows, gone) if rows.height else []
         removed = self._files.remove(gone) if gone.height else 0
         if rows.height:
             self._notes.write(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
@@ -36,6 +36,7 @@ class StreamMetrics:
         self.retracted = counter("retracted_rows", "Feature rows taken back.").labels(group)
         self.dead_letters = counter("dead_letters", "Events sent to the dead-letter topic.").labels(group)
         self.restarts = counter("restarts", "Times that the stream was taken up anew after an error.").labels(group)
+        self.lost = counter("lost_events", "Events that left the topic before they were read.").labels(group)
         self._seconds = counter("seconds", "Seconds spent, by stage; receive is waiting for events.", "stage")
         self.stages = {stage: self._seconds.labels(group, stage) for stage in STAGES}
         self._lag = gauge("lag_events", "Events of a partition that are not read yet.", "topic", "partition")
@@ -43,6 +44,9 @@ class StreamMetrics:
         self.state_events = gauge("state_events", "Events held in the state.").labels(group)
         self.state_bytes = gauge("state_bytes", "Bytes held in the state, estimated.").labels(group)
         self.waiting = gauge("back_pressure", "1 while the online store holds the stream up, else 0.").labels(group)
+        self.look_back_gap = gauge(
+            "look_back_gap_days", "Days that the look-back needs, and the source has not landed: the stream waits."
+        ).labels(group)
         self.fill = gauge("batch_fill", "Share of a micro-batch's size that the last one had: 1 is full load.").labels(
             group
         )
@@ -57,6 +61,11 @@ class StreamMetrics:
     def lag(self, topic: str, partition: int, events: int) -> None:
         """Sets the lag of one partition."""
         self._lag.labels(self._group, topic, str(partition)).set(events)
+
+    def forget_lag(self, topic: str, partition: int) -> None:
+        """Takes a partition out of the lag: another streamer tells it."""
+        with suppress(KeyError):
+            self._lag.remove(self._group, topic, str(partition))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

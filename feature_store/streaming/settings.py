@@ -20,7 +20,7 @@ class StreamSettings:
         batch_events: Events of a micro-batch at most.
         linger_seconds: Time after which a micro-batch is closed, however few events it has.
         checkpoint_seconds: Time between two snapshots of the state.
-        state: Folder of the snapshots. What is lost of it is built anew from the topic and the source's files.
+        state: Folder by which the streamers of a machine are numbered. Snapshots lie in the offline store.
         transaction_seconds: Time after which the broker gives up the transaction of a streamer that died.
         session_seconds: Time after which the partitions of a streamer that died go to another.
         drain_rows: Rows of a file of the drainer at most.

@@ -1,191 +1,240 @@
-"""State: the events of the look-back, per partition of the topic, in memory, with snapshots on disk.
+"""State: the events of the look-back and the allowed lateness, in memory.
 
-A snapshot is taken after the transaction that its offsets belong to, so it is never ahead of what Kafka has committed;
-what lies between is read again. Bounded by time: what no event in time can need any more goes.
+What a partition of the topic has delivered lies in a lane of its own, so that it goes where the partition goes. What
+the source's files hold of before is shared by all. Bounded by time: what no event in time can need any more goes when
+segments are merged.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
-from pathlib import Path
+from datetime import date, datetime, timedelta
 
-import msgspec
 import polars as pl
 
 from feature_store.definitions.event_stream import EventStream
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
-from feature_store.transform.micro_batch import LAST_ROW, SEQUENCE, Past
+from feature_store.streaming.keyed_log import KeyedLog, Segment
+from feature_store.transform.bad_events import GONE, SEQUENCE
+from feature_store.transform.micro_batch import LAST_ROW, Past
 
 EARLIEST = -(2**62)
-_METADATA = "feature_store_stream"
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class _Saved(msgspec.Struct):
-    offsets: dict[str, int]
-    watermark: int
-    columns: dict[str, str]
-    identity: list[str]
-    lookback: int
-
-
 @dataclass(slots=True)
-class PartitionState:
-    """What is kept of one partition.
+class Lane:
+    """What one partition has delivered.
 
     Attributes:
-        group: The feature group.
-        stream: The stream that feeds it.
+        events: Its events with `_gone`: a later one of the same identity takes the place of an earlier one.
+        last_rows: Join keys and `_last_row`: the latest event time of a row that was emitted for an entity; entities
+            of which it is not known are absent.
         offsets: Topic to the next offset that is not in the state yet.
-        watermark: Greatest event time that was read, microseconds since 1970.
-        seeds: Events of before the stream began, from the source's files; None where they have not been asked for.
+        watermark: Greatest event time that was read and is not in the store's future, microseconds since 1970.
+        seeded_from: From when on the source's files tell what was before the lane; None before its first event.
+        seeded_until: Up to when they may.
+        unseen: Days of these that had not landed when the lane began.
+        is_checked: Whether it is known which days have not.
     """
 
-    group: FeatureGroup
-    stream: EventStream
+    events: KeyedLog
+    last_rows: KeyedLog
     offsets: dict[str, int] = field(default_factory=dict)
     watermark: int = EARLIEST
-    seeds: pl.DataFrame | None = None
-    _segments: list[pl.DataFrame] = field(default_factory=list)
-    _last_rows: pl.DataFrame | None = None
+    seeded_from: int | None = None
+    seeded_until: int = EARLIEST
+    unseen: list[date] = field(default_factory=list)
+    is_checked: bool = False
+
+    def too_late(self, micros: pl.Series, allowed: timedelta, now: int) -> pl.Series:
+        """Tells which of some events, by their times in order of delivery, are later than allowed; moves the watermark.
+
+        Each event is judged by those delivered before it, so that it does not matter how they were cut into batches.
+
+        Args:
+            micros: Microseconds since 1970.
+            allowed: How late an event may be.
+            now: The store's present: an event from a fast clock makes none late that is not late by it.
+        """
+        told = micros.clip(upper_bound=now)
+        newest = told.cum_max().shift(1, fill_value=self.watermark).clip(lower_bound=self.watermark)
+        self.watermark = max(self.watermark, int(told.max()))  # type: ignore[arg-type]
+        return micros < newest - allowed // _MICROSECOND
+
+
+class GroupState:
+    """What a streamer knows of the past of its group's entities.
+
+    Args:
+        group: The feature group.
+        stream: The stream that feeds it.
+
+    Attributes:
+        span: Microseconds that an event counts for: the look-back and the allowed lateness.
+        lanes: Partition to what it has delivered.
+        seeds: Events of the source's files.
+        seeded: The span that these are of; None for none.
+    """
+
+    def __init__(self, group: FeatureGroup, stream: EventStream) -> None:
+        self._group = group
+        self._stream = stream
+        self._keys = list(group.entity.join_keys)
+        self._identity = list(stream.identity or stream.columns)
+        if stream.envelope is not None:
+            # A change may move an event from one entity to another: it goes here, and comes there.
+            self._identity = list(dict.fromkeys([*self._keys, *self._identity]))
+        self.span = (stream.allowed_lateness + group.lookback) // _MICROSECOND
+        self.lanes: dict[int, Lane] = {}
+        self.seeds = KeyedLog(self._keys)
+        self.seeded: tuple[int, int] | None = None
 
     @property
     def rows(self) -> int:
         """Events that are held."""
-        return sum(segment.height for segment in self._segments) + (self.seeds.height if self.seeds is not None else 0)
+        return self.seeds.height + sum(lane.events.height for lane in self.lanes.values())
 
     @property
     def size(self) -> int:
-        """Bytes of the events that are held, estimated."""
-        frames = [*self._segments, *([self.seeds] if self.seeds is not None else [])]
-        return int(sum(frame.estimated_size() for frame in frames))
+        """Bytes that are held, estimated."""
+        lanes = self.lanes.values()
+        return self.seeds.size + sum(lane.events.size + lane.last_rows.size for lane in lanes)
 
-    def too_late(self, micros: pl.Series) -> pl.Series:
-        """Tells which of some events, by their times in order of delivery, are later than allowed; moves the watermark.
+    def new_lane(self) -> Lane:
+        """Returns an empty lane."""
+        lane = Lane(KeyedLog(self._keys), KeyedLog(self._keys, self._latest))
+        lane.events.merge = lambda rows: self._recent(rows, lane)
+        return lane
 
-        Each event is judged by those delivered before it, so that it does not matter how they were cut into batches.
-        """
-        allowed = self.stream.allowed_lateness // _MICROSECOND
-        newest = micros.cum_max().shift(1, fill_value=self.watermark).clip(lower_bound=self.watermark)
-        self.watermark = max(self.watermark, int(micros.max()))  # type: ignore[arg-type]
-        return micros < newest - allowed
-
-    def without_repeated(self, new: pl.DataFrame) -> tuple[pl.DataFrame, Past]:
-        """Returns the new events that were not delivered before, and the past of their entities.
+    def without_repeated(self, number: int, new: pl.DataFrame) -> tuple[pl.DataFrame, Past]:
+        """Returns the events of a partition that change something, and the past of their entities.
 
         Args:
-            new: Events with `_sequence`, in order of delivery.
+            number: The partition.
+            new: Events with `_sequence` and `_gone`, in order of delivery.
         """
-        keys = list(self.group.entity.join_keys)
-        identity = list(self.stream.identity or self.stream.columns)
-        new = new.unique(identity, keep="first", maintain_order=True)
-        entities = new.select(keys).unique()
+        entities = new.select(self._keys).unique()
+        nothing = pl.DataFrame(schema=self._stream.columns)
+        last_rows = new.select(*self._keys, pl.col(EVENT_TIMESTAMP).alias(LAST_ROW)).clear()
+        last_rows = self._latest(pl.concat([last_rows, *self.lanes[number].last_rows.of(entities)]))
+        if self._stream.envelope is not None:
+            held = self.events_of(number, entities)
+            new, removed = self._changing(new, held)
+            return new, Past(held, last_rows, removed)
+        new = new.unique(self._identity, keep="first", maintain_order=True)
         begin = None
-        if EVENT_TIMESTAMP in identity:
-            begin = new[EVENT_TIMESTAMP].min() - self.group.lookback  # type: ignore[operator]
-        segments = [
-            segment.join(entities, on=keys, how="semi")
-            for segment in self._segments
-            if begin is None or segment[EVENT_TIMESTAMP].max() >= begin  # type: ignore[operator]
-        ]
-        events = pl.concat([new.drop(SEQUENCE).clear(), *segments])
-        if events.height:
-            new = new.join(events, on=identity, how="anti", nulls_equal=True)
-        last_rows = self._last_rows
-        if last_rows is None:
-            last_rows = new.select(*keys, pl.col(EVENT_TIMESTAMP).alias(LAST_ROW)).clear()
-        seeds = None
-        if self.seeds is not None and self.seeds.height:
-            seeds = self.seeds.join(entities, on=keys, how="semi")
-        return new, Past(events, last_rows.join(entities, on=keys, how="semi"), seeds)
+        first = new[EVENT_TIMESTAMP].min()
+        if EVENT_TIMESTAMP in self._identity and isinstance(first, datetime):
+            begin = first - self._group.lookback
+        parts = self.lanes[number].events.of(entities)
+        delivered = self._standing(parts, begin)
+        if delivered.height:
+            new = new.join(delivered, on=self._identity, how="anti", nulls_equal=True, maintain_order="left")
+        seeds = self._seeds_beside(entities, [*parts, new], begin)
+        return new, Past(pl.concat([nothing, seeds, delivered]), last_rows)
 
-    @property
-    def complete_from(self) -> int:
-        """From when on the events that are held tell all of a row (microseconds since 1970)."""
-        return self.watermark - self.stream.allowed_lateness // _MICROSECOND
+    def _changing(self, new: pl.DataFrame, held: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Returns changes that change something, the last of each event, and the events that they remove or replace."""
+        new = new.unique(self._identity, keep="last", maintain_order=True)
+        same = held.with_columns(pl.lit(value=False).alias(GONE))
+        new = new.join(same, on=same.columns, how="anti", nulls_equal=True, maintain_order="left")
+        removed = held.join(new.select(*self._identity, SEQUENCE), on=self._identity, how="inner", nulls_equal=True)
+        is_void = pl.col(GONE) & ~pl.col(SEQUENCE).is_in(removed[SEQUENCE].to_list())
+        return new.filter(~is_void), removed
 
-    def events_of(self, entities: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
-        """Returns all events of some entities that are held, and the new ones.
+    def complete_from(self, number: int) -> int:
+        """From when on the events that are held of a partition tell all of a row (microseconds since 1970)."""
+        return self.lanes[number].watermark - self._stream.allowed_lateness // _MICROSECOND
+
+    def events_of(self, number: int, entities: pl.DataFrame, new: pl.DataFrame | None = None) -> pl.DataFrame:
+        """Returns all events of some entities that are held, and new ones.
 
         Args:
+            number: The partition of the entities.
             entities: Join keys.
-            new: Events that are not held yet.
+            new: Events with `_gone` that are not held yet.
         """
-        parts = [new, *self._segments]
-        if self.seeds is not None and self.seeds.height:
-            held = pl.concat(parts)
-            parts.append(self.seeds.join(held, on=held.columns, how="anti", nulls_equal=True))
-        return pl.concat([part.join(entities, on=entities.columns, how="semi") for part in parts])
+        parts = self.lanes[number].events.of(entities)
+        if new is not None:
+            parts.append(new.join(entities, on=self._keys, how="semi"))
+        seeds = self._seeds_beside(entities, parts, None)
+        return pl.concat([seeds, self._standing(parts, None)])
 
-    def add(self, accepted: pl.DataFrame, last_rows: pl.DataFrame) -> None:
+    def add(self, number: int, accepted: pl.DataFrame, last_rows: pl.DataFrame) -> None:
         """Adds accepted events, and remembers how far the rows of their entities go.
 
         Args:
-            accepted: Events of this partition.
+            number: Their partition.
+            accepted: Events with `_gone`.
             last_rows: As `MicroBatchRows.last_rows`; entities of other partitions are passed over.
         """
         if accepted.is_empty():
             return
-        keys = list(self.group.entity.join_keys)
-        self._segments.append(accepted)
-        # Sizes stay powers apart: few segments to look through, few copies.
-        while len(self._segments) > 1 and self._segments[-1].height * 2 > self._segments[-2].height:
-            tail = self._segments.pop()
-            self._segments[-1] = pl.concat([self._segments[-1], tail], rechunk=True)
-        latest = last_rows.join(accepted, on=keys, how="semi")
-        if self._last_rows is not None:
-            latest = pl.concat([self._last_rows, latest]).group_by(keys).agg(pl.col(LAST_ROW).max())
-        self._last_rows = latest
+        lane = self.lanes[number]
+        lane.events.add(accepted)
+        lane.last_rows.add(last_rows.join(accepted, on=self._keys, how="semi"))
 
-    def prune(self) -> None:
-        """Drops what no event that comes in time can need any more."""
-        horizon = self.watermark - (self.stream.allowed_lateness + self.group.lookback) // _MICROSECOND
-        recent = pl.col(EVENT_TIMESTAMP).to_physical() >= horizon
-        self._segments = [kept for segment in self._segments if (kept := segment.filter(recent)).height]
-        if self.seeds is not None:
-            self.seeds = self.seeds.filter(recent)
-        if self._last_rows is not None:
-            self._last_rows = self._last_rows.filter(pl.col(LAST_ROW).to_physical() >= horizon)
+    def seed(self, span: tuple[int, int] | None, events: pl.DataFrame) -> None:
+        """Takes the events of the source's files of a span, in place of those that it had."""
+        self.seeded = span
+        self.seeds.segments = [Segment.of(events, self._keys)] if events.height else []
 
-    def save(self, path: Path) -> None:
-        """Writes a snapshot in one step."""
-        self.prune()
-        events = pl.concat(self._segments) if self._segments else pl.DataFrame(schema=self.stream.columns)
-        seeds = self.seeds if self.seeds is not None else events.clear()
-        both = pl.concat([events.with_columns(_seed=pl.lit(value=False)), seeds.with_columns(_seed=pl.lit(value=True))])
-        saved = _Saved(self.offsets, self.watermark, *self._shape())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as handle:
-            metadata = {_METADATA: msgspec.json.encode(saved).decode()}
-            both.write_parquet(handle, compression="lz4", metadata=metadata)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
+    def seeds_needed(self) -> tuple[int, int] | None:
+        """Returns from and until when events of files can still count, None where none can."""
+        needing = [
+            lane
+            for lane in self.lanes.values()
+            if lane.seeded_from is not None and lane.watermark - self.span <= lane.seeded_until
+        ]
+        if not needing or not self._group.lookback:
+            return None
+        begin = min(lane.seeded_from for lane in needing if lane.seeded_from is not None)
+        return max(begin, min(lane.watermark for lane in needing) - self.span), max(
+            lane.seeded_until for lane in needing
+        )
 
-    def load(self, path: Path) -> bool:
-        """Reads a snapshot; tells whether there is one that fits the definitions."""
-        try:
-            text = pl.read_parquet_metadata(path).get(_METADATA, "")
-            saved = msgspec.json.decode(text, type=_Saved)
-            if (saved.columns, saved.identity, saved.lookback) != self._shape():
-                return False
-            both = pl.read_parquet(path)
-        except (FileNotFoundError, msgspec.MsgspecError, pl.exceptions.PolarsError):
-            return False
-        self.offsets = saved.offsets
-        self.watermark = saved.watermark
-        events = both.filter(~pl.col("_seed")).drop("_seed")
-        self._segments = [events] if events.height else []
-        seeds = both.filter("_seed").drop("_seed")
-        self.seeds = seeds
-        return True
+    def begin_lane(self, number: int, micros: pl.Series) -> None:
+        """Notes what the files are asked for, given the times of the first events of a partition.
 
-    def _shape(self) -> tuple[dict[str, str], list[str], int]:
-        columns = {name: str(dtype) for name, dtype in self.stream.columns.items()}
-        identity = list(self.stream.identity or self.stream.columns)
+        The first of them may be late: what was delivered before them, and is in the topic no longer, may be newer.
+        """
+        lane = self.lanes[number]
+        first, last = int(micros.min()), int(micros.max())  # type: ignore[arg-type]
+        lane.seeded_from = first - self.span
+        lane.seeded_until = last + self._stream.allowed_lateness // _MICROSECOND
+
+    def shape(self) -> Mapping[str, object]:
+        """Returns what a snapshot must have been taken under to be of use."""
+        columns = {name: str(dtype) for name, dtype in self._stream.columns.items()}
         # A longer look-back needs events that a snapshot no longer holds.
-        return columns, identity, (self.group.lookback + self.stream.allowed_lateness) // _MICROSECOND
+        return {"columns": columns, "identity": self._identity, "span": self.span}
+
+    def _standing(self, parts: list[pl.DataFrame], begin: datetime | None) -> pl.DataFrame:
+        """Returns the events that some parts of a log come to: the last one of each identity, unless it is gone."""
+        if not parts:
+            return pl.DataFrame(schema=self._stream.columns)
+        events = pl.concat(parts, how="diagonal")
+        if begin is not None:
+            events = events.filter(pl.col(EVENT_TIMESTAMP) >= begin)
+        events = events.unique(self._identity, keep="last", maintain_order=True)
+        if GONE in events.columns:
+            events = events.filter(~pl.col(GONE)).drop(GONE)
+        return events.select(list(self._stream.columns))
+
+    def _seeds_beside(
+        self, entities: pl.DataFrame, delivered: list[pl.DataFrame], begin: datetime | None
+    ) -> pl.DataFrame:
+        """Returns events of files that the stream has not delivered: what it delivers too counts as delivered."""
+        seeds = self._standing(self.seeds.of(entities), begin)
+        for part in delivered:
+            seeds = seeds.join(part, on=self._identity, how="anti", nulls_equal=True)
+        return seeds
+
+    def _recent(self, events: pl.DataFrame, lane: Lane) -> pl.DataFrame:
+        return events.filter(pl.col(EVENT_TIMESTAMP).to_physical() >= lane.watermark - self.span)
+
+    def _latest(self, last_rows: pl.DataFrame) -> pl.DataFrame:
+        return last_rows.group_by(self._keys).agg(pl.col(LAST_ROW).max())

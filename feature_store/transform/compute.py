@@ -6,6 +6,7 @@ import polars as pl
 
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
+from feature_store.definitions.streamed_sources import identity_of
 from feature_store.errors import DefinitionError
 from feature_store.frames import utc_micros
 from feature_store.partitions import Window
@@ -32,9 +33,17 @@ def compute(group: FeatureGroup, window: Window) -> pl.DataFrame:
     return apply_transform(group, events, window)
 
 
+def _counted_once(group: FeatureGroup, events: pl.LazyFrame) -> pl.LazyFrame:
+    """Returns events as a stream of them counts them; all where no stream carries the source."""
+    identity = identity_of(group.source, group.entity)
+    if identity is None or not set(identity) <= set(events.collect_schema().names()):
+        return events
+    return events.unique(identity, keep="first", maintain_order=True)
+
+
 def apply_transform(group: FeatureGroup, events: pl.LazyFrame, window: Window) -> pl.DataFrame:
     """Returns the feature rows of a window, computed from events given by the caller; see `compute`."""
-    rows = group.transform(events)
+    rows = group.transform(_counted_once(group, events))
     if not isinstance(rows, pl.LazyFrame):
         raise DefinitionError(
             f"The function of feature group {group.name!r} returned {type(rows).__name__}: "

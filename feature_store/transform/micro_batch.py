@@ -12,17 +12,17 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from feature_store.changes.validation import validate
+from feature_store.changes.validation import row_faults, validate
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.equality import rows_missing_from
-from feature_store.errors import InvalidRowsError
 from feature_store.partitions import Window
 from feature_store.rows.polars_schema import computed_schema
+from feature_store.transform.bad_events import GONE, SEQUENCE, BadEvents
 from feature_store.transform.compute import apply_transform
 
-SEQUENCE = "_sequence"
-"""Column of new events: their position in the micro-batch. No column of events begins with an underscore."""
+_OF_FUNCTIONS = (Exception, pl.exceptions.PanicException)
+"""What a group's function may raise over one message: anything. A panic of Polars is no `Exception`."""
 LAST_ROW = "_last_row"
 _FIRST = "_first"
 _FAR = datetime(9999, 12, 31, tzinfo=UTC)
@@ -35,14 +35,14 @@ class MicroBatchRows:
     Attributes:
         rows: Rows that are new or differ from before, validated, without `ingested_at`.
         retracted: Join keys and event time of rows that were there before and are no more.
-        refused: Position in the micro-batch of each event that leads to rows which are refused, and why. All other
+        rejected: Position in the micro-batch of each event that leads to rows which are rejected, and why. All other
             new events are part of the entities' past from now on.
         last_rows: What `Past.last_rows` is for the entities from now on.
     """
 
     rows: pl.DataFrame
     retracted: pl.DataFrame
-    refused: dict[int, str]
+    rejected: dict[int, str]
     last_rows: pl.DataFrame
 
 
@@ -51,21 +51,16 @@ class Past:
     """What is known of the entities of new events.
 
     Attributes:
-        events: Their accepted events from one look-back before the earliest new one on, or more.
+        events: Their events from one look-back before the earliest new one on, or more: what was accepted, and what
+            the source's files hold beside it.
         last_rows: Join keys and `_last_row`: the latest event time of a row that was emitted for an entity; entities
             of which it is not known are absent.
-        seeds: Events of before the stream began, from the source's files. What the stream delivers may be among them.
+        removed: Those of the events that new ones replace or remove, with the `_sequence` of what does; None for none.
     """
 
     events: pl.DataFrame
     last_rows: pl.DataFrame
-    seeds: pl.DataFrame | None = None
-
-    def of(self, entities: pl.DataFrame) -> Past:
-        """Returns what is known of some entities alone."""
-        keys = entities.columns
-        seeds = None if self.seeds is None else self.seeds.join(entities, on=keys, how="semi")
-        return Past(self.events.join(entities, on=keys, how="semi"), self.last_rows, seeds)
+    removed: pl.DataFrame | None = None
 
 
 def compute_micro_batch(group: FeatureGroup, new: pl.DataFrame, past: Past) -> MicroBatchRows:
@@ -73,32 +68,30 @@ def compute_micro_batch(group: FeatureGroup, new: pl.DataFrame, past: Past) -> M
 
     Args:
         group: The feature group.
-        new: New events of the source, none of them in the past, with their position in `_sequence`.
+        new: New events of the source, none of them in the past, with their position in `_sequence`, and `_gone`.
         past: What is known of their entities.
     """
     try:
-        rows, retracted, last_rows = _changes(group, new.drop(SEQUENCE), past)
-    except (InvalidRowsError, pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError) as error:
-        return _one_by_one(group, new, past, error)
-    return MicroBatchRows(rows, retracted, {}, last_rows)
+        return _changes(group, new, past)
+    except _OF_FUNCTIONS as error:
+        return _without_bad(group, new, past, error)
 
 
-def _changes(group: FeatureGroup, new: pl.DataFrame, past: Past) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+def _changes(group: FeatureGroup, new: pl.DataFrame, past: Past) -> MicroBatchRows:
+    """Returns what new events come to, if all rows are good.
+
+    Raises:
+        InvalidRowsError: If a row is rejected.
+        Exception: Whatever the group's function raises.
+    """
     keys = list(group.entity.join_keys)
     identity = [*keys, EVENT_TIMESTAMP]
-    first = new.group_by(keys).agg(pl.col(EVENT_TIMESTAMP).min().alias(_FIRST))
-    known = past.events
-    if past.seeds is not None and past.seeds.height:
-        # What the stream delivers too counts once, and as delivered.
-        delivered = pl.concat([past.events, new])
-        known = pl.concat([past.seeds.join(delivered, on=delivered.columns, how="anti", nulls_equal=True), known])
-    after = _affected(group, pl.concat([known, new]), first)
-    last_rows = after.group_by(keys).agg(pl.col(EVENT_TIMESTAMP).max().alias(LAST_ROW))
-    if known.is_empty():
-        return after, after.select(identity).clear(), last_rows
+    before, after, first = _events(group, new, past)
+    rows = validate(group, _affected(group, after, first))
+    last_rows = rows.group_by(keys).agg(pl.col(EVENT_TIMESTAMP).max().alias(LAST_ROW))
     # Rows that were there before lie at or after the new event only if it comes late; seldom, so seldom computed.
     touched = (
-        known.select(keys)
+        before.select(keys)
         .unique()
         .join(first, on=keys)
         .join(past.last_rows, on=keys, how="left")
@@ -106,23 +99,37 @@ def _changes(group: FeatureGroup, new: pl.DataFrame, past: Past) -> tuple[pl.Dat
         .select(keys)
     )
     if touched.is_empty():
-        return after, after.select(identity).clear(), last_rows
-    before = _affected(group, known.join(touched, on=keys, how="semi"), first)
-    changed = rows_missing_from(after, before)
-    retracted = before.select(identity).join(after.select(identity), on=identity, how="anti")
-    return changed, retracted, last_rows
+        return MicroBatchRows(rows, rows.select(identity).clear(), {}, last_rows)
+    former = validate(group, _affected(group, before.join(touched, on=keys, how="semi"), first))
+    retracted = former.select(identity).join(rows.select(identity), on=identity, how="anti")
+    return MicroBatchRows(rows_missing_from(rows, former), retracted, {}, last_rows)
+
+
+def _events(group: FeatureGroup, new: pl.DataFrame, past: Past) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Returns the events before, the events after, and the time from which on the rows of each entity may change."""
+    keys = list(group.entity.join_keys)
+    present = new.filter(~pl.col(GONE)).drop(SEQUENCE, GONE)
+    kept, changed = past.events, present.select(*keys, EVENT_TIMESTAMP)
+    if past.removed is not None and past.removed.height:
+        removed = past.removed.filter(pl.col(SEQUENCE).is_in(new[SEQUENCE].to_list())).drop(SEQUENCE)
+        kept = past.events.join(removed, on=removed.columns, how="anti", nulls_equal=True)
+        changed = pl.concat([changed, removed.select(changed.columns)])
+    first = changed.group_by(keys).agg(pl.col(EVENT_TIMESTAMP).min().alias(_FIRST))
+    return past.events, pl.concat([kept, present]), first
 
 
 def _affected(group: FeatureGroup, events: pl.DataFrame, first: pl.DataFrame) -> pl.DataFrame:
-    """Returns the valid rows from each entity's first new event on."""
+    """Returns the rows from each entity's first new event on, as the function emits them."""
     begin = first[_FIRST].min()
+    if begin is None:
+        return nothing(group).rows
     assert isinstance(begin, datetime)
     rows = apply_transform(group, events.lazy(), Window(begin, _FAR))
     keys = list(group.entity.join_keys)
     rows = rows.join(first, on=keys, how="left", nulls_equal=True)
     # A row of an entity without new events is none of ours; one without a time is for the validation to name.
     rows = rows.filter((pl.col(EVENT_TIMESTAMP) >= pl.col(_FIRST)).fill_null(pl.col(EVENT_TIMESTAMP).is_null()))
-    return validate(group, rows.drop(_FIRST))
+    return rows.drop(_FIRST)
 
 
 def rows_since(group: FeatureGroup, events: pl.DataFrame, since: datetime) -> pl.DataFrame:
@@ -136,54 +143,72 @@ def rows_since(group: FeatureGroup, events: pl.DataFrame, since: datetime) -> pl
     return validate(group, apply_transform(group, events.lazy(), Window(since, _FAR)))
 
 
-def _one_by_one(group: FeatureGroup, new: pl.DataFrame, past: Past, error: Exception) -> MicroBatchRows:
-    """Halves the entities until those with the bad events are found, and tries the events of these one by one."""
+def _without_bad(group: FeatureGroup, new: pl.DataFrame, past: Past, error: BaseException) -> MicroBatchRows:
+    """Returns what new events come to without those that lead to bad rows; each of these is found."""
+    keys = list(group.entity.join_keys)
+
+    def faults(events: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame | None:
+        try:
+            _, after, first = _events(group, events, Past(known, past.last_rows, past.removed))
+            after = after.join(first, on=keys, how="semi")
+            return row_faults(group, _affected(group, after, first))
+        except _OF_FUNCTIONS:
+            return None
+
+    bad = BadEvents(group, faults, past.events)
+    pending = bad.sorted_out(new)
+    if pending is None:
+        return _halves(group, new, past, error)
+    try:
+        good = _changes(group, pending, past) if pending.height else nothing(group)
+    except _OF_FUNCTIONS as again:
+        return _halves(group, new, past, again)
+    return MicroBatchRows(good.rows, good.retracted, bad.rejected, good.last_rows)
+
+
+def _halves(group: FeatureGroup, new: pl.DataFrame, past: Past, error: BaseException) -> MicroBatchRows:
+    """Halves the entities until those are found whose events the function cannot take, and tries these one by one."""
     keys = list(group.entity.join_keys)
     entities = new.select(keys).unique(maintain_order=True)
-    results = []
     if entities.height > 1:
         middle = entities.height // 2
-        results = [
-            compute_micro_batch(group, new.join(half, on=keys, how="semi"), past.of(half))
-            for half in (entities[:middle], entities[middle:])
-        ]
-        return _merged(group, results)
-    if new.height > 1:
-        # Nothing is known of its last row any more: what an event changes is compared with what there was before it.
-        unknown = past.last_rows.clear()
-        events = past.events
-        for event in new.sort(SEQUENCE).iter_slices(1):
-            results.append(compute_micro_batch(group, event, Past(events, unknown, past.seeds)))
-            if not results[-1].refused:
-                events = pl.concat([events, event.drop(SEQUENCE)])
-        return _merged(group, results)
-    (position,) = new[SEQUENCE]
-    return nothing(group, {position: str(error)})
+        halves = (new.join(half, on=keys, how="semi") for half in (entities[:middle], entities[middle:]))
+        return _merged([compute_micro_batch(group, half, _past_of(past, half.select(keys))) for half in halves])
+    good, rejected = new.clear(), {}
+    for event in new.sort(SEQUENCE).iter_slices(1):
+        try:
+            _changes(group, pl.concat([good, event]), past)
+        except _OF_FUNCTIONS as reason:
+            rejected[int(event[SEQUENCE].item())] = str(reason) if new.height > 1 else str(error)
+        else:
+            good = pl.concat([good, event])
+    result = _changes(group, good, past) if good.height else nothing(group)
+    return MicroBatchRows(result.rows, result.retracted, rejected, result.last_rows)
 
 
-def _merged(group: FeatureGroup, results: list[MicroBatchRows]) -> MicroBatchRows:
-    identity = [*group.entity.join_keys, EVENT_TIMESTAMP]
-    # A later event of an entity may have changed a row again: the last one counts.
-    steps = pl.concat([result.rows.with_columns(_step=pl.lit(step)) for step, result in enumerate(results)])
-    gone = pl.concat([result.retracted.with_columns(_gone=pl.lit(step)) for step, result in enumerate(results)])
-    latest = steps.unique(identity, keep="last", maintain_order=True)
-    last_gone = gone.unique(identity, keep="last", maintain_order=True)
-    joined = latest.join(last_gone, on=identity, how="left")
-    rows = joined.filter(pl.col("_gone").is_null() | (pl.col("_gone") < pl.col("_step"))).drop("_step", "_gone")
-    retracted = last_gone.drop("_gone").join(rows, on=identity, how="anti")
-    refused = {position: reason for result in results for position, reason in result.refused.items()}
-    last_rows = pl.concat([result.last_rows for result in results])
-    keys = list(group.entity.join_keys)
-    return MicroBatchRows(rows, retracted, refused, last_rows.group_by(keys).agg(pl.col(LAST_ROW).max()))
+def _past_of(past: Past, entities: pl.DataFrame) -> Past:
+    keys = entities.columns
+    return Past(past.events.join(entities, on=keys, how="semi"), past.last_rows, past.removed)
 
 
-def nothing(group: FeatureGroup, refused: dict[int, str] | None = None) -> MicroBatchRows:
+def _merged(results: list[MicroBatchRows]) -> MicroBatchRows:
+    """Returns what micro-batches of different entities come to."""
+    rejected = {position: reason for result in results for position, reason in result.rejected.items()}
+    return MicroBatchRows(
+        pl.concat([result.rows for result in results]),
+        pl.concat([result.retracted for result in results]),
+        rejected,
+        pl.concat([result.last_rows for result in results]),
+    )
+
+
+def nothing(group: FeatureGroup, rejected: dict[int, str] | None = None) -> MicroBatchRows:
     """Returns what a micro-batch without a good event comes to."""
     rows = pl.DataFrame(schema=computed_schema(group))
     keys = list(group.entity.join_keys)
     return MicroBatchRows(
         rows,
         rows.select(*keys, EVENT_TIMESTAMP),
-        refused or {},
+        rejected or {},
         rows.select(*keys, pl.col(EVENT_TIMESTAMP).alias(LAST_ROW)),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from feature_store.definitions.splits import by_entity
+from feature_store.definitions.splits import split_by_entity
 from feature_store.definitions.training_set import TrainingSet, every_entity
 from feature_store.partitions import Partitioning
 from tests.cli.shop import activity, churn, spending
@@ -15,7 +15,7 @@ daily_customers = TrainingSet(
     labels=every_entity(spending, start=START),
     features=["spending"],
     owner="team@example.com",
-    splits=by_entity(CUSTOMER, {"train": 0.6, "test": 0.4}),
+    splits=split_by_entity(CUSTOMER, {"train": 0.6, "test": 0.4}),
     partitioning=Partitioning.DAILY,
     start=START,
 )

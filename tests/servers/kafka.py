@@ -19,8 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Self
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from tests.servers.redis import free_port
 
@@ -172,6 +172,22 @@ class KafkaServer:
         admin = self.admin()
         admin.create_topics([NewTopic(name, partitions, 1)])[name].result(30)
         return name
+
+    def add_partitions(self, name: str, partitions: int) -> None:
+        """Gives a topic more partitions."""
+        admin = self.admin()
+        admin.create_partitions([NewPartitions(name, partitions)])[name].result(30)
+
+    def delete_topic(self, name: str) -> None:
+        """Deletes a topic."""
+        admin = self.admin()
+        admin.delete_topics([name])[name].result(30)
+
+    def delete_records(self, topic: str, before: int, partition: int = 0) -> None:
+        """Removes the messages before an offset, as retention does."""
+        admin = self.admin()
+        for done in admin.delete_records([TopicPartition(topic, partition, before)]).values():
+            done.result(30)
 
     def _java(self, heap: str) -> list[str]:
         # The first compiler alone, and no parallel collector: a start in two seconds of one core.

@@ -16,7 +16,7 @@ from feature_store.conformance import check_conformance
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.schema import FeatureSchema, feature
-from feature_store.definitions.splits import by_time
+from feature_store.definitions.splits import split_by_time
 from feature_store.definitions.training_set import TrainingSet, every_entity
 from feature_store.errors import DefinitionError
 from feature_store.monitoring.request_log import RequestLog
@@ -148,7 +148,7 @@ async def _aread(store: FeatureStore, entity_id: str, columns: list[str]) -> lis
 def train(store: FeatureStore, group: FeatureGroup, columns: list[str], stored: pl.DataFrame) -> None:
     keys = list(group.entity.join_keys)
     labels = stored.select(*keys, (pl.col("event_timestamp") + timedelta(minutes=1)).alias("moment"))
-    splits = by_time({"train": START + DAY, "test": None})
+    splits = split_by_time({"train": START + DAY, "test": None})
     definition = TrainingSet("set_of_words", labels.lazy, columns, "team", as_of="moment", splits=splits)
     version = store.write_training_set(definition).version
     assert store.verify_training_set("set_of_words").passed

@@ -17,6 +17,7 @@ from feature_store.definitions.group import feature_group
 from feature_store.definitions.schema import Embedding, FeatureSchema, Timestamp, feature
 from feature_store.streaming.decoding import EventDecoder, Payload, encode_events
 from feature_store.streaming.rows import RowCodec
+from feature_store.transform.bad_events import GONE
 from tests.orders import CUSTOMER, START
 from tests.streaming.pipeline import Order, no_files, order_stream, random_orders
 
@@ -41,8 +42,8 @@ def avro(version: int, **record: object) -> bytes:
 def test_json_reads_back_what_was_written():
     events = random_orders(200, customers=5)
     decoded = EventDecoder(order_stream(no_files())).decode([Payload(value) for value in encode_events(events)])
-    assert decoded.events.equals(events)
-    assert decoded.refused == {}
+    assert decoded.events.drop(GONE).equals(events)
+    assert decoded.rejected == {}
 
 
 def test_times_of_any_zone_become_utc_and_naive_ones_are_utc():
@@ -59,7 +60,7 @@ def test_a_value_that_is_whole_only_beside_its_neighbours_is_refused():
         [Payload(value) for value in [values[0], *split, values[1]]]
     )
     assert decoded.positions == [0, 3]
-    assert sorted(decoded.refused) == [1, 2]
+    assert sorted(decoded.rejected) == [1, 2]
 
 
 def test_avro_of_several_versions():
@@ -77,9 +78,9 @@ def test_avro_of_several_versions():
         good[0][:-3]: "cannot be read",
     }
     decoded = EventDecoder(stream).decode([Payload(value) for value in [*good, *bad]])
-    assert decoded.events.rows() == [("c1", when, None, 0), ("c2", when, 2**62, 7)]
+    assert decoded.events.drop(GONE).rows() == [("c1", when, None, 0), ("c2", when, 2**62, 7)]
     for position, reason in enumerate(bad.values(), start=2):
-        assert reason in decoded.refused[position]
+        assert reason in decoded.rejected[position]
 
 
 class Everything(FeatureSchema):

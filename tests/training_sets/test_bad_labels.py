@@ -10,7 +10,7 @@ import pytest
 
 from feature_store.definitions.group import feature_group
 from feature_store.definitions.schema import FeatureSchema, feature
-from feature_store.definitions.splits import by_time
+from feature_store.definitions.splits import split_by_time
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.errors import (
     CorruptFileError,
@@ -57,7 +57,7 @@ def labelled(frame, **arguments):
         (labelled(pa.table([["c1"], ["c2"]], names=["customer", "customer"])), "cannot be read"),
         (labelled([1, 2]), "A table is needed, got list"),
         (
-            labelled(LABELS.with_columns(split=1).lazy(), splits=by_time({"train": START, "test": None})),
+            labelled(LABELS.with_columns(split=1).lazy(), splits=split_by_time({"train": START, "test": None})),
             r"column\(s\) split, which the set itself uses",
         ),
         (
@@ -103,7 +103,7 @@ def test_errors_of_the_labels_themselves_pass_through(shop):
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("split", {"splits": by_time({"train": START, "test": None})}),
+        ("split", {"splits": split_by_time({"train": START, "test": None})}),
         ("partition", {"partitioning": Partitioning.DAILY, "start": START}),
     ],
 )

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
-from feature_store.definitions.splits import by_entity, by_time
+from feature_store.definitions.splits import split_by_entity, split_by_time
 from feature_store.errors import FeatureStoreError, InvalidRequestError, UnknownFeatureError
 from feature_store.frame_fingerprint import fingerprint
 from feature_store.monitoring.baseline import profile_columns
@@ -35,7 +35,7 @@ def test_a_version_holds_the_rows_of_the_join_in_the_order_of_the_labels(shop):
 
 def test_the_manifest_names_all_that_the_rows_depend_on(shop, clock):
     cut = START + timedelta(days=5)
-    written = shop.write_training_set(purchases(every_morning(), splits=by_time({"train": cut, "test": None})))
+    written = shop.write_training_set(purchases(every_morning(), splits=split_by_time({"train": cut, "test": None})))
     manifest = json.loads((written.path / "manifest.json").read_text())
     assert manifest["features"] == {name: f"{name}:v1" for name in FEATURES}
     assert manifest["stored"]["last_amount"]["ttl_seconds"] == 30 * 86_400
@@ -56,7 +56,7 @@ def test_the_manifest_names_all_that_the_rows_depend_on(shop, clock):
 
 
 def test_the_registry_has_the_version_with_the_baseline_of_its_first_split(shop):
-    splits = by_time({"train": START + timedelta(days=5), "test": None})
+    splits = split_by_time({"train": START + timedelta(days=5), "test": None})
     written = shop.write_training_set(purchases(every_morning(), splits=splits))
     [record] = shop.registry.training_sets("purchases")
     assert (record.version, record.row_count, record.path) == (1, 48, "training_sets/purchases/v1")
@@ -76,8 +76,8 @@ def test_equal_inputs_are_the_version_that_exists_and_others_are_the_next(shop, 
         "another label": purchases(labels.with_columns(bought=True)),
         "another row": purchases(labels.head(7)),
         "another feature": purchases(labels, features=["amount_3d"]),
-        "splits": purchases(labels, splits=by_entity(CUSTOMER, {"train": 0.5, "test": 0.5})),
-        "another seed": purchases(labels, splits=by_entity(CUSTOMER, {"train": 0.5, "test": 0.5}, seed=1)),
+        "splits": purchases(labels, splits=split_by_entity(CUSTOMER, {"train": 0.5, "test": 0.5})),
+        "another seed": purchases(labels, splits=split_by_entity(CUSTOMER, {"train": 0.5, "test": 0.5}, seed=1)),
     }
     versions = {what: shop.write_training_set(definition).version for what, definition in changes.items()}
     assert list(versions.values()) == [2, 3, 4, 5, 6]
@@ -116,7 +116,7 @@ def test_a_change_of_a_time_to_live_is_another_version(shop, source):
 def test_files_stream_by_split_and_by_row_group(shop, monkeypatch):
     monkeypatch.setattr(publishing, "ROW_GROUP_ROWS", 10)
     written = shop.write_training_set(
-        purchases(every_morning(), splits=by_time({"train": START + timedelta(days=6), "test": None}))
+        purchases(every_morning(), splits=split_by_time({"train": START + timedelta(days=6), "test": None}))
     )
     assert written.split_rows == {"train": 30, "test": 18}
     train = pq.ParquetFile(written.path / "rows" / "split=train" / "rows.parquet")

@@ -9,7 +9,7 @@ import polars as pl
 import polars.selectors as cs
 import pytest
 
-from feature_store.definitions.splits import by_time
+from feature_store.definitions.splits import split_by_time
 from feature_store.errors import InvalidRequestError, UnknownFeatureError
 from tests.orders import START
 from tests.training_sets.conftest import SPAN, every_morning, purchases
@@ -43,7 +43,7 @@ def test_rows_are_matched_by_key_and_time_whatever_their_order_and_split(shop):
     shop.write_training_set(purchases(labels))
     again = labels[6:].sample(fraction=1, shuffle=True, seed=1)
     again = pl.concat([again, again[:2]])
-    shop.write_training_set(purchases(again, splits=by_time({"a": START + timedelta(days=5), "b": None})))
+    shop.write_training_set(purchases(again, splits=split_by_time({"a": START + timedelta(days=5), "b": None})))
     diff = shop.compare_training_sets("purchases:v1", "purchases:v2")
     assert (diff.rows_before, diff.rows_after, diff.rows_added, diff.rows_removed) == (48, 44, 2, 6)
     assert {change.changed for change in diff.columns} == {0}
@@ -127,7 +127,7 @@ def test_labels_may_have_columns_of_any_dtype_and_name(shop):
     labels = every_morning(1)[:3].with_columns(values.alias(name) for name, values in OF_ANY_DTYPE.items())
     shop.write_training_set(purchases(labels))
     twice = pl.concat([labels[:1], labels[:1], labels[1:]])
-    splits = by_time({"train": START.replace(day=2, hour=7), "test": None})
+    splits = split_by_time({"train": START.replace(day=2, hour=7), "test": None})
     shop.write_training_set(purchases(twice, splits=splits))
     diff = shop.compare_training_sets("purchases:v1", "purchases:v2")
     assert (diff.rows_added, diff.rows_removed) == (1, 0)

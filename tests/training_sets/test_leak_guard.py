@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feature_store.clock import FixedClock
-from feature_store.definitions.splits import by_time
+from feature_store.definitions.splits import split_by_time
 from feature_store.errors import InvalidRequestError
 from feature_store.store import FeatureStore
 from feature_store.training_sets import leak_guard
@@ -141,7 +141,9 @@ def test_values_whose_sources_have_changed_since_are_skipped_not_blamed(shop, gr
 
 
 def test_a_sample_is_chosen_by_its_seed(shop):
-    shop.write_training_set(purchases(every_morning(), splits=by_time({"a": START + timedelta(days=3), "b": None})))
+    shop.write_training_set(
+        purchases(every_morning(), splits=split_by_time({"a": START + timedelta(days=3), "b": None}))
+    )
     reports = [shop.verify_training_set("purchases", rows=7, seed=seed) for seed in (1, 1, 2)]
     assert [report.rows_sampled for report in reports] == [7, 7, 7]
     assert all(report.passed for report in reports)

@@ -10,7 +10,7 @@ import pyarrow.dataset as ds
 import pytest
 from polars.testing import assert_frame_equal
 
-from feature_store.definitions.splits import by_entity
+from feature_store.definitions.splits import split_by_entity
 from feature_store.errors import InvalidRequestError
 from feature_store.partitions import Partitioning
 from feature_store.store import FeatureStore
@@ -86,7 +86,7 @@ def test_a_new_day_is_appended_and_nothing_else_is_computed_or_touched(counting)
 
 
 def test_partitions_are_the_same_however_they_are_grouped(shop, monkeypatch):
-    splits = by_entity(CUSTOMER, {"train": 0.5, "test": 0.5}, seed=3)
+    splits = split_by_entity(CUSTOMER, {"train": 0.5, "test": 0.5}, seed=3)
     at_once = contents(shop.write_training_set(daily(splits=splits)))
     monkeypatch.setattr(partitioned, "PASS_ROWS", 13)
     told = []
@@ -101,7 +101,7 @@ def test_partitions_are_the_same_however_they_are_grouped(shop, monkeypatch):
 
 
 def test_a_dataset_reads_days_and_splits_from_the_folders(shop):
-    written = shop.write_training_set(daily(splits=by_entity(CUSTOMER, {"train": 0.5, "test": 0.5}, seed=3)))
+    written = shop.write_training_set(daily(splits=split_by_entity(CUSTOMER, {"train": 0.5, "test": 0.5}, seed=3)))
     dataset = ds.dataset(written.path / "rows", partitioning="hive")
     assert dataset.count_rows() == 48
     of_day = dataset.count_rows(filter=(ds.field("partition") == "2024-03-05") & (ds.field("split") == "train"))
@@ -165,7 +165,8 @@ def test_labels_that_changed_make_a_partition_stale(shop, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"features": ["amount_3d"]}, {"splits": by_entity(CUSTOMER, {"a": 0.5, "b": 0.5})}, {"as_of": "when"}]
+    "change",
+    [{"features": ["amount_3d"]}, {"splits": split_by_entity(CUSTOMER, {"a": 0.5, "b": 0.5})}, {"as_of": "when"}],
 )
 def test_a_changed_definition_opens_the_next_version(shop, change):
     labels = every_morning().with_columns(when="event_timestamp")

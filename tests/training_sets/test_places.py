@@ -8,7 +8,7 @@ import shutil
 import polars as pl
 import pytest
 
-from feature_store.definitions.splits import by_time
+from feature_store.definitions.splits import split_by_time
 from feature_store.errors import StorageError
 from feature_store.partitions import Partitioning
 from feature_store.store import FeatureStore
@@ -93,7 +93,7 @@ NAMES = [
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_names_of_folders_above_the_root_mean_nothing(shop, tmp_path, name):
-    splits = by_time({"train": START.replace(day=5), "test": None})
+    splits = split_by_time({"train": START.replace(day=5), "test": None})
     expected = shop.write_training_set(purchases(every_morning(), splits=splits)).scan().collect()
     (tmp_path / name).mkdir()
     shop.offline.root.rename(tmp_path / name / "offline")
@@ -130,7 +130,7 @@ def large(rows=20_000):
     "arguments",
     [
         {},
-        {"splits": by_time({"train": START.replace(day=6), "test": None})},
+        {"splits": split_by_time({"train": START.replace(day=6), "test": None})},
         {"partitioning": Partitioning.DAILY, "start": START},
     ],
 )

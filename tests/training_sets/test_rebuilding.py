@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from feature_store.definitions.names import FeatureRef
-from feature_store.definitions.splits import by_time
+from feature_store.definitions.splits import split_by_time
 from feature_store.errors import TrainingSetChangedError
 from feature_store.partitions import Partitioning
 from feature_store.store import FeatureStore
@@ -18,7 +18,7 @@ from tests.training_sets.faulty_engines import FaultyEngine
 
 pytestmark = pytest.mark.slow
 
-SPLITS = by_time({"train": START + timedelta(days=5), "test": None})
+SPLITS = split_by_time({"train": START + timedelta(days=5), "test": None})
 WAYS = [
     {},
     {"splits": SPLITS},
