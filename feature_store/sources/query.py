@@ -110,7 +110,7 @@ class QuerySource(TableSource):
         question = self._question
         with self._session() as session:
             moments = Moments(question, session.schema(question.asked("*")), knows_types=session.knows_types)
-            asked = question.asked(f"max({moments.column}) AS latest", f"{moments.column} < {moments.of(present())}")
+            asked = question.asked(f"max({moments.column}) AS latest", moments.inside(self.start, present()))
             return utc(session.fetch(asked).to_pylist()[0]["latest"])
 
     @property

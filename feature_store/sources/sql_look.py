@@ -21,7 +21,8 @@ _LATE_COMMITS = 900.0
 """A transaction may show rows so many seconds after it has given them their version."""
 
 _SHARE = 0.01
-_CHEAP_SECONDS = 0.1
+_CHEAP_SECONDS = 1.0
+"""Where rows are removed all the time, full looks take this share of the time at most, unless they are so short."""
 
 Figures = tuple[tuple[str, Any], ...]
 Extent = Literal["nothing", "versions", "recent days", "all"]
@@ -71,8 +72,8 @@ class Seen:
         if state.content is not None and state == self.state:
             return "nothing"
         removed = state.removals is not None and state.removals != self.state.removals
-        # A table from which rows are removed all the time is still read whole for a small share of the time only.
-        if removed and (self.full_seconds <= _CHEAP_SECONDS or age >= self.full_seconds / _SHARE):
+        is_cheap = state.is_local or self.full_seconds <= _CHEAP_SECONDS
+        if removed and (is_cheap or age >= self.full_seconds / _SHARE):
             return "all"
         return "versions" if versioned and self.greatest else "recent days"
 

@@ -9,13 +9,13 @@ import json
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from feature_store.durations import duration_text
 from feature_store.errors import DefinitionError, MissingSourceError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from sqlalchemy.sql.compiler import IdentifierPreparer
 
+_Answer = TypeVar("_Answer")
 _CANCELLED = "57014"  # SQLSTATE of a statement that a time limit or a user has ended
 _RESTED_SECONDS = 2.0
 """A file changed as lately as this may change again within one tick of its clock: its times prove nothing yet."""
@@ -38,10 +39,12 @@ class State:
     Attributes:
         content: While it stays the same, so does what a query gives. None where the database has no such thing.
         removals: While it stays the same, no row was deleted or replaced in bulk. None where that is not known.
+        is_local: Whether all of it is read here: no server is kept from other work.
     """
 
     content: Hashable = None
     removals: Hashable = None
+    is_local: bool = False
 
 
 class Session(ABC):
@@ -71,15 +74,13 @@ class Session(ABC):
         Raises:
             MissingSourceError: If the database rejects it, or takes too long.
         """
-        with self._asking():
-            rows = self._fetch(statement)
-            self.cost.rows += rows.num_rows
+        rows = self._asked(lambda: self._fetch(statement))
+        self.cost.rows += rows.num_rows
         return rows
 
     def schema(self, statement: str) -> pa.Schema:
         """Returns the columns that a statement would give, without running it."""
-        with self._asking():
-            return self._schema(statement)
+        return self._asked(lambda: self._schema(statement))
 
     @abstractmethod
     def state(self, query: str, *, versioned: bool) -> State:
@@ -100,24 +101,21 @@ class Session(ABC):
     @abstractmethod
     def _cancel(self) -> None: ...
 
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _asked(self, ask: Callable[[], _Answer]) -> _Answer:
         began = time.monotonic()
         watch = threading.Timer(self._timeout.total_seconds(), self._interrupt)
         watch.daemon = True
         watch.start()
-        failure = None
         try:
-            yield
+            return ask()
         except Exception as error:  # noqa: BLE001  each driver has errors of its own
             failure = error
         finally:
             watch.cancel()
             self.cost.statements += 1
             self.cost.seconds += time.monotonic() - began
-        if failure is not None:
-            # Raised outside of the handler: a driver's error may hold the URL, and would be its context.
-            raise self._rejected(failure, time.monotonic() - began)
+        # Raised outside of the handler: a driver's error may hold the URL, and would be its context.
+        raise self._rejected(failure, time.monotonic() - began)
 
     def _interrupt(self) -> None:
         with suppress(Exception):
@@ -154,8 +152,7 @@ class AdbcSession(Session):
 
     def run(self, statement: str) -> None:
         """Runs a statement that gives no rows."""
-        with self._asking():
-            self._cursor.execute(statement)
+        self._asked(lambda: self._cursor.execute(statement))
 
     def _fetch(self, statement: str) -> pa.Table:
         self._cursor.execute(statement)
@@ -234,7 +231,7 @@ class DuckDBSession(Session):
                 stat = path.stat()
                 found.append((stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
         rested = all(time.time() - modified / 1e9 > _RESTED_SECONDS for _, _, modified, _ in found)
-        return State(tuple(found) if rested else None, tuple(found))
+        return State(tuple(found) if rested else None, tuple(found), is_local=True)
 
     def _fetch(self, statement: str) -> pa.Table:
         return self._connection.sql(statement).to_arrow_table()

@@ -126,7 +126,7 @@ class S3Path:
         """
         import obstore
 
-        return S3Stat.of(self._ask(lambda: obstore.head(self.connection.requests, self.key)))
+        return S3Stat.of(self._ask(lambda: obstore.head(self.connection.requests, self.key), reads=True))
 
     def is_file(self) -> bool:
         """Tells whether there is an object."""
@@ -191,7 +191,7 @@ class S3Path:
         """
         import obstore
 
-        return self._ask(lambda: bytes(obstore.get(self.connection.uploads, self.key).bytes()))
+        return self._ask(lambda: bytes(obstore.get(self.connection.uploads, self.key).bytes()), reads=True)
 
     def read_text(self) -> str:
         """Returns the object's content, which is UTF-8."""
@@ -209,7 +209,7 @@ class S3Path:
             found = obstore.get(self.connection.requests, self.key, options={"range": {"suffix": size}})
             return bytes(found.bytes()), S3Stat.of(found.meta)
 
-        return self._ask(read)
+        return self._ask(read, reads=True)
 
     def read_range(self, start: int, end: int, e_tag: str) -> bytes:
         """Returns a range of bytes of one very object.
@@ -221,7 +221,9 @@ class S3Path:
 
         options: Any = {"range": (start, end), "if_match": e_tag}
         try:
-            return self._ask(lambda: bytes(obstore.get(self.connection.uploads, self.key, options=options).bytes()))
+            return self._ask(
+                lambda: bytes(obstore.get(self.connection.uploads, self.key, options=options).bytes()), reads=True
+            )
         except ObjectReplacedError as error:
             raise FileNotFoundError(f"{self} was replaced while it was read.") from error
 
@@ -295,7 +297,7 @@ class S3Path:
         """Copies the object within S3."""
         import obstore
 
-        self._ask(lambda: obstore.copy(self.connection.uploads, self.key, target.key))
+        self._ask(lambda: obstore.copy(self.connection.uploads, self.key, target.key), reads=True)
 
     def unlink(self, *, missing_ok: bool = False) -> None:
         """Removes the object. S3 does not tell whether there was one, so that it may always be missing."""
@@ -307,8 +309,13 @@ class S3Path:
     def _store_of(self, size: int) -> S3Store:
         return self.connection.requests if size <= SMALL_BYTES else self.connection.uploads
 
-    def _ask(self, request: Callable[[], _Answer]) -> _Answer:
-        """Sends a request; again if it fails in a way that may pass, or if the credentials can be renewed."""
+    def _ask(self, request: Callable[[], _Answer], *, reads: bool = False) -> _Answer:
+        """Sends a request; again if it fails in a way that may pass, or if the credentials can be renewed.
+
+        Args:
+            request: Sends it.
+            reads: Whether it asks for an object, which may not be there.
+        """
         from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
 
         began = time.monotonic()
@@ -320,8 +327,10 @@ class S3Path:
                 raise ObjectReplacedError(str(self)) from error
             except (BaseError, OSError) as error:
                 refusal = Refusal.of(error)
-                is_missing = isinstance(error, FileNotFoundError | NotFoundError) or refusal.status == _NOT_FOUND
-                if is_missing and not refusal.lacks_bucket:
+                is_missing = isinstance(error, FileNotFoundError | NotFoundError)
+                if is_missing and not refusal.status:
+                    raise  # a local file that was to be put
+                if is_missing and reads and not refusal.lacks_bucket:
                     raise FileNotFoundError(f"There is no object {self}, or no bucket {self.bucket!r}.") from error
                 if refusal.is_expired and not renewed and self.connection.renew():
                     renewed = True
