@@ -6,6 +6,7 @@ for the library, for the definitions, and for a file that the driver has left in
 
 from __future__ import annotations
 
+import importlib
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -112,19 +113,19 @@ def shared_folder(
 def _check(session: SparkSession, shared: SharedFolder, left: Location, needed: object) -> None:
     from pyspark import cloudpickle
 
-    from feature_store import __version__
-
+    # By its name: nothing in the library imports the package that is made of it.
+    version = importlib.import_module("feature_store").__version__
     payload = b"" if needed is None else cloudpickle.dumps((needed, shared))  # type: ignore[no-untyped-call]
     local = left if isinstance(left, Path) else None
-    answers = _asked(session, _probe(payload, __version__, str(local or ""), shared.name))
+    answers = _asked(session, _probe(payload, version, str(local or ""), shared.name))
     for answer in answers:
         if answer["missing"]:
             raise SettingsError(
                 f"Workers of the Spark cluster lack {answer['missing']} (on {answer['host']}). {_REMEDY}"
             )
-        if answer["version"] not in {"", __version__}:
+        if answer["version"] not in {"", version}:
             raise SettingsError(
-                f"Workers of the Spark cluster have feature-store {answer['version']}, the driver has {__version__} "
+                f"Workers of the Spark cluster have feature-store {answer['version']}, the driver has {version} "
                 f"(on {answer['host']}). {_REMEDY}"
             )
         if answer["failure"]:
