@@ -24,7 +24,7 @@ from tests.sources.hostile_tables import COMMON, DAYS, POSTGRESQL, START, Table,
 
 EXAMPLES = int(os.environ.get("HOSTILE_TABLES", "0"))
 FEW = settings(
-    max_examples=EXAMPLES or 25, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True, database=None
+    max_examples=EXAMPLES or 5, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True, database=None
 )
 MANY = settings(FEW, max_examples=EXAMPLES or 60)
 
@@ -73,9 +73,7 @@ def _comparable(value: Any) -> str:
     return repr(value.normalize()) if hasattr(value, "normalize") else repr(value)
 
 
-@FEW
-@given(table=tables(COMMON))
-def test_duckdb_is_read_right(table, tmp_path_factory):
+def in_duckdb(table: Table, tmp_path_factory: Any) -> None:
     path = tmp_path_factory.mktemp("hostile") / "hostile.duckdb"
     with duckdb.connect(str(path)) as connection:
         connection.execute("SET TimeZone = 'UTC'")
@@ -84,6 +82,19 @@ def test_duckdb_is_read_right(table, tmp_path_factory):
         DuckDBSource(name="hostile", path=str(path), query="FROM hostile", start=START, time_column=table.time_column),
         table,
     )
+
+
+@FEW
+@given(table=tables(COMMON))
+def test_duckdb_is_read_right(table, tmp_path_factory):
+    in_duckdb(table, tmp_path_factory)
+
+
+@pytest.mark.slow
+@MANY
+@given(table=tables(COMMON))
+def test_duckdb_is_read_right_whatever_is_in_it(table, tmp_path_factory):
+    in_duckdb(table, tmp_path_factory)
 
 
 @pytest.fixture

@@ -103,7 +103,8 @@ def test_without_versions_the_latest_days_are_looked_at_and_the_others_by_full_l
     assert changed(second, often.survey()) == {1}
 
 
-@settings(max_examples=15, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=30, deadline=None)
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from(["insert", "update", "look"]), st.integers(0, 11), st.integers(0, 23)), max_size=8

@@ -131,9 +131,10 @@ def on(cluster: SparkCluster, **more: str) -> dict[str, str]:
     return {"FEATURE_STORE_ENGINE": "spark", "FEATURE_STORE_SPARK_CONF": conf, "PYSPARK_PYTHON": sys.executable}
 
 
-def test_code_reaches_workers_one_is_killed_and_both_stores_are_those_of_one_machine(shop, tmp_path):
+def test_code_reaches_workers_one_is_killed_and_both_stores_are_those_of_one_machine(shop, tmp_path, redis_server):
     expected = driven(tmp_path, shop, "alone")
     assert expected["errors"] == []
+    redis_server.client().flushall()
     with SparkCluster(tmp_path) as cluster:
         orders = {"spark.executorEnv.ORDERS": shop["ORDERS"]}
         lacking = driven(tmp_path, shop, "lacking", **on(cluster, **orders))
