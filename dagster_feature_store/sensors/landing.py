@@ -7,6 +7,7 @@ reports what is new and nothing twice.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import date
 from typing import Any
 
@@ -22,6 +23,7 @@ from dagster_feature_store.sensors.sources import SourceLooks
 from feature_store.day_windows import day_window
 from feature_store.definitions.source import Source
 from feature_store.errors import FeatureStoreError
+from feature_store.sources.cost import cost_of_look
 
 INTERVAL_SECONDS = 30
 MOST_EVENTS_A_TICK = 2000
@@ -32,8 +34,8 @@ def landed_events(
 ) -> Iterator[AssetMaterialization]:
     """Yields a materialization for each landed day whose content differs from what Dagster has on record.
 
-    All of them tell the latest day that has landed, and the last one the columns, as its day has them: that is the one
-    which the UI shows on the source's page.
+    All of them give the latest day that has landed and, where it is counted, what the look has cost. The last one,
+    which the UI shows on the source's page, gives the columns, as its day has them.
 
     Args:
         instance: Holds the record.
@@ -46,8 +48,10 @@ def landed_events(
         key, DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
     )
     changed = [day for day in known if recorded.get(day.isoformat(), {}).get(DATA_VERSION_TAG) != known[day]]
+    cost = cost_of_look(source.name)
+    spent = {} if cost is None else {f"look_{name}": value for name, value in asdict(cost).items()}
     for day in changed:
-        metadata: dict[str, Any] = {"latest_day": max(known).isoformat()}
+        metadata: dict[str, Any] = {"latest_day": max(known).isoformat(), **spent}
         if day == changed[-1] and (columns := _columns(source, day)) is not None:
             metadata["dagster/column_schema"] = columns
         yield AssetMaterialization(

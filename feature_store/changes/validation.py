@@ -140,7 +140,7 @@ def _conversion(  # noqa: PLR0911 - one line per dtype
         return value.cast(target)
     if dtype.name == "timestamp":
         return utc_micros(column, schema)
-    if dtype.name == "float" and (actual.is_float() or actual.is_integer()):
+    if dtype.name == "float" and actual.is_numeric():  # decimals among them: the schema asks for floats
         return nan_as_null(value.cast(target), target)
     if dtype.name == "int" and actual.is_integer():
         return value.cast(pl.Int64)

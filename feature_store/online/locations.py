@@ -19,7 +19,7 @@ from redis import RedisError
 from redis import connection as library
 
 from feature_store.errors import SettingsError
-from feature_store.setting_urls import ONLINE, UnusableUrlError, check_port, malformed
+from feature_store.setting_urls import ONLINE, UnusableUrlError, check_port, check_told_apart, malformed
 
 Kind = Literal["server", "cluster", "sentinel"]
 
@@ -81,6 +81,7 @@ class Location:
 
 def _parse(url: str) -> Location:
     parts = urlsplit(url)
+    check_told_apart(parts)
     scheme, plus, kind = parts.scheme.partition("+")
     if not plus:
         _check_server(scheme, parts)

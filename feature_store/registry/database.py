@@ -21,7 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from feature_store.errors import NeverAppliedError, RegistryError, RegistryUnreachableError, SettingsError
 from feature_store.forking import renew_in_children
 from feature_store.registry.tables import HEAD, VERSION_TABLE
-from feature_store.setting_urls import REGISTRY, check_registry_url, masked
+from feature_store.setting_urls import REGISTRY, check_registry_url, masked, without_secrets
 
 _POSTGRESQL_DRIVERS = ("psycopg", "psycopg2")
 _UNDEFINED = {"42P01", "42703"}  # SQLSTATE of an undefined table and an undefined column
@@ -179,10 +179,7 @@ class Database:
 
     def _masked(self, error: BaseException | None) -> str:
         message = " ".join(str(error).split()).rstrip(".")
-        for secret in (self._url.password, *map(self._url.query.get, ("password", "sslpassword"))):
-            if isinstance(secret, str) and secret:
-                message = message.replace(secret, "***")
-        return message
+        return without_secrets(message, self._url.render_as_string(hide_password=False))
 
 
 def plain_json(value: Any) -> Any:

@@ -25,9 +25,11 @@ from feature_store.day_windows import day_window
 from feature_store.errors import FeatureStoreError, OvertakenError
 from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
+from feature_store.spark.failures import reason_of
 from feature_store.spark.reports import Refusal, TaskReport, written_partitions
 from feature_store.spark.session import spark_session
 from feature_store.spark.tasks import FAILURE, OVERTAKEN, PARCEL, REPORT, ROWS, ComputeRows, ReadEvents, WritePartitions
+from feature_store.spark.workers import SharedFolder, shared_folder
 from feature_store.transform.inputs import digests_of_inputs
 from feature_store.transform.materialization import Materialization, MaterializedPartition, MaterializedPass
 from feature_store.transform.misplaced import misplaced_in, rejections
@@ -62,6 +64,8 @@ def materialize(job: Materialization, span: Window, *, spark_conf: str | None = 
         InvalidRowsError: If rows of partitions are rejected; these are named, all others are written.
         OvertakenError: If another run has read the source of a partition later. Nothing of that partition was written;
             partitions of other tasks are.
+        SettingsError: If workers of the cluster lack the code; nothing was computed.
+        StorageError: If they do not see the offline store's folder; likewise.
         FeatureStoreError: If a task failed: the function raised, or a store did not answer. A second run completes.
     """
     session = spark_session([job.offline.root], conf=spark_conf)
@@ -70,8 +74,9 @@ def materialize(job: Materialization, span: Window, *, spark_conf: str | None = 
     group = job.group.declared
     inputs = digests_of_inputs(group, list(group.partitioning.windows(span)))
     failures = PartitionFailures(group, job.offline.root, inputs)
-    for windows in job.passes(span):
-        yield from _SparkJob(session, job, failures).run(windows)
+    with shared_folder(session, job.offline.root, (job.group, job.clock, tuple(job.metadata.items()))) as shared:
+        for windows in job.passes(span):
+            yield from _SparkJob(session, job, failures, shared).run(windows)
     failures.end()
 
 
@@ -80,6 +85,7 @@ class _SparkJob:
     session: SparkSession
     job: Materialization
     failures: PartitionFailures
+    shared: SharedFolder | None
 
     @property
     def group(self) -> FeatureGroup:
@@ -111,7 +117,7 @@ class _SparkJob:
         except (PySparkException, Py4JError) as error:
             raise FeatureStoreError(
                 f"Feature group {self.group.name!r} was not materialized from {windows[0].start.isoformat()} to "
-                f"{windows[-1].end.isoformat()}: a task on Spark failed, {_reason(error)} What is written stays, and "
+                f"{windows[-1].end.isoformat()}: a task on Spark failed, {reason_of(error)} What is written stays, and "
                 "a second run completes it."
             ) from error
 
@@ -149,6 +155,7 @@ class _SparkJob:
             began,
             dict(self.job.metadata),
             tuple(self.failures.inputs[window] for window in windows),
+            self.shared,
         )
         # A partition without rows is written, too.
         every = [(number, -1, 0, ROWS, b"") for number in sound]
@@ -199,14 +206,3 @@ def _spread(frame: DataFrame, number: str, count: int, tasks: int) -> DataFrame:
 
     most = min(count, tasks)
     return frame.repartitionById(most, f.col(number) % f.lit(most))
-
-
-def _reason(error: Exception) -> str:
-    """Returns the last line of the traceback that an error of a task carries; where a worker died, what Spark says."""
-    text = str(error).splitlines()
-    of_java = [line.removeprefix(": ") for line in text if line.startswith(": ")]
-    if of_java:
-        return f"{of_java[0].rstrip('.')}."
-    lines = [line.strip() for line in text if line.strip() and not line.startswith(("\t", " "))]
-    told = [line for line in lines if ": " in line and not line.startswith(("Traceback", "["))]
-    return f"{(told or lines or ['without a word'])[-1].rstrip('.')}."

@@ -33,6 +33,7 @@ from feature_store.online.store import OnlineStore
 from feature_store.partitions import Window
 from feature_store.rows.polars_schema import computed_schema
 from feature_store.spark.reports import PartitionReport, Refusal, TaskReport
+from feature_store.spark.workers import SharedFolder
 from feature_store.transform.compute import apply_transform
 from feature_store.transform.materialization import materialize_pass
 
@@ -157,6 +158,7 @@ class WritePartitions:
         began: When the pass began.
         metadata: Of every file, besides its profile and its inputs.
         inputs: Digest of what each partition was computed from, by its number.
+        shared: What a worker must see before it writes, None where there is only this machine.
     """
 
     group: BoundGroup
@@ -167,12 +169,15 @@ class WritePartitions:
     began: datetime
     metadata: dict[str, str]
     inputs: Sequence[str]
+    shared: SharedFolder | None
 
     def __call__(self, batches: Batches) -> Batches:
         """Takes all rows of some partitions, sorted by partition, shard and part, gives a report of each.
 
         Where another run has overtaken this one, it says so instead, and leaves the task's other partitions.
         """
+        if self.shared is not None:
+            self.shared.require()
         offline = OfflineStore(self.root)
         with OnlineStore.connect(self.url, self.clock) as online:
             path = WritePath(self.group.registered, offline, online, self.clock)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from feature_store.catalog import Catalog, RegisteredGroup, Selection
 from feature_store.clock import to_micros, to_utc
@@ -24,7 +24,9 @@ from feature_store.offline.point_in_time.join import group_history, visible_span
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
 from feature_store.spark.engine import latest_rows
-from feature_store.spark.frames import columns_of, quoted, spark_type, uri
+from feature_store.spark.frames import columns_of, quoted, spark_type
+from feature_store.spark.join_output import JoinOutput
+from feature_store.spark.label_files import read_labels
 from feature_store.spark.latest_rows import AS_OF, FOUND
 from feature_store.spark.session import spark_session
 from feature_store.visibility import Visibility
@@ -38,7 +40,6 @@ _START = "_label_start"
 _ROW = "_label_row"
 _POSITION = "_label_position"
 _ROWS_PER_FILE = 1_000_000
-_DONE = "_SUCCESS"
 _INTEGERS = ("tinyint", "smallint", "int", "bigint")
 _TIMES = ("timestamp", "timestamp_ntz", "date")
 
@@ -76,8 +77,8 @@ def join_files(
         labels: Parquet file or folder: join keys, the time column, any other columns.
         as_of: Name of the time column. Naive times are UTC.
         selections: The features, from `Catalog.select`.
-        output: Folder that is made; what an interrupted join has left there is replaced. It is complete once it holds
-            `_SUCCESS`.
+        output: Folder that is made, or an empty one; what an interrupted join has left there is replaced. It is
+            complete once it holds `_SUCCESS`.
         strict: Leave out rows that were ingested after the label's time.
         now: The store's present (UTC): later labels are refused. None lets labels lie in the future.
         spark_conf: Settings of the Spark application, where one is started; see `session.spark_session`.
@@ -86,15 +87,16 @@ def join_files(
         Where the rows are: the label columns, then one column per selection; one row per label, in order.
 
     Raises:
-        InvalidRequestError: If the labels cannot be answered, or the output exists.
+        InvalidRequestError: If the labels cannot be answered, or the output is a finished join, or something else
+            than what a join has left.
+        StorageError: If workers of the cluster do not see the folder of the output.
         CorruptFileError: If a file that is needed is damaged or not its group's.
         FeatureStoreError: If files were replaced while they were read.
     """
     session = spark_session([store.root, str(labels), str(output)], conf=spark_conf)
-    target = uri(output, exact=False)
-    if _exists(session, f"{target}/{_DONE}"):
-        raise InvalidRequestError(f"{output} holds a finished join already: name another folder, or delete it.")
-    given = session.read.parquet(uri(labels))
+    target = JoinOutput(session, output)
+    target.check()
+    given = read_labels(session, labels)
     groups = [catalog.group(name) for name in dict.fromkeys(item.feature.group for item in selections)]
     keys = _checked_columns(given, as_of, groups, selections)
     extent = _checked_values(given, as_of, keys, now)
@@ -121,10 +123,10 @@ def join_files(
         for read in reads:
             stack.enter_context(naming_corrupt_files(read.group, read.files))
         wanted = [*given.columns, *(item.label for item in selections)]
-        _ordered(session, joined, extent.rows).select(*columns_of(wanted)).write.mode("overwrite").parquet(target)
+        target.write(_ordered(session, joined, extent.rows).select(*columns_of(wanted)))
     for read in reads:
         if store.files(read.group.name, read.span) != read.files:
-            _delete(session, target)
+            target.remove()
             raise FeatureStoreError(
                 f"Files of feature group {read.group.name!r} were replaced while they were read, nothing was kept: "
                 "join again when the materialization has ended."
@@ -262,19 +264,3 @@ def _checked_values(labels: DataFrame, as_of: str, keys: Sequence[str], now: dat
 
 def _shown(rows: DataFrame) -> str:
     return ", ".join(str(row.asDict()) for row in rows.limit(_EXAMPLES).collect())
-
-
-def _exists(session: SparkSession, address: str) -> bool:
-    path, files = _in_hadoop(session, address)
-    return bool(files.exists(path))
-
-
-def _delete(session: SparkSession, address: str) -> None:
-    path, files = _in_hadoop(session, address)
-    files.delete(path, True)
-
-
-def _in_hadoop(session: SparkSession, address: str) -> tuple[Any, Any]:
-    jvm: Any = session._jvm  # noqa: SLF001  pyspark has no other way to its file systems
-    path = jvm.org.apache.hadoop.fs.Path(address)
-    return path, path.getFileSystem(session._jsparkSession.sessionState().newHadoopConf())  # noqa: SLF001

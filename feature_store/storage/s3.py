@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from feature_store.storage import s3_folders
 from feature_store.storage.folder_names import DATE_PREFIX, date_of
 from feature_store.storage.protocol import DatedFile, Draft, FileStat, Item, Result, Room, Seal, Write
+from feature_store.storage.s3_conditions import require_conditions
 from feature_store.storage.s3_path import SCHEME, S3Path, S3Stat
 from feature_store.storage.s3_replacing import replace_object
 
@@ -87,6 +88,7 @@ class S3:
         probe = place / f".doctor-{uuid.uuid4().hex}"
         probe.put(b"writable")
         probe.unlink()
+        require_conditions(place, again=True)
         return Room(place, None)
 
     def map(self, work: Callable[[Item], Result], items: Sequence[Item], *, at_once: int) -> list[Result]:

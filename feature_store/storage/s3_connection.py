@@ -7,7 +7,8 @@ single sign-on, the roles of a machine, container or service account. What is re
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from urllib.parse import urlsplit
 
 from feature_store.errors import SettingsError
 from feature_store.extras import needs_extra
+from feature_store.setting_urls import masked, without_secrets
+from feature_store.storage.s3_refusals import Refusal
 
 if TYPE_CHECKING:
     import boto3
@@ -27,8 +30,10 @@ REQUEST_TIMEOUT = timedelta(seconds=60)
 UPLOAD_TIMEOUT = timedelta(minutes=15)
 """The same for large uploads."""
 
+_CONNECT_TIMEOUT = timedelta(seconds=4)
 _RETRIES = 8
 _CREDENTIALS_LAST = timedelta(minutes=10)
+"""What is renewed by itself lasts at least so long: botocore renews it ten minutes before its end."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class S3Connection:
         region: Its region.
         endpoint: URL of the server; None for Amazon's own.
         credentials: Sign requests; None to send them unsigned. They are asked for again every few minutes.
+        find: Looks credentials up anew, where they do not renew themselves: in the environment and in the files that
+            other tools rewrite. None where they are those of a session that was given.
         timeout: After this time a small request without an answer is tried again.
     """
 
@@ -47,17 +54,19 @@ class S3Connection:
     region: str
     endpoint: str | None
     credentials: Credentials | None
+    find: Callable[[], Credentials | None] | None = field(default=None, compare=False, repr=False)
     timeout: timedelta = REQUEST_TIMEOUT
 
     @cached_property
     def requests(self) -> S3Store:
         """Sends requests and small uploads."""
-        return self._store(self.timeout)
+        # Sent again by those who ask: they know what may pass.
+        return self._store(self.timeout, retries=0)
 
     @cached_property
     def uploads(self) -> S3Store:
         """Sends large uploads."""
-        return self._store(max(self.timeout, UPLOAD_TIMEOUT))
+        return self._store(max(self.timeout, UPLOAD_TIMEOUT), retries=_RETRIES)
 
     def polars_options(self) -> dict[str, Any]:
         """Returns arguments of Polars' scanners."""
@@ -79,21 +88,49 @@ class S3Connection:
         return options | {name.upper(): value for name, value in named.items()}
 
     @property
+    def shown_endpoint(self) -> str | None:
+        """The endpoint without user and password."""
+        return self.endpoint and masked(self.endpoint)
+
+    def explained(self, refusal: Refusal) -> str:
+        """Returns what is wrong, and the remedy, as sentences without secrets."""
+        words = refusal.explained(self.bucket, self.shown_endpoint, self.region)
+        return without_secrets(words, self.endpoint) if self.endpoint else words
+
+    def renew(self) -> bool:
+        """Looks credentials up anew, after they were said to have expired; returns whether there are other ones."""
+        used = self._signed_with.get("keys")
+        found = None if self.find is None else self.find()
+        if found is None or found.get_frozen_credentials() == used:
+            return False
+        for name in ("requests", "uploads"):
+            # They keep what they have been given until it is said to end.
+            self.__dict__.pop(name, None)
+        return True
+
+    @property
     def _is_plain(self) -> bool:
         return self.endpoint is not None and urlsplit(self.endpoint).scheme == "http"
 
-    def _store(self, timeout: timedelta) -> S3Store:
+    @cached_property
+    def _signed_with(self) -> dict[str, Any]:
+        return {}
+
+    def _store(self, timeout: timedelta, *, retries: int) -> S3Store:
         from obstore.store import S3Store
 
         signing: dict[str, Any] = {"credential_provider": self._obstore_credentials}
         if self.credentials is None:
             signing = {"skip_signature": True}
-        place: dict[str, Any] = {"endpoint": self.endpoint} if self.endpoint else {"virtual_hosted_style_request": True}
+        # Amazon's certificates cover one label before the region's name: a bucket with dots goes into the path.
+        place: dict[str, Any] = {"virtual_hosted_style_request": "." not in self.bucket}
+        if self.endpoint:
+            place = {"endpoint": self.endpoint}
         return S3Store(
             self.bucket,
             region=self.region,
-            client_options={"timeout": timeout, "allow_http": self._is_plain},
-            retry_config={"max_retries": _RETRIES, "retry_timeout": 3 * timeout},
+            client_options={"timeout": timeout, "connect_timeout": _CONNECT_TIMEOUT, "allow_http": self._is_plain},
+            retry_config={"max_retries": retries, "retry_timeout": 3 * timeout},
             **place,
             **signing,
         )
@@ -115,8 +152,15 @@ class S3Connection:
         return named, int((datetime.now(UTC) + _CREDENTIALS_LAST).timestamp())
 
     def _frozen(self) -> Any:
+        from botocore.credentials import RefreshableCredentials
+
         assert self.credentials is not None
-        return self.credentials.get_frozen_credentials()
+        current = self.credentials
+        if self.find is not None and not isinstance(current, RefreshableCredentials):
+            current = self.find() or current
+        keys = current.get_frozen_credentials()
+        self._signed_with["keys"] = keys
+        return keys
 
 
 def connect(
@@ -144,6 +188,7 @@ def connect(
         import boto3
         import obstore  # noqa: F401  # needed by the first request
         from botocore.exceptions import BotoCoreError
+    find = None if session is not None or unsigned else _find_credentials
     try:
         session = session or boto3.Session()
         client = session.client("s3", endpoint_url=endpoint, region_name=session.region_name or "us-east-1")
@@ -155,7 +200,20 @@ def connect(
             f"No AWS credentials for s3://{bucket} were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a "
             "profile by AWS_PROFILE, or give the machine a role."
         )
-    return S3Connection(bucket, client.meta.region_name, _own_endpoint(client.meta.endpoint_url), credentials, timeout)
+    endpoint = _own_endpoint(client.meta.endpoint_url)
+    return S3Connection(bucket, client.meta.region_name, endpoint, credentials, find, timeout)
+
+
+def _find_credentials() -> Credentials | None:
+    """Returns the credentials that the environment and the files of AWS tools give now; None if there are none."""
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        return boto3.Session().get_credentials()
+    except (BotoCoreError, ValueError):
+        # A file that is being rewritten: what was found before holds.
+        return None
 
 
 def connect_by_environment(bucket: str) -> S3Connection:

@@ -15,6 +15,7 @@ from pathlib import Path
 from feature_store.errors import StorageError
 from feature_store.storage.folder_names import number_of
 from feature_store.storage.protocol import Draft, Seal
+from feature_store.storage.s3_conditions import require_conditions
 from feature_store.storage.s3_path import ObjectReplacedError, S3Path, S3Stat
 
 CLAIM_FILE = "_claim"
@@ -48,6 +49,7 @@ def publish(place: S3Path, staged: Path, seal: Seal) -> bool:
     sealed = place / seal.name
     if sealed.is_file():
         return False
+    require_conditions(place)
     before = {path for path, _ in place.objects()}
     files = {name: path for name, path in _files(staged).items() if name != seal.name}
     _upload(files, place)
@@ -76,6 +78,7 @@ def numbered(folder: S3Path, seal: str) -> list[int]:
 
 def _claim(folder: S3Path, seal: str, after: int) -> int:
     """Takes the next number for this writer alone, and removes what was left of abandoned ones."""
+    require_conditions(folder)
     claimed = dict(_claims(folder, seal))
     now = None
     for _ in range(_ATTEMPTS):

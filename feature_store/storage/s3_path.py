@@ -7,7 +7,6 @@ by one request, or by the last request of a multipart upload; until then nobody 
 from __future__ import annotations
 
 import io
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,11 +16,13 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from feature_store.errors import InvalidRequestError, StorageError
+from feature_store.storage.s3_refusals import Refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from obstore import ObjectMeta
+    from obstore.store import S3Store
 
     from feature_store.storage.s3_connection import S3Connection
 
@@ -33,6 +34,10 @@ _PART_BYTES = 16 * 2**20
 _LISTED_AT_ONCE = 1000
 _READ_AT_ONCE = 2**16
 _PATIENCE = 3
+_PATIENCE_TO_REACH = 5.0
+"""So many seconds a server may be out of reach; what does not even connect is seldom back in a moment."""
+
+_NOT_FOUND = 404
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -121,7 +126,7 @@ class S3Path:
         """
         import obstore
 
-        return S3Stat.of(self._ask(lambda: obstore.head(self.connection.requests, self.key)))
+        return S3Stat.of(self._ask(lambda: obstore.head(self.connection.requests, self.key), reads=True))
 
     def is_file(self) -> bool:
         """Tells whether there is an object."""
@@ -151,15 +156,16 @@ class S3Path:
         def listed() -> Any:
             return obstore.list(self.connection.requests, self.key or None, offset=last, chunk_size=_LISTED_AT_ONCE)
 
-        pages = listed()
+        pages: Any = None
 
         def next_page() -> Any:
             nonlocal pages
+            pages = listed() if pages is None else pages
             try:
                 return next(pages, None)
             except Exception:
-                # The next attempt goes on after what has come.
-                pages = listed()
+                # The next attempt goes on after what has come, with the connection as it is then.
+                pages = None
                 raise
 
         while (page := self._ask(next_page)) is not None:
@@ -185,7 +191,7 @@ class S3Path:
         """
         import obstore
 
-        return self._ask(lambda: bytes(obstore.get(self.connection.uploads, self.key).bytes()))
+        return self._ask(lambda: bytes(obstore.get(self.connection.uploads, self.key).bytes()), reads=True)
 
     def read_text(self) -> str:
         """Returns the object's content, which is UTF-8."""
@@ -203,7 +209,7 @@ class S3Path:
             found = obstore.get(self.connection.requests, self.key, options={"range": {"suffix": size}})
             return bytes(found.bytes()), S3Stat.of(found.meta)
 
-        return self._ask(read)
+        return self._ask(read, reads=True)
 
     def read_range(self, start: int, end: int, e_tag: str) -> bytes:
         """Returns a range of bytes of one very object.
@@ -215,7 +221,9 @@ class S3Path:
 
         options: Any = {"range": (start, end), "if_match": e_tag}
         try:
-            return self._ask(lambda: bytes(obstore.get(self.connection.uploads, self.key, options=options).bytes()))
+            return self._ask(
+                lambda: bytes(obstore.get(self.connection.uploads, self.key, options=options).bytes()), reads=True
+            )
         except ObjectReplacedError as error:
             raise FileNotFoundError(f"{self} was replaced while it was read.") from error
 
@@ -259,9 +267,8 @@ class S3Path:
         import obstore
 
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
-        store = self.connection.requests if size <= SMALL_BYTES else self.connection.uploads
         parts: Any = {"use_multipart": size > _PART_BYTES, "chunk_size": _PART_BYTES}
-        self._ask(lambda: obstore.put(store, self.key, content, **parts))
+        self._ask(lambda: obstore.put(self._store_of(size), self.key, content, **parts))
 
     def put_if(self, present: S3Stat | None, content: bytes | memoryview) -> None:
         """Puts an object in place if what is there is still what it was.
@@ -278,20 +285,19 @@ class S3Path:
         import obstore
 
         size = len(content)
-        store = self.connection.requests if size <= SMALL_BYTES else self.connection.uploads
         if size > MOST_BYTES_AT_ONCE:
             raise InvalidRequestError(
                 f"{self} would have {size:,} bytes, and S3 replaces at most {MOST_BYTES_AT_ONCE:,} at once: partition "
                 "the group by the hour."
             )
         mode: Any = "create" if present is None else {"e_tag": present.e_tag}
-        self._ask(lambda: obstore.put(store, self.key, content, mode=mode, use_multipart=False))
+        self._ask(lambda: obstore.put(self._store_of(size), self.key, content, mode=mode, use_multipart=False))
 
     def copy_to(self, target: S3Path) -> None:
         """Copies the object within S3."""
         import obstore
 
-        self._ask(lambda: obstore.copy(self.connection.uploads, self.key, target.key))
+        self._ask(lambda: obstore.copy(self.connection.uploads, self.key, target.key), reads=True)
 
     def unlink(self, *, missing_ok: bool = False) -> None:
         """Removes the object. S3 does not tell whether there was one, so that it may always be missing."""
@@ -300,37 +306,60 @@ class S3Path:
 
         self._ask(lambda: obstore.delete(self.connection.requests, self.key))
 
-    def _ask(self, request: Callable[[], _Answer]) -> _Answer:
-        """Sends a request; again if it fails in a way that may pass, as far as the client below has not done so."""
-        from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, NotFoundError, PreconditionError
+    def _store_of(self, size: int) -> S3Store:
+        return self.connection.requests if size <= SMALL_BYTES else self.connection.uploads
 
-        deadline = time.monotonic() + _PATIENCE * self.connection.timeout.total_seconds()
+    def _ask(self, request: Callable[[], _Answer], *, reads: bool = False) -> _Answer:
+        """Sends a request; again if it fails in a way that may pass, or if the credentials can be renewed.
+
+        Args:
+            request: Sends it.
+            reads: Whether it asks for an object, which may not be there.
+        """
+        from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
+
+        began = time.monotonic()
+        renewed = False
         for attempt in count():
             try:
                 return request()
             except (AlreadyExistsError, PreconditionError) as error:
                 raise ObjectReplacedError(str(self)) from error
-            except (FileNotFoundError, NotFoundError) as error:
-                raise FileNotFoundError(f"There is no object {self}, or no bucket {self.bucket!r}.") from error
             except (BaseError, OSError) as error:
-                refusal = _REFUSAL.search(str(error))
-                if refusal is not None and refusal[1] == "404":
-                    # A listing of a bucket that is not there has no error of its own.
-                    raise FileNotFoundError(f"There is no bucket {self.bucket!r}, so no {self}.") from error
+                refusal = Refusal.of(error)
+                is_missing = isinstance(error, FileNotFoundError | NotFoundError)
+                if is_missing and not refusal.status:
+                    raise  # a local file that was to be put
+                if is_missing and reads and not refusal.lacks_bucket:
+                    raise FileNotFoundError(f"There is no object {self}, or no bucket {self.bucket!r}.") from error
+                if refusal.is_expired and not renewed and self.connection.renew():
+                    renewed = True
+                    continue
+                patience = (
+                    _PATIENCE * self.connection.timeout.total_seconds() if refusal.reached else _PATIENCE_TO_REACH
+                )
                 pause = min(_FIRST_PAUSE_SECONDS * 2**attempt, _LONGEST_PAUSE_SECONDS)
-                may_pass = refusal is None and isinstance(error, (GenericError, OSError))
-                if may_pass and time.monotonic() + pause < deadline:
+                if refusal.may_pass and time.monotonic() + pause < began + patience:
                     time.sleep(pause)
                     continue
+                if not refusal.has_words and refusal.status:
+                    refusal = self._in_words(refusal)
                 raise StorageError(
-                    f"S3 did not do what was asked of {self}: {_shortened(error)} Check the bucket, AWS_ENDPOINT_URL, "
-                    "AWS_REGION and the credentials; what was cut off is completed by doing it again."
+                    f"S3 did not do what was asked of {self}. {self.connection.explained(refusal)} What was cut off is "
+                    "completed by doing it again."
                 ) from error
         raise AssertionError
 
+    def _in_words(self, refusal: Refusal) -> Refusal:
+        """Returns the same refusal as S3 puts it in the answer to a GET, which has room for words."""
+        import obstore
 
-_REFUSAL = re.compile(r"status code: (4(?!08|25|29)\d\d)")
-"""In errors that have no type of their own: the server has understood, and will not do it later either."""
+        try:
+            obstore.get(self.connection.requests, self.key or "_")
+        except Exception as error:  # noqa: BLE001  asked for the sake of this error
+            found = Refusal.of(error)
+            return found if found.has_words and found.status != _NOT_FOUND else refusal
+        return refusal
 
 
 class _ObjectReader(io.RawIOBase):
@@ -371,9 +400,3 @@ class _ObjectReader(io.RawIOBase):
         buffer[: len(read)] = read
         self._position += len(read)
         return len(read)
-
-
-def _shortened(error: BaseException) -> str:
-    """Returns an error's text without the debugging output that follows it."""
-    text = str(error).partition("\n\nDebug source")[0].strip().rstrip(".")
-    return f"{text[:500]}."

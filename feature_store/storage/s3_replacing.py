@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from feature_store.errors import StorageError
 from feature_store.storage.protocol import Write
+from feature_store.storage.s3_conditions import require_conditions
 from feature_store.storage.s3_path import ObjectReplacedError, S3Path, S3Stat
 
 _ATTEMPTS = 20
@@ -28,8 +29,9 @@ def replace_object(path: S3Path, prepare: Callable[[], Write | None]) -> bool:
         Whether the object was replaced.
 
     Raises:
-        StorageError: If S3 refuses, or others replace the object all the time.
+        StorageError: If S3 rejects it, does not keep conditions, or others replace the object all the time.
     """
+    require_conditions(path.parent)
     for _ in range(_ATTEMPTS):
         before = _present(path)
         write = prepare()

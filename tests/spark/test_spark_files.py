@@ -130,7 +130,13 @@ def test_a_finished_join_stays_and_an_interrupted_one_is_replaced(spark, store, 
     labels = write_labels(tmp_path / "labels", some_labels(6), files=1)
     output = tmp_path / "out"
     output.mkdir()
-    (output / "part-of-a-killed-job.parquet").write_bytes(b"half")
+    half = output / "part-of-a-killed-job.parquet"
+    half.write_bytes(b"half")
+    # What it did not write, it leaves alone.
+    with pytest.raises(InvalidRequestError, match=r"out holds what no join has written, 'part-of-a-killed-job"):
+        join_files(store, CATALOG, labels, "t", SELECTIONS, output)
+    assert half.read_bytes() == b"half"
+    (output / "_join_has_begun").touch()
     join_files(store, CATALOG, labels, "t", SELECTIONS, output)
     assert not (output / "part-of-a-killed-job.parquet").exists()
     with pytest.raises(InvalidRequestError, match="holds a finished join"):
