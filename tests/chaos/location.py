@@ -14,8 +14,8 @@ from dagster_feature_store import feature_store_definitions
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.group import FeatureGroup, feature_group
 from feature_store.definitions.schema import FeatureSchema, feature
-from feature_store.definitions.source import ParquetSource
 from feature_store.definitions.training_set import TrainingSet
+from feature_store.sources import ParquetSource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
