@@ -11,11 +11,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import polars as pl
-import pyarrow as pa
 
 from feature_store.storage.location import storage_of
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from feature_store.storage.location import Location
@@ -46,6 +46,9 @@ def parquet_footer(path: Location, identity: Hashable = None) -> pq.FileMetaData
         FileNotFoundError: If there is none, or not the expected one any more.
         polars.exceptions.ComputeError: If it is no Parquet file.
     """
+    # A code location declares sources, and reads no file: it loads without Arrow.
+    import pyarrow as pa
+
     try:
         return storage_of(path).footer(path, identity)
     except pa.ArrowInvalid as error:

@@ -43,6 +43,7 @@ def test_the_location_loads_with_its_jobs_sensors_and_schedule() -> None:
         "feature_store_landing_sensor",
         "feature_store_definition_sensor",
         "feature_store_gap_sensor",
+        "feature_store_rerun_sensor",
         "feature_store_cold_store_sensor",
         "feature_store_stale_training_set_sensor",
         "feature_store_stream_sensor",
