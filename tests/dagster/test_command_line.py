@@ -77,6 +77,7 @@ def test_partitions_and_sets_are_known_with_their_checks(run, instance):
     assert instance.get_latest_materialization_event(CHURN).asset_materialization.metadata["version"].value == 1
 
 
+@pytest.mark.slow
 def test_what_it_has_computed_is_not_computed_again_and_what_it_has_not_is(run, instance, defs):
     run("materialize", "spending")
     found = requested(defs, instance)
@@ -96,6 +97,7 @@ def test_what_lands_after_it_is_computed(run, instance, defs, monkeypatch):
     assert requested(defs, instance)["spending"] == 3
 
 
+@pytest.mark.slow
 def test_a_second_run_reports_what_has_changed_alone(run, instance, monkeypatch):
     run("materialize", "spending")
     again = run("materialize", "spending")
@@ -114,6 +116,7 @@ def test_an_instance_that_cannot_be_opened_stops_no_work(run, tmp_path):
     assert len(list((tmp_path / "offline" / "spending").glob("date=*"))) == len(DAYS)
 
 
+@pytest.mark.slow
 def test_a_report_that_was_cut_off_is_completed(run, instance, monkeypatch):
     from dagster_feature_store import compat
 
@@ -133,6 +136,7 @@ def test_a_report_that_was_cut_off_is_completed(run, instance, monkeypatch):
     assert evaluated(instance) == 1
 
 
+@pytest.mark.slow
 def test_keys_have_the_prefix_of_the_project(run, instance, monkeypatch):
     monkeypatch.setenv("FEATURE_STORE_ASSET_KEY_PREFIX", "shop/features")
     run("materialize", "spending")

@@ -109,6 +109,7 @@ def test_what_has_come_is_drained_once(streaming_domain, resources, instance, br
         assert "Nothing has been streamed" in evaluated(defs, instance, cursor).skip_message
 
 
+@pytest.mark.slow
 def test_a_broker_that_does_not_answer_is_named(streaming_domain, resources, instance):
     address = f"127.0.0.1:{free_port()}"
     assert address in evaluated(asking(streaming_domain, resources, address), instance, None).skip_message

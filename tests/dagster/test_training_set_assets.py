@@ -74,6 +74,7 @@ def test_a_whole_set_is_built_and_checked(run, instance):
     assert metadata(instance, WHOLE)[None]["dagster/row_count"].value == check.metadata["rows_sampled"].value
 
 
+@pytest.mark.slow
 def test_partitions_are_built_in_one_run_and_appended_by_the_next(run, instance):
     assert run(tags=RANGE).success
     first = run(
@@ -189,6 +190,7 @@ def twice(amount_3d: pl.Expr) -> dict[str, pl.Expr]:
     return {"doubled": amount_3d * 2}
 
 
+@pytest.mark.slow
 def test_features_on_demand_are_those_of_the_code_location(domain, resources, instance, store, monkeypatch):
     """With the values that the library gives, downstream of the group that they are computed of."""
     monkeypatch.delenv("FEATURE_STORE_DEFINITIONS", raising=False)

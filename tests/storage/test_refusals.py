@@ -20,6 +20,8 @@ from feature_store.storage.s3_path import S3Path
 from feature_store.storage.s3_replacing import replace_object
 from tests.servers.s3 import environment
 
+pytestmark = pytest.mark.slow
+
 REGION = "the region 'eu-central-1' is wrong; expecting 'us-west-2'"
 ANSWERS = {
     "denied": (403, "AccessDenied", "Access Denied", "s3:ListBucket on 'denied'"),
