@@ -7,7 +7,7 @@ from functools import partial
 from feature_store.changes.validation import validate
 from feature_store.conformance.instants import causality, look_back
 from feature_store.conformance.parts import entities, order, partitions
-from feature_store.conformance.probe import Probe
+from feature_store.conformance.probe import Probe, events_of
 from feature_store.conformance.processes import processes
 from feature_store.conformance.repetition import clock, repeatable
 from feature_store.conformance.result import BrokenPromiseError, ConformanceResult, Verdict, judged
@@ -35,7 +35,7 @@ def check_conformance(group: FeatureGroup, span: Window, *, seed: int = 0) -> li
         MissingSourceError: If events of the span or its look-back have not landed.
     """
     windows = list(group.partitioning.windows(span))
-    events = group.source.scan(Window(span.start - group.lookback, span.end)).collect()
+    events = events_of(group, Window(span.start - group.lookback, span.end))
     probe = Probe(group, span, windows, events, seed)
     if probe.rows.is_empty():
         raise InvalidRequestError(

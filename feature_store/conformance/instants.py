@@ -14,7 +14,7 @@ from typing import Literal
 
 import polars as pl
 
-from feature_store.conformance.probe import Probe
+from feature_store.conformance.probe import Probe, events_of
 from feature_store.conformance.result import BrokenPromiseError, Verdict
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.durations import duration_text
@@ -58,7 +58,7 @@ def look_back(probe: Probe, verdict: Verdict) -> str:
     span = duration_text(lookback)
     wanted = probe.span.start - lookback - max(lookback, _EXTRA_HISTORY)
     begin = max(wanted, min(probe.group.source.start, probe.span.start - lookback))
-    history = probe.group.source.scan(Window(begin, probe.span.end)).collect()
+    history = events_of(probe.group, Window(begin, probe.span.end))
     rows = probe.rows_of(history)
     verdict.expect(rows, probe.rows, f"With events from {begin.isoformat()} on, the rows are others. Without them:")
     cuts = _Cuts(probe, history, rows, "before", lookback)

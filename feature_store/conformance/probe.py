@@ -12,9 +12,15 @@ import polars as pl
 from feature_store.conformance.state import State
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
+from feature_store.definitions.streamed_sources import identity_of
 from feature_store.frames import utc_micros
 from feature_store.partitions import Window
-from feature_store.transform.compute import apply_transform
+from feature_store.transform.compute import apply_transform, each_once
+
+
+def events_of(group: FeatureGroup, window: Window) -> pl.DataFrame:
+    """Returns the events of a group's source in a window, as a materialization counts them."""
+    return each_once(group.source.scan(window), identity_of(group.source, group.entity)).collect()
 
 
 @dataclass(slots=True)

@@ -47,9 +47,9 @@ class EventStream:
         versions: Schema versions that are understood. A JSON message tells its version in the header
             `schema-version`; one without the header is of the first of these.
         avro_schemas: Avro schema of each version, as it was written.
-        identity: Columns that identify an event: of two that agree in all of these one counts, in the stream, where the
-            second is a repeated delivery, and in the source's files alike. All columns by default: where equal events
-            may be several, give them an id and name it here.
+        identity: Columns that identify an event: of two that agree in all of these, and in their time, one counts, in
+            the stream, where the second is a repeated delivery, and in the source's files alike. All columns by
+            default: where equal events may be several, give them an id and name it here.
         allowed_lateness: How far behind the newest event of its partition an event may come. What comes later is a
             dead letter. The state holds this span and the look-back before it.
         most_ahead: How far an event may lie in the store's future.
@@ -113,10 +113,18 @@ class EventStream:
                 f"Stream {self.topic!r}: a message without a value says by its key alone which entity is gone. Declare "
                 "entity=..., or tombstones='reject'."
             )
-        note_identity(self.source, self.entity, self.identity or tuple(columns))
+        note_identity(self.source, self.entity, self.event_identity)
 
     def _times(self) -> list[str]:
         return [name for name, dtype in self.columns.items() if dtype.is_temporal()]
+
+    @property
+    def event_identity(self) -> tuple[str, ...]:
+        """Columns in which two events agree that count as one, their time among them.
+
+        Without it one pass over two days would count fewer events than a pass over each.
+        """
+        return tuple(dict.fromkeys([*(self.identity or self.columns), EVENT_TIMESTAMP]))
 
     @property
     def epochs(self) -> Mapping[str, EpochUnit]:

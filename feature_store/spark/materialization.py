@@ -22,6 +22,7 @@ import msgspec
 
 from feature_store.clock import to_micros
 from feature_store.day_windows import day_window
+from feature_store.definitions.streamed_sources import identity_of
 from feature_store.errors import FeatureStoreError, OvertakenError
 from feature_store.online.writer import WriteReport
 from feature_store.partitions import Window
@@ -125,7 +126,9 @@ class _SparkJob:
         days = self.session.createDataFrame(spans, "number int, start bigint, end bigint")
         events = _spread(days, "number", len(spans), shards).mapInArrow(ReadEvents(self.group, shards), PARCEL)
         by_entity = events.repartitionById(shards, "target")
-        compute = ComputeRows(self.group, tuple(windows), self.job.online.url, self.job.clock)
+        # Workers have copies of the source, and know no streams.
+        identity = identity_of(self.group.source, self.group.entity)
+        compute = ComputeRows(self.group, tuple(windows), self.job.online.url, self.job.clock, identity)
         return by_entity.mapInArrow(compute, PARCEL)
 
     def _refused(self, computed: DataFrame) -> dict[int, Refusal]:

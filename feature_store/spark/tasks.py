@@ -34,7 +34,7 @@ from feature_store.partitions import Window
 from feature_store.rows.polars_schema import computed_schema
 from feature_store.spark.reports import PartitionReport, Refusal, TaskReport
 from feature_store.spark.workers import SharedFolder
-from feature_store.transform.compute import apply_transform
+from feature_store.transform.compute import apply_transform, each_once
 from feature_store.transform.materialization import materialize_pass
 
 PARCEL = "target int, origin int, part int, kind string, payload binary"
@@ -103,12 +103,14 @@ class ComputeRows:
         windows: The partitions.
         url: URL of the online store that the rows are for.
         clock: The store's present.
+        identity: Of events that agree in these columns one counts; None where all do.
     """
 
     group: FeatureGroup
     windows: Sequence[Window]
     url: str
     clock: Clock
+    identity: Sequence[str] | None = None
 
     def __call__(self, batches: Batches) -> Batches:
         """Takes the events of one shard, gives its rows, or what is wrong with them."""
@@ -118,7 +120,8 @@ class ComputeRows:
         shard = parcels[0]["target"]
         events = pl.concat([_decoded(parcel["payload"]) for parcel in parcels])
         del parcels
-        rows = apply_transform(self.group, events.lazy(), Window(self.windows[0].start, self.windows[-1].end))
+        counted = each_once(events.lazy(), self.identity)
+        rows = apply_transform(self.group, counted, Window(self.windows[0].start, self.windows[-1].end))
         del events
         with OnlineStore.connect(self.url, self.clock) as online:
             try:

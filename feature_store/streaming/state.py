@@ -83,10 +83,10 @@ class GroupState:
         self._group = group
         self._stream = stream
         self._keys = list(group.entity.join_keys)
-        self._identity = list(stream.identity or stream.columns)
+        self._identity = list(stream.event_identity)
         if stream.envelope is not None:
-            # A change may move an event from one entity to another: it goes here, and comes there.
-            self._identity = list(dict.fromkeys([*self._keys, *self._identity]))
+            # A change may move an event in time, or from one entity to another: it goes here, and comes there.
+            self._identity = list(dict.fromkeys([*self._keys, *stream.identity]))
         self.span = (stream.allowed_lateness + group.lookback) // _MICROSECOND
         self.lanes: dict[int, Lane] = {}
         self.seeds = KeyedLog(self._keys)

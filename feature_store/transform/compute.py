@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from feature_store.definitions.group import FeatureGroup
@@ -30,12 +32,17 @@ def compute(group: FeatureGroup, window: Window) -> pl.DataFrame:
         DefinitionError: If the function returns no lazy frame, or one without `event_timestamp`.
     """
     events = group.source.scan(Window(window.start - group.lookback, window.end))
-    return apply_transform(group, events, window)
+    return apply_transform(group, each_once(events, identity_of(group.source, group.entity)), window)
 
 
-def _counted_once(group: FeatureGroup, events: pl.LazyFrame) -> pl.LazyFrame:
-    """Returns events as a stream of them counts them; all where no stream carries the source."""
-    identity = identity_of(group.source, group.entity)
+def each_once(events: pl.LazyFrame, identity: Sequence[str] | None) -> pl.LazyFrame:
+    """Returns events of a source's files as a stream counts them; all of them where no stream carries the source.
+
+    Args:
+        events: Events of a source.
+        identity: See `definitions.streamed_sources.identity_of`. A process that only computes has it from the one that
+            knows the streams.
+    """
     if identity is None or not set(identity) <= set(events.collect_schema().names()):
         return events
     return events.unique(identity, keep="first", maintain_order=True)
@@ -43,7 +50,7 @@ def _counted_once(group: FeatureGroup, events: pl.LazyFrame) -> pl.LazyFrame:
 
 def apply_transform(group: FeatureGroup, events: pl.LazyFrame, window: Window) -> pl.DataFrame:
     """Returns the feature rows of a window, computed from events given by the caller; see `compute`."""
-    rows = group.transform(_counted_once(group, events))
+    rows = group.transform(events)
     if not isinstance(rows, pl.LazyFrame):
         raise DefinitionError(
             f"The function of feature group {group.name!r} returned {type(rows).__name__}: "

@@ -7,11 +7,13 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from feature_store.clock import FixedClock
+from feature_store.definitions.event_stream import EventStream
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import FeatureStoreError, InvalidRowsError, MissingSourceError, OvertakenError
 from feature_store.frames import key_frame
@@ -100,6 +102,28 @@ def test_spark_writes_what_one_machine_writes(spark, open_at, layout):
         assert (left.profile.rows, left.profile.entities) == (right.profile.rows, right.profile.entities)
         means = [[feature.mean for feature in side.profile.features.values()] for side in (left, right)]
         assert means[0] == pytest.approx(means[1], rel=1e-12)
+
+
+class Order(msgspec.Struct):
+    """An order, as a message tells it."""
+
+    customer: str
+    event_timestamp: datetime
+    amount: int
+
+
+def test_of_events_that_a_stream_counts_once_one_counts_here_too(spark, open_at):
+    source = Orders(pl.concat([some_orders(), some_orders()]))
+    EventStream(source, Order, CUSTOMER)
+    group = spending(source)
+    stores, values = [], []
+    for engine in ("auto", "spark"):
+        stores.append(open_at(engine))
+        materialize(stores[-1], group, "2024-03-02", "2024-03-09")
+        values.append(online_values(stores[-1], group, ["c1", "c2"]))
+    assert_same_files(*stores, group)
+    assert values[0] == values[1]
+    assert values[0][0]["orders_3d"] <= 3
 
 
 def test_hours_are_partitions_too(spark, open_at):

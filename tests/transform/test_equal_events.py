@@ -42,6 +42,21 @@ def test_an_identity_says_which_are_one_for_the_entity_that_keys_the_stream():
     assert counted(source) == 1
 
 
+def test_one_pass_counts_as_many_as_a_pass_over_each_day():
+    day = timedelta(days=1)
+    rows = [("c1", START, 5, 1), ("c1", START + 3 * day, 7, 1), ("c1", START + 3 * day, 7, 1)]
+    source = Orders(pl.DataFrame(rows, schema=EVENTS, orient="row"))
+    EventStream(source, Order, CUSTOMER, identity=("order_id",))
+    source.start = START - timedelta(days=9)
+    group = habits(source)
+    one_pass = compute(group, Window(START, START + 4 * day))
+    by_day = pl.concat(
+        [compute(group, Window(START + number * day, START + (number + 1) * day)) for number in range(4)]
+    )
+    assert one_pass.height == 2
+    assert one_pass.sort("event_timestamp").equals(by_day.sort("event_timestamp"))
+
+
 def test_an_event_from_a_fast_clock_makes_no_honest_one_late():
     group = habits(Orders(TWICE))
     lane = GroupState(group, order_stream(group.source)).new_lane()
