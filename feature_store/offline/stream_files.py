@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -32,7 +32,6 @@ from feature_store.offline.layout import (
     are_unchanged,
     date_folder,
     file_at,
-    group_folder,
     list_files,
 )
 from feature_store.offline.row_changes import (
@@ -92,13 +91,9 @@ class StreamFiles:
         self._group = group
         self._notes = StreamStateFiles(store.root, group.name)
 
-    @contextmanager
-    def exclusively(self) -> Iterator[None]:
-        """Waits until no other drainer of the group is at work, and keeps others waiting while the block lasts."""
-        folder = group_folder(self._store.root, self._group.name)
-        # S3 has no locks: there, the limit of one run at a time of the group's asset has to do.
-        with storage_of(folder).holding(folder):
-            yield
+    def exclusively(self) -> AbstractContextManager[None]:
+        """Waits until the group is neither drained nor compacted by another, and keeps others waiting."""
+        return self._notes.exclusively()
 
     def write(
         self, topic: str, partition: int, first: int, last: int, rows: pl.DataFrame, gone: pl.DataFrame | None = None
@@ -219,6 +214,10 @@ class StreamFiles:
         """
         if grace_seconds < 1:
             raise InvalidRequestError(f"grace_seconds={grace_seconds}: replaced files stay at least a second.")
+        with self.exclusively():
+            return self._compact(at_least, grace_seconds)
+
+    def _compact(self, at_least: int, grace_seconds: float) -> CompactionReport:
         removed = self._remove_replaced(grace_seconds)
         tally = [
             done

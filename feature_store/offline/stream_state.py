@@ -6,6 +6,7 @@ They lie below `{root}/_streams/{group}/`: no feature group can have that name, 
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager
 from typing import BinaryIO
 
 from feature_store.definitions.names import check_name
@@ -48,6 +49,11 @@ class StreamStateFiles:
             handle.write(content)
 
         storage_of(path).replace(path, lambda: write)
+
+    def exclusively(self) -> AbstractContextManager[None]:
+        """Waits until no other process works on the group's streamed files as a whole, and keeps others waiting."""
+        path = self._path("work.lease")
+        return storage_of(path).exclusively(path)
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""

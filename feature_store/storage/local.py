@@ -125,6 +125,10 @@ class Local:
         """See `Storage.holding`."""
         return local_files.holding(folder)
 
+    def exclusively(self, path: Path) -> AbstractContextManager[None]:
+        """See `Storage.exclusively`."""
+        return local_files.holding(path.parent)
+
     def replace(self, path: Path, prepare: Callable[[], Write | None]) -> bool:
         """See `Storage.replace`."""
         return local_files.replace_file(path, prepare)

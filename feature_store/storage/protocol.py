@@ -231,6 +231,16 @@ class Storage(Protocol[Place]):
         """
         ...
 
+    def exclusively(self, path: Place) -> AbstractContextManager[None]:
+        """Waits until nobody else is in such a block of the same path, on any machine, and keeps others waiting.
+
+        Who dies in the block is waited for no longer: on a local disk at once, in S3 for a minute.
+
+        Args:
+            path: In S3, the object that says so; on a local disk its folder is locked.
+        """
+        ...
+
     def replace(self, path: Place, prepare: Callable[[], Write | None]) -> bool:
         """Writes a file anew and puts it in place in one step that survives a crash of the machine.
 

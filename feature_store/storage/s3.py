@@ -22,6 +22,7 @@ from feature_store.storage import s3_folders
 from feature_store.storage.folder_names import DATE_PREFIX, date_of
 from feature_store.storage.protocol import DatedFile, Draft, FileStat, Item, Result, Room, Seal, Write
 from feature_store.storage.s3_conditions import require_conditions
+from feature_store.storage.s3_lease import lease
 from feature_store.storage.s3_path import SCHEME, S3Path, S3Stat
 from feature_store.storage.s3_replacing import replace_object
 
@@ -152,6 +153,10 @@ class S3:
         """See `Storage.holding`."""
         del folder
         return nullcontext()
+
+    def exclusively(self, path: S3Path) -> AbstractContextManager[None]:
+        """See `Storage.exclusively`."""
+        return lease(path)
 
     def replace(self, path: S3Path, prepare: Callable[[], Write | None]) -> bool:
         """See `Storage.replace`."""
