@@ -38,7 +38,10 @@ DOORS = {
         ("confluent_kafka", "FeatureStore().streamer(None, None, None)"),
         ("prometheus_client", "FeatureStore().streamer(None, None, None)"),
         ("confluent_kafka", "FeatureStore().drainer(None, None)"),
-        ("fastavro", "EventDecoder(SimpleNamespace(columns=(), schema=int, payload='avro', avro_schemas={}))"),
+        (
+            "fastavro",
+            "EventDecoder(SimpleNamespace(columns={}, schema=int, payload='avro', avro_schemas={}, epochs={}, decode=None))",
+        ),
     ],
     "flights": [],  # data of the example, which the wheel does not hold
 }

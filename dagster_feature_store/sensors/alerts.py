@@ -22,6 +22,7 @@ from dagster import DagsterInstance, DagsterRunStatus
 from dagster_feature_store.alerts_page import alerts_observation
 from dagster_feature_store.naming import Names
 from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Looks
+from dagster_feature_store.sensors.outages import STORAGE
 from dagster_feature_store.sensors.run_findings import Owned, findings_of
 from feature_store.alerts.findings import WHOLE, Finding
 from feature_store.clock import SystemClock, to_utc
@@ -118,7 +119,7 @@ def alert_sensor(
 
 
 def recoveries(incidents: Collection[IncidentRecord], well: Collection[str]) -> Iterator[Finding]:
-    """Yields findings that failed runs have been made good.
+    """Yields findings that failed runs have been made good, and that a storage that had failed them answers again.
 
     Args:
         incidents: Those that are open.
@@ -127,7 +128,8 @@ def recoveries(incidents: Collection[IncidentRecord], well: Collection[str]) -> 
     for incident in incidents:
         kind, _, name = incident.key.partition("/")
         groups = incident.finding.get("groups") or [name]
-        if kind in {"run", "cause"} and set(groups) <= set(well):
+        is_of_groups = kind in {"run", "cause"} or (incident.key == STORAGE.key and incident.finding.get("groups"))
+        if is_of_groups and set(groups) <= set(well):
             finding = {**incident.finding, "failed": (), "passed": (WHOLE,)}
             yield msgspec.convert(finding, Finding)
 

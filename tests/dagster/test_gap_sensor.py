@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
@@ -10,6 +11,8 @@ import pytest
 
 from dagster_feature_store import feature_store_definitions
 from dagster_feature_store.sensors import gap_look, gaps
+from dagster_feature_store.sensors.outages import STORAGE
+from feature_store.alerts.notifier import Alerts
 from feature_store.clock import SystemClock
 from tests.dagster.conftest import Domain, overriding, spans_of
 from tests.orders import Orders, orders, some_orders
@@ -195,6 +198,17 @@ def test_what_a_dead_run_has_not_done_is_requested_again_after_a_pause(ticks, de
         monkeypatch.undo()
         assert ticks.requests(defs, SENSOR) == []
         assert "tried again after a pause" in ticks.message
+
+
+def test_a_storage_that_has_failed_runs_is_well_when_nothing_is_left_of_their_groups(ticks, defs, filled):
+    alerts = Alerts(filled.registry, [], SystemClock())
+    alerts.report([replace(STORAGE, groups=("spending",))])
+    path(filled, "2024-03-03").unlink()
+    (request,) = ticks.requests(defs, SENSOR)
+    assert filled.registry.incidents()[STORAGE.key].resolved_at is None
+    ticks.run(defs, [request])
+    ticks.requests(defs, SENSOR)
+    assert filled.registry.incidents()[STORAGE.key].resolved_at is not None
 
 
 def test_what_an_outage_has_ended_never_waits_for_long(ticks, defs, filled, domain, resources, monkeypatch):
