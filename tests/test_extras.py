@@ -40,7 +40,8 @@ DOORS = {
         ("confluent_kafka", "FeatureStore().drainer(None, None)"),
         (
             "fastavro",
-            "EventDecoder(SimpleNamespace(columns={}, schema=int, payload='avro', avro_schemas={}, epochs={}, decode=None))",
+            "EventDecoder(SimpleNamespace("
+            "columns={}, schema=int, payload='avro', avro_schemas={}, epochs={}, decode=None))",
         ),
     ],
     "flights": [],  # data of the example, which the wheel does not hold
