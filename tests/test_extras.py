@@ -15,6 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
+AVRO_STREAM = "SimpleNamespace(columns={}, schema=int, payload='avro', avro_schemas={}, epochs={}, decode=None)"
+
 # Of each extra, the doors behind which its packages are; and the packages that are missing.
 DOORS = {
     "dagster": [("dagster", "import dagster_feature_store; dagster_feature_store.feature_jobs")],
@@ -38,11 +40,7 @@ DOORS = {
         ("confluent_kafka", "FeatureStore().streamer(None, None, None)"),
         ("prometheus_client", "FeatureStore().streamer(None, None, None)"),
         ("confluent_kafka", "FeatureStore().drainer(None, None)"),
-        (
-            "fastavro",
-            "EventDecoder(SimpleNamespace("
-            "columns={}, schema=int, payload='avro', avro_schemas={}, epochs={}, decode=None))",
-        ),
+        ("fastavro", f"EventDecoder({AVRO_STREAM})"),
     ],
     "flights": [],  # data of the example, which the wheel does not hold
 }
