@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 
 import polars as pl
@@ -38,6 +38,8 @@ _SECONDS = 30.0
 _LANDING_SECONDS = 5.0
 _FIRST = to_micros(nearest_datetime(-(2**62))) + 86_400_000_000
 
+Rebalance = Callable[[Consumer, list[TopicPartition]], None]
+
 
 class Session:
     """Reads, computes, writes, until it is told to stop or the broker fails.
@@ -54,6 +56,7 @@ class Session:
     ) -> None:
         self._own = streamer
         self._name = instance.name
+        self._failure: Exception | None = None
         self._metrics = streamer.metrics
         settings = streamer.settings
         self._source = topics[streamer.stream.topic]
@@ -89,9 +92,9 @@ class Session:
             {
                 **self.failures.options,
                 "group.id": f"feature-store.{streamer.group.name}",
-                # A member that comes back in time gets the partitions that it had, and no others: where the topic has
-                # more of them now, it is another member.
-                "group.instance.id": f"{instance.name}.{self._source.partitions}",
+                # A member that comes back in time gets the partitions that it had, and no others: of another topic, or
+                # where the topic has more of them now, it is another member.
+                "group.instance.id": f"{instance.name}.{self._source.name}.{self._source.partitions}"[-240:],
                 "isolation.level": "read_committed",
                 "enable.auto.commit": "false",
                 "auto.offset.reset": "earliest",
@@ -117,7 +120,10 @@ class Session:
         """
         self._producer.init_transactions(TIMEOUT)
         self._consumer.subscribe(
-            list(self._topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
+            list(self._topics),
+            on_assign=self._kept(self._assigned),
+            on_revoke=self._kept(self._revoked),
+            on_lost=self._kept(self._lost),
         )
         self._lag.start()
         settings = self._own.settings
@@ -126,6 +132,8 @@ class Session:
             self._lag.check()
             with self._metrics.stage("receive"):
                 messages = self._consumer.consume(settings.batch_events, timeout=settings.linger_seconds)
+            if self._failure is not None:
+                raise self._failure
             replayed, fresh = self._sorted_out(messages)
             if replayed:
                 self._micro_batch(replayed, fresh=False)
@@ -146,7 +154,19 @@ class Session:
         self._state.lanes.clear()
         self._consumer.close()
 
+    def _kept(self, callback: Rebalance) -> Rebalance:
+        """Returns a callback that raises nothing: the client loses what is raised in one, and ends in a SystemError."""
+
+        def call(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            try:
+                callback(consumer, partitions)
+            except Exception as error:  # noqa: BLE001 - raised by `run`, after the client's call
+                self._failure = error
+
+        return call
+
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        partitions = [tp for tp in partitions if tp.topic in self._topics]
         beyond = [tp for tp in partitions if tp.partition >= self._topics[tp.topic].partitions]
         if beyond:
             raise TopicChangedError(f"Topic {beyond[0].topic!r} has got more partitions.")
