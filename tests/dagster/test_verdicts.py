@@ -52,9 +52,10 @@ def test_an_old_fault_does_not_stay_for_ever(run, instance, domain):
     assert run(tags=RANGE).success
     failed = [record.partition for record in history(instance, "null_rate") if not record.evaluation.passed]
     assert failed == ["2024-03-04"]
+    assert {record.status.value for record in history(instance, "null_rate")} == {"SUCCEEDED", "FAILED"}
     verdict = shown(instance, "null_rate")
     assert verdict.passed
-    assert verdict.partition is None
+    assert verdict.partition == "2024-03-09"
     assert verdict.description.startswith("2024-03-09: ")
     assert verdict.description.endswith("this run found faults in 2024-03-04.")
 
@@ -90,14 +91,14 @@ def test_what_was_not_judged_is_no_verdict_where_something_was(run, instance):
     assert shown(instance, "drift").description.startswith("2024-03-02: Not judged")
     assert shown(instance, "drift").passed
     judged = {record.partition: "judged" not in record.evaluation.metadata for record in history(instance, "drift")}
-    assert judged == {"2024-03-01": False, "2024-03-02": False, None: False}
+    assert judged == {"2024-03-01": False, "2024-03-02": False}
 
 
 def test_a_newest_partition_that_could_not_be_judged_leaves_the_verdict_to_the_one_before(instance):
     moved = CheckResult("drift", False, "last_amount: moved.", findings=(Finding("mean", "alert", "moved"),))
     ends = CheckResult("drift", True, "Not judged: the group ends with this partition.", judged=False)
     (verdict,) = verdicts(instance, GROUP, ["drift"], {"2024-03-08": [moved], "2024-03-09": [ends]})
-    assert (verdict.passed, verdict.partition) == (False, None)
+    assert (verdict.passed, verdict.partition) == (False, "2024-03-08")
     assert verdict.description == "2024-03-08: last_amount: moved."
 
 
