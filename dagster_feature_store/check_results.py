@@ -5,8 +5,8 @@ evaluation per partition, tied to the materialization that it judges.
 
 What Dagster shows of a check as a whole differs from page to page. Of a check with partitions, the graph and the list
 say that it fails as long as any partition ever has failed; the overview goes by what was recorded last. Therefore
-checks are declared without partitions, and each run ends with a *verdict*: an evaluation that repeats that of the newest
-partition that could be judged, under its name. Graph, list, overview and health all show that one.
+checks are declared without partitions, and each run ends with a *verdict*: an evaluation that repeats that of the
+newest partition that could be judged, under its name. Graph, list, overview and health all show that one.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -17,21 +16,14 @@ from typing import Self
 import polars as pl
 
 from tests.chaos.location import MOST_CENTS, START
+from tests.servers.daemon import end_daemon, kill_all_of, processes_of, start_daemon
 from tests.servers.listeners import HttpListener
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
 
-ROOT = Path(__file__).parents[2]
 CLOCK = START + timedelta(days=400)
 CUSTOMERS = 6
 
-DAEMON = """
-import dagster._daemon.controller as controller
-# Backfills are looked at every second instead of every thirty; all else is the daemon as it is.
-controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 1
-from dagster._daemon.cli import cli
-cli()
-"""
 MONITORING = """
 telemetry: {enabled: false}
 run_queue: {dequeue_interval_seconds: 1}
@@ -151,7 +143,9 @@ class World:
     @contextmanager
     def killed_run(self) -> Iterator[None]:
         """A run's process is killed, at whatever it does, if there is one."""
-        runs = [pid for pid in self._processes() if b"spawn_main" in _command(pid) or b"execute_run" in _command(pid)]
+        runs = [
+            pid for pid in processes_of(self._home) if b"spawn_main" in _command(pid) or b"execute_run" in _command(pid)
+        ]
         if runs:
             with suppress(ProcessLookupError):
                 os.kill(self.dice.choice(runs), signal.SIGKILL)
@@ -176,12 +170,12 @@ class World:
         """Two daemons run for a while."""
         self.start_daemon()
         yield
-        self._end(self._daemons.pop(0))
+        end_daemon(self._daemons.pop(0))
 
     @contextmanager
     def killed_code_server(self) -> Iterator[None]:
         """The code server is killed; the daemon starts another."""
-        for pid in self._processes():
+        for pid in processes_of(self._home):
             if b"grpc" in _command(pid) or b"code-server" in _command(pid):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -245,47 +239,19 @@ class World:
 
     def start_daemon(self) -> None:
         """Starts a daemon; what may already run stays."""
-        # Not in the checkout: of what its .env sets, Dagster's commands take that before the environment.
-        environment = {**os.environ, **self.settings, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-c", DAEMON, "run", "-m", "tests.chaos.location"]
-        with self.log.open("ab") as output:
-            self._daemons.append(
-                subprocess.Popen(
-                    command, cwd=self._home, env=environment, stdout=output, stderr=output, start_new_session=True
-                )
-            )
+        self._daemons.append(start_daemon("tests.chaos.location", {**os.environ, **self.settings}, self.log))
 
     def end_daemons(self) -> None:
         """Ends all daemons, and what they have started."""
         while self._daemons:
-            self._end(self._daemons.pop())
+            end_daemon(self._daemons.pop())
         self._kill_all()
 
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
     def _kill_all(self) -> None:
-        for pid in self._processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill_all_of(self._home)
         for process in self._daemons:
             process.wait()
         self._daemons.clear()
-
-    def _processes(self) -> list[int]:
-        """Returns the processes that have this world's DAGSTER_HOME."""
-        mark = f"DAGSTER_HOME={self._home}\0".encode()
-        found = []
-        for environ in Path("/proc").glob("[0-9]*/environ"):
-            with suppress(OSError):
-                if int(environ.parent.name) != os.getpid() and mark in environ.read_bytes():
-                    found.append(int(environ.parent.name))
-        return found
 
     def say(self, what: str) -> None:
         """Keeps what happens, for who reads a failure."""

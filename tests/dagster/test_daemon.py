@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import pytest
 
 from dagster_feature_store.sensors.attempts import CAUSE_TAG
 from tests.orders import orders, some_orders
+from tests.servers.daemon import end_daemon, kill_all_of, start_daemon
 from tests.servers.listeners import HttpListener
 
 ROOT = Path(__file__).parents[2]
@@ -28,14 +27,6 @@ REFILL = "feature_store_refill_online"
 STALE = dg.AssetCheckKey(dg.AssetKey("purchase"), "up_to_date")
 PATIENCE_SECONDS = 150
 """How long one thing may take on a machine that is busy with other tests; alone, all of it takes a minute."""
-
-DAEMON = """
-import dagster._daemon.controller as controller
-# Backfills are looked at every second instead of every thirty; all else is the daemon as it is.
-controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 1
-from dagster._daemon.cli import cli
-cli()
-"""
 
 
 def land(folder: Path, events: pl.DataFrame) -> None:
@@ -51,34 +42,13 @@ def land(folder: Path, events: pl.DataFrame) -> None:
 
 @contextmanager
 def daemon(environment: dict[str, str], log: Path, *, kills: bool = False) -> Iterator[None]:
-    # Not in the checkout: of what its .env sets, Dagster's commands take that before the environment.
-    folder = Path(environment["DAGSTER_HOME"])
-    environment = {**environment, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", DAEMON, "run", "-m", "tests.dagster.daemon_location"]
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-        try:
-            yield
-        finally:
-            if kills:
-                _kill_all_of(folder)
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
-def _kill_all_of(home: Path) -> None:
-    """Kills each process that has this DAGSTER_HOME, as a machine that loses its power."""
-    mark = f"DAGSTER_HOME={home}\0".encode()
-    for environ in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):
-            if int(environ.parent.name) != os.getpid() and mark in environ.read_bytes():
-                os.kill(int(environ.parent.name), signal.SIGKILL)
+    process = start_daemon("tests.dagster.daemon_location", environment, log)
+    try:
+        yield
+    finally:
+        if kills:
+            kill_all_of(Path(environment["DAGSTER_HOME"]))
+        end_daemon(process)
 
 
 @pytest.fixture
