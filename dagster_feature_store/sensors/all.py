@@ -45,7 +45,7 @@ def all_sensors(
         feature_jobs: The job that computes each feature group, by the group's name.
         refill_job: Fills the online store again.
         refill_config: Returns the configuration of a run of it, given the groups to fill.
-        whole_jobs: Jobs without partitions, which are run again when they were cut off.
+        whole_jobs: Jobs that look at the whole store or build a training set; they run again when they were cut off.
         interval_seconds: Takes the place of every sensor's own interval, for a test or a demonstration.
         names: What the objects of the code location are called.
         status: Whether they run from the start.

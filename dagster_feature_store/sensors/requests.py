@@ -33,6 +33,9 @@ _PARTITION = "dagster/partition"
 _RANGE_START = "dagster/asset_partition_range_start"
 _RANGE_END = "dagster/asset_partition_range_end"
 _PRIORITY = "dagster/priority"
+PARTITION_TAGS = (_PARTITION, _RANGE_START, _RANGE_END)
+"""Tags that say which partitions a run computes."""
+
 _UNFINISHED = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.NOT_STARTED,

@@ -16,7 +16,7 @@ from dagster import DagsterInstance, DagsterRunStatus
 from dagster_feature_store.sensors.attempts import Attempts
 from dagster_feature_store.sensors.looks import DEFAULT_LOOKS, Job, Looks
 from dagster_feature_store.sensors.outages import has_met_outage, was_cut_off
-from dagster_feature_store.sensors.requests import REASON_TAG
+from dagster_feature_store.sensors.requests import PARTITION_TAGS, REASON_TAG
 from feature_store.clock import SystemClock, to_utc
 
 INTERVAL_SECONDS = 30
@@ -28,7 +28,7 @@ _OWN_TAG = "feature_store/rerun_of"
 
 
 def rerun_sensor(jobs: Sequence[Job], looks: Looks = DEFAULT_LOOKS) -> dg.SensorDefinition:
-    """Returns the sensor over jobs without partitions."""
+    """Returns the sensor over jobs of which the latest run tells whether there is something to repeat."""
     names = [job.name for job in jobs]
 
     @looks.sensor(
@@ -75,6 +75,7 @@ def _cut_off(instance: DagsterInstance, jobs: Sequence[str], now: datetime) -> I
 
 
 def _request(run: dg.DagsterRun) -> dg.RunRequest:
+    partitions = {name: run.tags[name] for name in PARTITION_TAGS if name in run.tags}
     return dg.RunRequest(
         # One for each run that was cut off, whichever daemon asks.
         run_key=f"rerun/{run.run_id}",
@@ -82,5 +83,5 @@ def _request(run: dg.DagsterRun) -> dg.RunRequest:
         run_config=run.run_config,
         asset_selection=sorted(run.asset_selection) if run.asset_selection else None,
         asset_check_keys=sorted(run.asset_check_selection) if run.asset_check_selection else None,
-        tags={REASON_TAG: "rerun: the run before was cut off", _OWN_TAG: run.run_id},
+        tags={**partitions, REASON_TAG: "rerun: the run before was cut off", _OWN_TAG: run.run_id},
     )

@@ -76,6 +76,16 @@ def test_what_fails_for_a_reason_of_its_own_is_left_to_its_owner(ticks, defs, fi
     assert ticks.requests(defs, SENSOR) == []
 
 
+def test_a_partition_of_a_training_set_is_built_again_and_no_other(ticks, defs, instance, monkeypatch):
+    tags = {"dagster/partition": "2024-03-04", "team": "shop"}
+    run = instance.create_run_for_job(defs.resolve_job_def(PURCHASE), status=dg.DagsterRunStatus.STARTED, tags=tags)
+    instance.report_run_failed(run)
+    wait(monkeypatch, 31)
+    (request,) = ticks.requests(defs, SENSOR)
+    assert request.tags["dagster/partition"] == "2024-03-04"
+    assert "team" not in request.tags
+
+
 def test_what_was_cut_off_long_ago_is_not_repeated(ticks, defs, filled, instance, monkeypatch):
     run = instance.create_run_for_job(defs.resolve_job_def(NIGHTLY), status=dg.DagsterRunStatus.STARTED)
     instance.report_run_failed(run)
