@@ -21,24 +21,42 @@ from feature_store.rows.polars_schema import polars_type
 TIMESTAMP_TYPE = pl.Datetime("us", "UTC")
 
 
+def may_hold_nan(dtype: pl.DataType) -> bool:
+    """Returns whether values of a dtype may be NaN, or hold what makes them null; see `nan_as_null`."""
+    return dtype.is_float() or isinstance(dtype, pl.List) or (isinstance(dtype, pl.Array) and dtype.inner.is_float())
+
+
 def nan_as_null(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     """Returns the expression of a column without NaN, which the store does not know.
 
-    A float that is NaN is null, and so is an embedding that holds one.
+    A float that is NaN is null, and so is an embedding that holds one, and a list or map that holds one or a null.
     """
     if dtype.is_float():
         return column.fill_nan(None)
     if isinstance(dtype, pl.Array) and dtype.inner.is_float():
         holds_nan = column.arr.eval(pl.element().is_nan()).arr.any()
         return pl.when(~holds_nan.fill_null(value=False)).then(column)
+    if isinstance(dtype, pl.List):
+        # Whatever the element is, `any` of no elements is false, and a list that is null stays null.
+        return pl.when(~column.list.eval(_is_nothing(pl.element(), dtype.inner)).list.any()).then(column)
     return column
+
+
+def _is_nothing(element: pl.Expr, dtype: Any) -> pl.Expr:
+    nothing = element.is_null()
+    if isinstance(dtype, pl.Struct):
+        for field in dtype.fields:
+            nothing |= _is_nothing(element.struct.field(field.name), field.dtype)
+    elif dtype.is_float():
+        nothing |= element.is_nan().fill_null(value=False)
+    return nothing
 
 
 def without_nan(series: pl.Series) -> pl.Series:
     """Returns a series in which NaN is null; see `nan_as_null`."""
     if series.dtype.is_float():
         return series.fill_nan(None) if series.is_nan().any() else series
-    if not isinstance(series.dtype, pl.Array):
+    if not may_hold_nan(series.dtype):
         return series
     return series.to_frame("_").select(nan_as_null(pl.col("_"), series.dtype).alias(series.name)).to_series()
 

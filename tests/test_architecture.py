@@ -31,6 +31,8 @@ LAYERS = (
     ("feature_store.clock", "feature_store.settings", "feature_store.storage", "feature_store.frame_fingerprint"),
     ("feature_store.partitions",),
     ("feature_store.day_windows", "feature_store.visibility"),
+    ("feature_store.definitions.dtypes",),
+    ("feature_store.rows.forms",),
     ("feature_store.definitions",),
     ("feature_store.catalog", "feature_store.exact", "feature_store.rows", "feature_store.hash_sampling"),
     ("feature_store.frames", "feature_store.resolution"),

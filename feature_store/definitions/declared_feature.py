@@ -16,10 +16,13 @@ class DeclaredFeature:
 
     Attributes:
         bounds: The rules of its values by their arguments of `feature`: `gt`, `ge`, `lt`, `le` and `isin`.
+        default: What readers get for null; None where they get null.
     """
 
     description: str
     dimension: int | None
+    scale: int | None
+    default: Any
     ttl: timedelta | None
     nullable: bool
     bounds: Mapping[str, Any]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,9 +18,10 @@ from typing import Annotated, Any
 import polars as pl
 
 from feature_store.definitions.declared_feature import DeclaredFeature, members_of
-from feature_store.definitions.dtypes import PYTHON_DTYPES, Dtype, embedding
+from feature_store.definitions.dtypes import Dtype, dtype_of_annotation, embedding, without_none
 from feature_store.definitions.monitor import Monitor
 from feature_store.definitions.names import FeatureRef
+from feature_store.definitions.values import value_of
 from feature_store.errors import DefinitionError
 
 DEFAULT_TTL = timedelta(days=1)
@@ -53,6 +53,7 @@ class FeatureSpec:
         tags: Free key-value pairs for the catalog.
         max_null_rate: Share of nulls in a partition above which the null-rate check fails, 0 to 1.
         monitor: Thresholds of its checks.
+        default: What every reader gets for null, in the form that answers have; None where they get null.
     """
 
     ref: FeatureRef
@@ -62,12 +63,15 @@ class FeatureSpec:
     tags: Mapping[str, str] = field(default_factory=dict)
     max_null_rate: float = 1.0
     monitor: Monitor = field(default_factory=Monitor)
+    default: Any = None
 
 
 def feature(
     description: str,
     *,
     dimension: int | None = None,
+    scale: int | None = None,
+    default: Any = None,
     ttl: timedelta | None = None,
     nullable: bool = True,
     ge: float | None = None,
@@ -86,6 +90,10 @@ def feature(
     Args:
         description: One sentence for people, with the unit.
         dimension: Length of an `Embedding`; None for all other types.
+        scale: Digits after the point of `Decimal`s, alone or in a list or map: 0 to 38, and 2 where it is None.
+        default: What every reader gets for null, for an entity that is unknown and for a value past its time to live,
+            online and in training sets alike; stored values stay as they are, and statuses still say null, missing or
+            expired. None for null. It may change on a live feature.
         ttl: Time to live after the event, in whole seconds; the group's default where it is None.
         nullable: Whether null is a value. A null in a feature that is not nullable refuses the rows.
         ge: Least allowed value.
@@ -101,6 +109,8 @@ def feature(
     return DeclaredFeature(
         description=description,
         dimension=dimension,
+        scale=scale,
+        default=default,
         ttl=ttl,
         nullable=nullable,
         bounds={
@@ -117,8 +127,9 @@ def feature(
 class FeatureSchema:
     """Base class of schemas: one attribute per feature, declared with `feature(...)`.
 
-    Attribute types are `float`, `int`, `str`, `bool`, `datetime` (an instant: UTC, microseconds) and `Embedding`. Each
-    may be written `... | None`, which says no more than it does without: values may be null unless `nullable=False`.
+    Attribute types are `float`, `int`, `str`, `bool`, `datetime` (an instant: UTC, microseconds), `date`, `Decimal`
+    (exact; `scale=` digits after the point), `list[T]` and `dict[str, T]` of those, and `Embedding`. Each may be
+    written `... | None`, which says no more than it does without: values may be null unless `nullable=False`.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -166,21 +177,13 @@ def _plain_annotations(cls: type[FeatureSchema]) -> dict[str, Any]:
         return {}  # one that is not known yet, and is judged when the features are asked for
     plain = {}
     for name, annotation in written.items():
-        kind = _without_none(annotation)
+        kind = without_none(annotation)
         if kind is not annotation and not getattr(vars(cls).get(name), "nullable", True):
             raise DefinitionError(
                 f"{cls.__name__}.{name} is annotated with None and declared nullable=False: leave one of them out."
             )
         plain[name] = Timestamp if _is_timestamp(kind) else kind
     return plain
-
-
-def _without_none(annotation: Any) -> Any:
-    if typing.get_origin(annotation) in {typing.Union, types.UnionType}:
-        kinds = [kind for kind in typing.get_args(annotation) if kind is not types.NoneType]
-        if len(kinds) == 1:
-            return kinds[0]
-    return annotation
 
 
 def _is_timestamp(annotation: Any) -> bool:
@@ -211,15 +214,17 @@ def _specs(cls: type[FeatureSchema], default_ttl: timedelta) -> tuple[FeatureSpe
         ttl = declared.ttl or default_ttl
         if ttl <= timedelta(0) or ttl % timedelta(seconds=1):
             raise DefinitionError(f"{cls.__name__}.{name}: the time to live is whole seconds above 0, got {ttl}.")
+        dtype = declared_dtype(f"{cls.__name__}.{name}", hint, declared)
         specs.append(
             FeatureSpec(
                 ref=FeatureRef.from_column(name),
-                dtype=_dtype_of(f"{cls.__name__}.{name}", hint, declared.dimension),
+                dtype=dtype,
                 description=declared.description,
                 ttl=ttl,
                 tags=declared.tags,
                 max_null_rate=declared.max_null_rate,
                 monitor=declared.monitor,
+                default=_checked_default(f"{cls.__name__}.{name}", dtype, declared.default),
             )
         )
     return tuple(specs)
@@ -229,18 +234,47 @@ def _is_public(name: str) -> bool:
     return not name.startswith("_") and name != "Config"
 
 
-def _dtype_of(where: str, annotation: Any, dimension: int | None) -> Dtype:
+def declared_dtype(where: str, annotation: Any, declared: DeclaredFeature) -> Dtype:
+    """Returns the dtype that an annotation of a schema means.
+
+    Args:
+        where: What is annotated, for errors.
+        annotation: One that `FeatureSchema` has made plain.
+        declared: What `feature(...)` says beside it.
+
+    Raises:
+        DefinitionError: If it means none, or length or scale do not fit.
+    """
+    dimension, scale = declared.dimension, declared.scale
     if annotation is Embedding:
         if dimension is None or dimension < 1:
             raise DefinitionError(f"{where} is an embedding: give its length, feature(..., dimension=24).")
+        if scale is not None:
+            raise DefinitionError(f"{where} has a scale but holds no decimals: leave it out, or use Decimal.")
         return embedding(dimension)
     if dimension is not None:
         raise DefinitionError(f"{where} has a dimension but is no Embedding.")
-    if annotation == Timestamp:
-        return PYTHON_DTYPES[datetime]
-    # A `datetime` that is left here was not known when the class was made: pandera would check it without its zone.
-    if annotation is not datetime and annotation in PYTHON_DTYPES:
-        return PYTHON_DTYPES[annotation]
+    # A `datetime` that is left was not known when the class was made: pandera would check it without its zone.
+    if annotation is not datetime:
+        try:
+            dtype = dtype_of_annotation(datetime if annotation == Timestamp else annotation, scale=scale)
+        except DefinitionError as error:
+            raise DefinitionError(f"{where}: {error}") from None
+        if dtype is not None:
+            return dtype
     raise DefinitionError(
-        f"{where} is annotated {annotation!r}: use float, int, str, bool, datetime (UTC, microseconds) or Embedding."
+        f"{where} is annotated {annotation!r}: use float, int, str, bool, datetime (UTC, microseconds), date, Decimal, "
+        "list[T] or dict[str, T] of one of those, or Embedding."
     )
+
+
+def _checked_default(where: str, dtype: Dtype, default: Any) -> Any:
+    if default is None:
+        return None
+    try:
+        value = value_of(dtype, default)
+    except ValueError as error:
+        raise DefinitionError(f"{where}: the default must be a value of {dtype}: {error}.") from None
+    if value is None:
+        raise DefinitionError(f"{where}: the default {default!r} means null: give a value, or leave it out.")
+    return value

@@ -12,6 +12,7 @@ change nothing in what the stores accept: rows are validated within `full_valida
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from typing import Any
 import polars as pl
 
 from feature_store.definitions.declared_feature import DeclaredFeature
+from feature_store.definitions.dtypes import Dtype, dtype_of_annotation, embedding
+from feature_store.rows.forms import forms_of
 
 _MODULES = ("pyspark", "pyspark.pandas")
 _SET_BY_THE_IMPORT = ("SPARK_LOCAL_IP", "PYARROW_IGNORE_TIMEZONE")
@@ -76,17 +79,26 @@ def model_of(schema: type, root: type) -> Any:
         for name, value in vars(schema).items()
         if name not in _OF_THE_CLASS_ITSELF
     }
+    body["__annotations__"] = {
+        name: _in_polars(annotation, vars(schema).get(name))
+        for name, annotation in inspect.get_annotations(schema).items()
+    }
     return type(schema.__name__, bases, body)
 
 
+def _in_polars(annotation: Any, declared: Any) -> Any:
+    """Returns the Polars type that a feature is annotated with; of other annotations what pandera makes of them."""
+    if not isinstance(declared, DeclaredFeature):
+        return annotation
+    if declared.dimension is not None:
+        dtype: Dtype | None = embedding(declared.dimension)
+    else:
+        dtype = dtype_of_annotation(annotation, scale=declared.scale)
+    return annotation if dtype is None else forms_of(dtype).polars(pl)
+
+
 def _field(declared: DeclaredFeature) -> Any:
-    embeds = declared.dimension is not None
-    return pandera.Field(
-        nullable=declared.nullable,
-        dtype_kwargs={"inner": pl.Float32(), "shape": declared.dimension} if embeds else None,
-        description=declared.description,
-        **declared.bounds,
-    )
+    return pandera.Field(nullable=declared.nullable, description=declared.description, **declared.bounds)
 
 
 @contextmanager

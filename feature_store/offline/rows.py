@@ -13,7 +13,7 @@ from feature_store.catalog import RegisteredGroup
 from feature_store.clock import to_micros
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRowsError
-from feature_store.frames import nan_as_null
+from feature_store.frames import may_hold_nan, nan_as_null
 from feature_store.partitions import Window
 from feature_store.rows.polars_schema import computed_schema, row_schema
 
@@ -25,7 +25,7 @@ def nan_to_null(schema: pl.Schema, columns: Iterable[str]) -> list[pl.Expr]:
     return [
         nan_as_null(pl.col(column), schema[column])
         for column in columns
-        if schema[column].is_float() or isinstance(schema[column], pl.Array)
+        if may_hold_nan(schema[column])
     ]
 
 
