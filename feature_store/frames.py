@@ -16,6 +16,7 @@ from feature_store.clock import to_utc
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import ENTITY_ID
 from feature_store.errors import InvalidRequestError
+from feature_store.rows.forms import MAP_KEY, MAP_VALUE
 from feature_store.rows.polars_schema import polars_type
 
 TIMESTAMP_TYPE = pl.Datetime("us", "UTC")
@@ -61,8 +62,13 @@ def without_nan(series: pl.Series) -> pl.Series:
     return series.to_frame("_").select(nan_as_null(pl.col("_"), series.dtype).alias(series.name)).to_series()
 
 
-def to_polars(frame: Any) -> pl.DataFrame:
+def to_polars(frame: Any, maps: Collection[str] = ()) -> pl.DataFrame:
     """Returns a Polars frame of a Polars, Arrow or pandas one (anything with the Arrow PyCapsule interface).
+
+    Args:
+        frame: The table.
+        maps: Columns that hold maps. Where pandas holds them as dicts, each becomes the list of its entries: as a
+            struct, it would get the keys of all others.
 
     Raises:
         InvalidRequestError: If the object is no table.
@@ -71,31 +77,45 @@ def to_polars(frame: Any) -> pl.DataFrame:
         return frame.collect()
     if isinstance(frame, pl.DataFrame):
         return frame
+    if type(frame).__module__.partition(".")[0] == "pandas":
+        held = [column for column in maps if column in frame and frame[column].dtype == object]
+        frame = frame.assign(**{column: frame[column].map(_entries) for column in held}) if held else frame
+        return pl.from_pandas(frame)
     if hasattr(frame, "__arrow_c_stream__"):
         return pl.DataFrame(frame)
-    if type(frame).__module__.partition(".")[0] == "pandas":
-        return pl.from_pandas(frame)
     raise InvalidRequestError(f"A table is needed, got {type(frame).__name__}: pass a Polars, Arrow or pandas table.")
 
 
-def utc_micros(column: str, schema: Mapping[str, pl.DataType]) -> pl.Expr:
-    """Returns the expression that turns a time column into UTC microseconds.
+def _entries(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return [{MAP_KEY: key, MAP_VALUE: item} for key, item in value.items()]
 
-    Aware columns are converted; naive ones are taken as UTC: the one place where that is decided for frames.
+
+def utc_micros(column: str, schema: Mapping[str, pl.DataType]) -> pl.Expr:
+    """Returns the expression that turns a time column into UTC microseconds; see `utc_micros_of`.
 
     Raises:
         InvalidRequestError: If the column is no date or datetime.
     """
     dtype = schema[column]
-    if isinstance(dtype, pl.Datetime):
-        if dtype.time_zone is None:
-            return cs.by_name(column).dt.replace_time_zone("UTC").dt.cast_time_unit("us")
-        return cs.by_name(column).dt.convert_time_zone("UTC").dt.cast_time_unit("us")
+    if not isinstance(dtype, pl.Datetime | pl.Date):
+        raise InvalidRequestError(
+            f"Column {column!r} holds {dtype}, not timestamps: pass datetimes (aware, or naive in UTC)."
+        )
+    return utc_micros_of(cs.by_name(column), dtype)
+
+
+def utc_micros_of(times: pl.Expr, dtype: pl.Datetime | pl.Date) -> pl.Expr:
+    """Returns the expression that turns times into UTC microseconds.
+
+    Aware times are converted; naive ones are taken as UTC: the one place where that is decided for frames.
+    """
     if isinstance(dtype, pl.Date):
-        return cs.by_name(column).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    raise InvalidRequestError(
-        f"Column {column!r} holds {dtype}, not timestamps: pass datetimes (aware, or naive in UTC)."
-    )
+        return times.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    if dtype.time_zone is None:
+        return times.dt.replace_time_zone("UTC").dt.cast_time_unit("us")
+    return times.dt.convert_time_zone("UTC").dt.cast_time_unit("us")
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

@@ -36,6 +36,7 @@ LAYERS = (
     ("feature_store.definitions",),
     ("feature_store.catalog", "feature_store.exact", "feature_store.rows", "feature_store.hash_sampling"),
     ("feature_store.frames", "feature_store.resolution"),
+    ("feature_store.conversion",),
     ("feature_store.offline", "feature_store.online", "feature_store.registry", "feature_store.sources"),
     ("feature_store.alerts", "feature_store.changes"),
     ("feature_store.monitoring",),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from feature_store.changes.validation import validate
-from feature_store.clock import EARLIEST, LATEST
+from feature_store.conversion import out_of_calendar
 from feature_store.definitions.dtypes import TIMESTAMP
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
@@ -78,13 +78,12 @@ def _ahead(rows: pl.DataFrame, now: datetime) -> list[str]:
 
 def _out_of_calendar(group: FeatureGroup, rows: pl.DataFrame) -> list[str]:
     """Returns what is wrong with times that no calendar has: what a store spells as text must have a year."""
-    failures = []
-    for column in (EVENT_TIMESTAMP, *(spec.ref.column for spec in group.features if spec.dtype == TIMESTAMP)):
-        micros = rows[column].to_physical()
-        first, last = micros.min(), micros.max()
-        if first is None or (first >= EARLIEST and last <= LATEST):  # type: ignore[operator]
-            continue
-        count = int((~micros.is_between(EARLIEST, LATEST)).sum())
-        if count:
-            failures.append(f"{count:,} values of {column!r} lie outside the years 1 to 9999")
-    return failures
+    dtypes = {EVENT_TIMESTAMP: TIMESTAMP, **{spec.ref.column: spec.dtype for spec in group.features}}
+    tests = {column: out_of_calendar(pl.col(column), dtype) for column, dtype in dtypes.items()}
+    counts = rows.select(test.sum().alias(column) for column, test in tests.items() if test is not None).row(0)
+    columns = [column for column, test in tests.items() if test is not None]
+    return [
+        f"{count:,} values of {column!r} lie outside the years 1 to 9999"
+        for column, count in zip(columns, counts, strict=True)
+        if count
+    ]

@@ -8,12 +8,12 @@ from datetime import datetime
 import polars as pl
 
 from feature_store.catalog import RegisteredGroup
-from feature_store.definitions.dtypes import Dtype
+from feature_store.conversion import Conversion, UnfitTypeError, conversion, misfits_of
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import InvalidRequestError, InvalidRowsError
-from feature_store.frames import TIMESTAMP_TYPE, nan_as_null, utc_micros
-from feature_store.rows.polars_schema import polars_type, row_schema
+from feature_store.frames import TIMESTAMP_TYPE, utc_micros
+from feature_store.rows.polars_schema import row_schema
 from feature_store.rows.schema import RowSchema
 
 _EXAMPLES = 3
@@ -24,21 +24,24 @@ def validate(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         group: The feature group.
-        rows: Join keys, `event_timestamp` and one column per feature, in any order. Integers and floats of any
-            width are widened, categoricals become text, lists of the right length become embeddings, times become
-            UTC microseconds, NaN becomes null, and so does an embedding that holds one. Rows that are equal in
-            every column count once.
+        rows: Join keys, `event_timestamp` and one column per feature, in any order; `feature_store.conversion` says
+            which types a column may have. Rows that are equal in every column count once.
 
     Returns:
         The rows with the columns of `RowSchema.computed`, in the canonical dtypes.
 
     Raises:
-        InvalidRowsError: If a column is missing, unknown or of another dtype; if a key or time is null; if two
-            rows of one entity share an event time; or if a value breaks a rule of the schema.
+        InvalidRowsError: If a column is missing, unknown or of another dtype; if a value does not fit its dtype
+            without loss; if a key or time is null; if two rows of one entity share an event time; or if a value breaks
+            a rule of the schema.
     """
     from feature_store.definitions.schema_library import SchemaErrors
 
-    canonical, has_repeated = _canonical(group, rows)
+    conversions = _conversions(group, rows)
+    failures = _misfit_failures(rows, conversions)
+    if failures:
+        raise InvalidRowsError(group.name, failures, "Correct the values in the group's function or its source.")
+    canonical, has_repeated = _canonical(group, rows, conversions)
     failures = _key_failures(group, canonical, has_repeated=has_repeated)
     try:
         group.schema.validate(canonical.select(spec.ref.column for spec in group.features), lazy=True)
@@ -62,10 +65,17 @@ def row_faults(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame | None:
     """
     from feature_store.definitions.schema_library import SchemaErrors
 
-    canonical, has_repeated = _canonical(group, rows)
+    conversions = _conversions(group, rows)
     keys = [*group.entity.join_keys, EVENT_TIMESTAMP]
-    nothing = canonical.select(*keys, pl.lit("").alias("_reason")).clear()
-    parts = [nothing]
+    identities = rows.select(conversions[key].expression for key in keys)
+    parts = [identities.select(*keys, pl.lit("").alias("_reason")).clear()]
+    unfit = pl.repeat(value=False, n=rows.height, dtype=pl.Boolean, eager=True)
+    for column, converted in conversions.items():
+        for misfit, mask in misfits_of(rows, converted):
+            reason = pl.lit(f"Column {column!r} has {misfit.reason}.").alias("_reason")
+            parts.append(identities.filter(mask).select(*keys, reason))
+            unfit |= mask
+    canonical, has_repeated = _canonical(group, rows.filter(~unfit), conversions)
     if any(canonical[column].null_count() for column in keys):
         return None
     if has_repeated:
@@ -89,32 +99,56 @@ def row_faults(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame | None:
     return pl.concat(parts).sort(EVENT_TIMESTAMP).unique(keys, keep="first", maintain_order=True)
 
 
-def _canonical(group: FeatureGroup, rows: pl.DataFrame) -> tuple[pl.DataFrame, bool]:
-    """Returns rows in canonical dtypes, each once, and whether an entity and event time was there more than once."""
+def _conversions(group: FeatureGroup, rows: pl.DataFrame) -> dict[str, Conversion]:
+    """Returns how each column of the group's rows is made, in their order.
+
+    Raises:
+        InvalidRowsError: If a column is missing, unknown or of another dtype.
+    """
     expected = RowSchema.of(group).computed
-    wanted = list(expected)
-    missing = [column for column in wanted if column not in rows.columns]
-    unknown = [column for column in rows.columns if column not in wanted]
+    missing = [column for column in expected if column not in rows.columns]
+    unknown = [column for column in rows.columns if column not in expected]
     failures = [f"column {column!r} is missing" for column in missing]
     schema = group.schema.__name__
     failures += [f"column {column!r} is neither a join key nor a feature of {schema}" for column in unknown]
     if failures:
-        raise InvalidRowsError(group.name, failures, f"Rows need exactly the columns {wanted}.")
-    expressions = []
+        raise InvalidRowsError(group.name, failures, f"Rows need exactly the columns {list(expected)}.")
+    conversions = {}
     types = rows.schema
-    for column in wanted:
+    for column, dtype in expected.items():
         try:
-            expressions.append(
-                utc_micros(column, types)
-                if column == EVENT_TIMESTAMP
-                else _conversion(column, types[column], expected[column], types)
-            )
+            if column == EVENT_TIMESTAMP:
+                conversions[column] = Conversion(utc_micros(column, types))
+            else:
+                conversions[column] = conversion(column, types[column], dtype)
         except InvalidRequestError as error:
             failures.append(str(error))
+        except UnfitTypeError as error:
+            remedy = f": {error}" if str(error) else ""
+            failures.append(f"column {column!r} holds {types[column]}, the schema declares {dtype}{remedy}")
     if failures:
         raise InvalidRowsError(group.name, failures, "Cast the columns in the group's function.")
+    return conversions
+
+
+def _misfit_failures(rows: pl.DataFrame, conversions: Mapping[str, Conversion]) -> list[str]:
+    failures = []
+    for column, converted in conversions.items():
+        for misfit, mask in misfits_of(rows, converted):
+            examples = _shown(rows[column].filter(mask).head(_EXAMPLES).to_list())
+            failures.append(
+                f"column {column!r} has, in {mask.sum():,} of {rows.height:,} rows, {misfit.reason}; for example "
+                f"{examples}"
+            )
+    return failures
+
+
+def _canonical(
+    group: FeatureGroup, rows: pl.DataFrame, conversions: Mapping[str, Conversion]
+) -> tuple[pl.DataFrame, bool]:
+    """Returns rows in canonical dtypes, each once, and whether an entity and event time was there more than once."""
     try:
-        canonical = rows.select(expressions)
+        canonical = rows.select(converted.expression for converted in conversions.values())
     except (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidRowsError(group.name, [reason], "Cast the columns in the group's function.") from None
@@ -129,28 +163,6 @@ def _has_repeated(rows: pl.DataFrame, keys: list[str]) -> bool:
     if rows.height <= 1 or rows.select(pl.struct(keys).hash()).to_series().n_unique() == rows.height:
         return False
     return rows.select(keys).n_unique() < rows.height
-
-
-def _conversion(  # noqa: PLR0911 - one line per dtype
-    column: str, actual: pl.DataType, dtype: Dtype, schema: Mapping[str, pl.DataType]
-) -> pl.Expr:
-    target = polars_type(dtype)
-    value = pl.col(column)
-    if actual == pl.Null:
-        return value.cast(target)
-    if dtype.name == "timestamp":
-        return utc_micros(column, schema)
-    if dtype.name == "float" and actual.is_numeric():  # decimals among them: the schema asks for floats
-        return nan_as_null(value.cast(target), target)
-    if dtype.name == "int" and actual.is_integer():
-        return value.cast(pl.Int64)
-    if dtype.name == "string" and isinstance(actual, (pl.Categorical, pl.Enum)):
-        return value.cast(pl.String)
-    if dtype.name == "embedding" and isinstance(actual, (pl.List, pl.Array)) and actual.inner.is_numeric():
-        return nan_as_null(value.cast(target), target)
-    if actual == target:
-        return value
-    raise InvalidRequestError(f"column {column!r} holds {actual}, the schema declares {dtype}")
 
 
 def _key_failures(group: FeatureGroup, rows: pl.DataFrame, *, has_repeated: bool) -> list[str]:

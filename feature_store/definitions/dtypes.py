@@ -183,12 +183,11 @@ def _meant(annotation: Any, scale: int) -> Dtype | None:
     if annotation is Decimal:
         return decimal(scale)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is list and len(arguments) == 1:
-        element = _meant(arguments[0], scale)
-        return list_of(element) if element is not None and is_scalar(element) else None
-    if origin is dict and len(arguments) == 2 and arguments[0] is str:
-        element = _meant(arguments[1], scale)
-        return map_of(element) if element is not None and is_scalar(element) else None
+    if origin is list or (origin is dict and arguments[0] is str):
+        element = _meant(arguments[-1], scale)
+        if element is None or not is_scalar(element):
+            return None
+        return list_of(element) if origin is list else map_of(element)
     try:
         return PYTHON_DTYPES.get(annotation)
     except TypeError:  # what has no hash is no type

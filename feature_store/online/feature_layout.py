@@ -106,9 +106,7 @@ class _FeatureRead:
         return DecodedRow(values, statuses, event, ingested)
 
     def columns(self, entity_ids: Sequence[str], replies: Sequence[bytes | None], now: int) -> list[pl.Series]:
-        import polars as pl
-
-        from feature_store.rows.polars_schema import polars_type
+        from feature_store.rows.polars_schema import series_of_values
 
         stamps = [
             None if stamp is None else self._stamp(entity_id, stamp)
@@ -135,7 +133,7 @@ class _FeatureRead:
                 # One at a time: infinities, or the one that is to be named.
                 pairs = zip(entity_ids, texts, strict=True)
                 values = [self._value(entity_id, position, text) for entity_id, text in pairs]
-            columns.append(pl.Series(feature.ref.column, values, dtype=polars_type(feature.dtype)))
+            columns.append(series_of_values(feature.ref.column, values, feature.dtype))
         return columns
 
     def is_ahead(self, replies: Sequence[bytes | None], now: int) -> bool:

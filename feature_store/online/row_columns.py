@@ -17,7 +17,9 @@ from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.frames import nan_as_null
 from feature_store.online.layout import RowAheadError
 from feature_store.online.row_format import RowFormat
-from feature_store.rows.polars_schema import polars_type
+from feature_store.online.values import text_expression, text_reader
+from feature_store.rows.forms import forms_of
+from feature_store.rows.polars_schema import polars_type, series_of_values
 
 
 def encode_rows(row_format: RowFormat, rows: pl.DataFrame) -> list[bytes]:
@@ -39,24 +41,26 @@ def encode_rows(row_format: RowFormat, rows: pl.DataFrame) -> list[bytes]:
     types = rows.schema
     values = rows.select(nan_as_null(pl.col(ref.column), types[ref.column]) for ref, _ in features)
     valid = np.empty((rows.height, len(features)), np.bool_)
+    texts = rows.select(
+        text_expression(ref.column, dtype).alias(ref.column) for ref, dtype in features if forms_of(dtype).has_text
+    )
     ends = np.zeros(rows.height, np.uint32)
     for position, (ref, dtype) in enumerate(features):
         column = values[ref.column]
         valid[:, position] = column.is_not_null().to_numpy()
-        if dtype.name == "string":
-            ends = ends + column.str.len_bytes().fill_null(0).to_numpy()
+        if forms_of(dtype).has_text:
+            ends = ends + texts[ref.column].str.len_bytes().to_numpy()
             array[f"f{position}"] = ends
         else:
             array[f"f{position}"] = _slots(column, dtype)
     array["bitmap"] = np.packbits(valid, axis=1, bitorder="little")
-    if row_format.has_strings:
-        names = [ref.column for ref, dtype in features if dtype.name == "string"]
-        texts = rows.select(pl.concat_str(pl.col(name).fill_null("") for name in names).cast(pl.Binary)).to_series()
+    if row_format.has_texts:
+        joined = texts.select(pl.concat_str(pl.all()).cast(pl.Binary)).to_series()
         sizes = (ends + inner.itemsize).tolist()
         fixed = np.ascontiguousarray(array).view(f"V{inner.itemsize}").tolist()
         return [
             b"$%d\r\n%b%b\r\n" % (size, head, text)
-            for size, head, text in zip(sizes, fixed, texts.to_list(), strict=True)
+            for size, head, text in zip(sizes, fixed, joined.to_list(), strict=True)
         ]
     encoded: list[bytes] = framed.view(f"V{framed.itemsize}").tolist()
     return encoded
@@ -103,7 +107,7 @@ class RowColumns:
         Raises:
             RowAheadError: If a row lies ahead of `now`.
             ValueError: If a row is shorter or longer than it says.
-            polars.exceptions.ComputeError: If a string is not UTF-8.
+            polars.exceptions.ComputeError: If a text is not UTF-8.
         """
         array = _fixed_parts(row_format, rows)
         event = array["event"]
@@ -136,11 +140,11 @@ class RowColumns:
 
 
 def _fixed_parts(row_format: RowFormat, rows: Sequence[bytes]) -> np.ndarray[Any, Any]:
-    """Returns rows without their string bytes, after a look at their lengths."""
+    """Returns rows without the bytes of their texts, after a look at their lengths."""
     dtype = row_format.array_dtype()
     size = dtype.itemsize
     sizes = list(map(len, rows))
-    last = row_format.string_before(len(row_format.schema.features))
+    last = row_format.text_before(len(row_format.schema.features))
     if min(sizes) >= size:
         array = np.frombuffer(b"".join([row[:size] for row in rows]), dtype)
         expected = [size] * len(rows) if last is None else (array[f"f{last}"].astype(np.int64) + size).tolist()
@@ -153,7 +157,7 @@ def _values(row_format: RowFormat, array: np.ndarray[Any, Any], slot: int, rows:
     """Returns the values in one slot, whatever the bitmap says of them."""
     dtype = row_format.schema.features[slot][1]
     field = np.ascontiguousarray(array[f"f{slot}"])
-    if dtype.name == "timestamp":
+    if dtype.name in {"timestamp", "date"}:
         return pl.Series(field).cast(polars_type(dtype))
     if dtype.name == "embedding":
         vectors = pl.Series(field, dtype=polars_type(dtype))
@@ -161,11 +165,15 @@ def _values(row_format: RowFormat, array: np.ndarray[Any, Any], slot: int, rows:
             elements = vectors.to_frame("v").select(pl.col("v").arr.to_list().list.eval(pl.element().fill_nan(None)))
             vectors = elements.to_series().list.to_array(dtype.dimension)
         return vectors
-    if dtype.name == "string":
-        before = row_format.string_before(slot)
+    if forms_of(dtype).has_text:
+        before = row_format.text_before(slot)
         begin = np.zeros(len(array), np.int64) if before is None else array[f"f{before}"].astype(np.int64)
         places = pl.DataFrame(
             {"row": pl.Series(rows, dtype=pl.Binary), "begin": begin + array.dtype.itemsize, "size": field - begin}
         )
-        return places.select(pl.col("row").bin.slice("begin", "size").cast(pl.String)).to_series()
+        texts = places.select(pl.col("row").bin.slice("begin", "size").cast(pl.String)).to_series()
+        if dtype.element is None:
+            return texts.replace("", None).cast(polars_type(dtype)) if dtype.name == "decimal" else texts
+        read = text_reader(dtype)
+        return series_of_values("", [read(text.encode()) if text else None for text in texts], dtype)
     return pl.Series(field)

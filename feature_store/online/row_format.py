@@ -1,7 +1,7 @@
 """The bytes of a row in the row layout; `docs/row-layout.md` describes them for readers in other languages.
 
 A row is a header, a validity bitmap, one slot of fixed width per feature in the schema's order, and the bytes of its
-strings. Everything is little-endian. What a row means (visibility, newest wins) is decided elsewhere.
+texts: of strings, of decimals, and of lists and maps as JSON. Everything is little-endian. What a row means (visibility, newest wins) is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class RowFormat:
         head: The first ten bytes of its rows.
         bitmap_bytes: Size of the validity bitmap, one bit per feature, the first feature's the least of the first byte.
         complete: The bitmap of a row without nulls.
-        fixed: Reads all but the string bytes: magic, fingerprint, event, ingested, bitmap, one item per slot.
-        has_strings: Whether rows have a part of variable size.
+        fixed: Reads all but the bytes of texts: magic, fingerprint, event, ingested, bitmap, one item per slot.
+        has_texts: Whether rows have a part of variable size.
     """
 
     schema: LayoutSchema
@@ -56,7 +56,7 @@ class RowFormat:
     bitmap_bytes: int
     complete: bytes
     fixed: struct.Struct
-    has_strings: bool
+    has_texts: bool
 
     @classmethod
     def of(cls, schema: LayoutSchema) -> RowFormat:
@@ -70,7 +70,7 @@ class RowFormat:
             bitmap_bytes=bitmap_bytes,
             complete=((1 << count) - 1).to_bytes(bitmap_bytes, "little"),
             fixed=struct.Struct(f"<{len(MAGIC)}s{FINGERPRINT_BYTES}sqq{bitmap_bytes}s{slots}"),
-            has_strings=any(dtype.name == "string" for _, dtype in schema.features),
+            has_texts=any(forms_of(dtype).has_text for _, dtype in schema.features),
         )
 
     def array_dtype(self) -> np.dtype[Any]:
@@ -81,7 +81,7 @@ class RowFormat:
         header = [("head", f"V{HEAD_BYTES}"), ("event", "<i8"), ("ingested", "<i8")]
         return np.dtype([*header, ("bitmap", "u1", (self.bitmap_bytes,)), *slots])
 
-    def string_before(self, position: int) -> int | None:
-        """Returns the last string feature before a position, where the next one's text begins; else None."""
+    def text_before(self, position: int) -> int | None:
+        """Returns the last feature before a position that has a text, where the next one's text begins; else None."""
         features = self.schema.features[:position]
-        return max((slot for slot, (_, dtype) in enumerate(features) if dtype.name == "string"), default=None)
+        return max((slot for slot, (_, dtype) in enumerate(features) if forms_of(dtype).has_text), default=None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ from feature_store.online.resp import bulk
 from feature_store.online.row_format import HEAD_BYTES, HEADER_BYTES, MAGIC, RowFormat, row_times
 from feature_store.online.schemas import LayoutSchema, Schemas
 from feature_store.online.stamps import to_datetime
+from feature_store.online.values import text_reader
+from feature_store.rows.forms import forms_of
 from feature_store.visibility import Visibility
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ Getter = Callable[[Fields, bytes], Any]
 _EVENT, _INGESTED, _BITMAP, _SLOTS = 2, 3, 4, 5
 """Positions in what `RowFormat.fixed` reads."""
 
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
 _TIMES = struct.Struct("<qq")
 _LENGTH = struct.Struct("<I")
 
@@ -205,7 +208,7 @@ class _RowDecoder:
         self._plain = all(slot is not None and _is_plain(row_format.schema.features[slot][1]) for slot in self.slots)
         self._picked = [_SLOTS + slot for slot in self.slots if slot is not None]
         self._in_order = self._picked == list(range(_SLOTS, _SLOTS + len(row_format.schema.features)))
-        self._last_string = row_format.string_before(len(row_format.schema.features))
+        self._last_text = row_format.text_before(len(row_format.schema.features))
 
     def fields(self, raw: bytes) -> Fields:
         """Returns the fixed part of a row.
@@ -214,11 +217,11 @@ class _RowDecoder:
             struct.error: If it is shorter.
             ValueError: If the row is shorter or longer than it says.
         """
-        if self._last_string is None:
+        if self._last_text is None:
             return self.format.fixed.unpack(raw)
         fields = self.format.fixed.unpack_from(raw)
-        if self.format.fixed.size + fields[_SLOTS + self._last_string] != len(raw):
-            raise ValueError("the strings end elsewhere")
+        if self.format.fixed.size + fields[_SLOTS + self._last_text] != len(raw):
+            raise ValueError("the texts end elsewhere")
         return fields
 
     def all_values(self, fields: Fields, raw: bytes) -> Sequence[Any]:
@@ -239,22 +242,23 @@ def _getter(row_format: RowFormat, slot: int) -> Getter:
     place = _SLOTS + slot
     if dtype.name == "timestamp":
         return lambda fields, _: to_datetime(fields[place])
+    if dtype.name == "date":
+        return lambda fields, _: date.fromordinal(_EPOCH_DAY + fields[place])
     if dtype.name == "embedding":
         vector = struct.Struct(f"<{dtype.dimension}f")
         # A NaN stands for an element that is null: it is the only value that differs from itself.
         return lambda fields, _: [None if x != x else x for x in vector.unpack(fields[place])]  # noqa: PLR0124
-    if dtype.name == "string":
-        before = [
-            _SLOTS + i for i, (_, other) in enumerate(row_format.schema.features[:slot]) if other.name == "string"
-        ]
-        start = before[-1] if before else None
+    if forms_of(dtype).has_text:
+        before = row_format.text_before(slot)
+        start = None if before is None else _SLOTS + before
         size = row_format.fixed.size
+        read = text_reader(dtype)
 
-        def text(fields: Fields, raw: bytes) -> str:
+        def value(fields: Fields, raw: bytes) -> Any:
             begin = size if start is None else size + fields[start]
-            return raw[begin : size + fields[place]].decode()
+            return read(raw[begin : size + fields[place]])
 
-        return text
+        return value
     return lambda fields, _: fields[place]
 
 

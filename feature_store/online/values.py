@@ -5,8 +5,12 @@
     string     "text"
     bool       true
     timestamp  "2013-01-31T05:00:00.000000Z"
+    date       "2013-01-31"
+    decimal    "12.30"            text, with all digits of its scale
+    list       ["a","b"]          of any of the above
+    map        {"a":1.5}          likewise; keys in the order of their bytes
     embedding  [0.10000000149011612,null]   each float32 written as the float64 that equals it
-    null       null, also for NaN and for an embedding that holds one: a known null
+    null       null, also for NaN and for what holds one: a known null
 
 Columns become text inside Polars, which only `json_expression` imports. Keys and expiry belong elsewhere.
 """
@@ -15,13 +19,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from decimal import Decimal, InvalidOperation
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from feature_store.definitions.dtypes import Dtype
-from feature_store.rows.forms import forms_of
+from feature_store.definitions.dtypes import STRING, Dtype
+from feature_store.rows.forms import MAP_KEY, MAP_VALUE, forms_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,7 +43,7 @@ def _python_type(dtype: Dtype) -> Any:
 def decoder(dtype: Dtype) -> Callable[[bytes], Any]:
     """Returns the function that reads one value of a dtype, None for null.
 
-    Timestamps become aware datetimes in UTC, embeddings lists of floats. The function raises
+    Timestamps become aware datetimes in UTC, decimals `Decimal`, embeddings lists of floats. The function raises
     `msgspec.MsgspecError` or `ValueError` for all that it cannot read, infinities among it: ask
     `decode_out_of_range` then.
     """
@@ -75,6 +80,43 @@ def decode_out_of_range(raw: bytes, dtype: Dtype) -> Any:
         raise ValueError(str(error)) from None
 
 
+def text_reader(dtype: Dtype) -> Callable[[bytes], Any]:
+    """Returns the function that reads the text of a value in the row layout; it raises `ValueError` if that is none.
+
+    That of a string or decimal is the value itself, that of a list or map its JSON.
+    """
+    if dtype.name == "string":
+        return bytes.decode
+    if dtype.name == "decimal":
+        return _decimal
+    decode = decoder(dtype)
+
+    def read(raw: bytes) -> Any:
+        try:
+            return decode(raw)
+        except (ValueError, msgspec.MsgspecError):
+            return decode_out_of_range(raw, dtype)
+
+    return read
+
+
+def _decimal(raw: bytes) -> Decimal:
+    try:
+        return Decimal(raw.decode())
+    except InvalidOperation:
+        raise ValueError(f"{raw!r} is no decimal number") from None
+
+
+def text_expression(column: str, dtype: Dtype) -> pl.Expr:
+    """Returns the expression of what `text_reader` reads, the empty text for null."""
+    import polars as pl
+
+    if dtype.element is not None:
+        text = json_expression(column, dtype)
+        return pl.when(text != "null").then(text).otherwise(pl.lit(""))
+    return pl.col(column).cast(pl.String).fill_null("")
+
+
 def json_expression(column: str, dtype: Dtype) -> pl.Expr:
     """Returns the expression that turns a column of a feature dtype into the JSON of its values, never null."""
     import polars as pl
@@ -82,21 +124,35 @@ def json_expression(column: str, dtype: Dtype) -> pl.Expr:
     from feature_store.frames import nan_as_null
     from feature_store.rows.polars_schema import polars_type
 
-    values = pl.col(column)
+    return _json(nan_as_null(pl.col(column), polars_type(dtype)), dtype).fill_null("null")
+
+
+def _json(values: pl.Expr, dtype: Dtype) -> pl.Expr:
+    """Returns the JSON of values without NaN; null for null, but for floats."""
+    import polars as pl
+
+    element = pl.element()
     if dtype.name == "float":
         return _float_json(values)
     if dtype.name == "string":
-        escaped = values.str.replace_many(_ESCAPED, _ESCAPES)
-        text = pl.concat_str(pl.lit('"'), escaped, pl.lit('"'))
-    elif dtype.name == "timestamp":
-        text = values.dt.strftime('"%Y-%m-%dT%H:%M:%S%.6fZ"')
-    elif dtype.name == "embedding":
-        values = nan_as_null(values, polars_type(dtype))
-        elements = values.arr.to_list().list.eval(_float_json(pl.element().cast(pl.Float64)))
-        text = pl.concat_str(pl.lit("["), elements.list.join(","), pl.lit("]"))
-    else:
-        text = values.cast(pl.String)
-    return text.fill_null("null")
+        return pl.concat_str(pl.lit('"'), values.str.replace_many(_ESCAPED, _ESCAPES), pl.lit('"'))
+    if dtype.name == "timestamp":
+        return values.dt.strftime('"%Y-%m-%dT%H:%M:%S%.6fZ"')
+    if dtype.name == "date":
+        return values.dt.strftime('"%Y-%m-%d"')
+    if dtype.name == "decimal":
+        return pl.concat_str(pl.lit('"'), values.cast(pl.String), pl.lit('"'))
+    if dtype.name == "embedding":
+        elements = values.arr.to_list().list.eval(_float_json(element.cast(pl.Float64)))
+        return pl.concat_str(pl.lit("["), elements.list.join(","), pl.lit("]"))
+    if dtype.element is None:
+        return values.cast(pl.String)
+    if dtype.name == "list":
+        elements = values.list.eval(_json(element, dtype.element))
+        return pl.concat_str(pl.lit("["), elements.list.join(","), pl.lit("]"))
+    key, value = _json(element.struct.field(MAP_KEY), STRING), _json(element.struct.field(MAP_VALUE), dtype.element)
+    entries = values.list.eval(pl.concat_str(key, pl.lit(":"), value))
+    return pl.concat_str(pl.lit("{"), entries.list.join(","), pl.lit("}"))
 
 
 def _float_json(values: pl.Expr) -> pl.Expr:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import polars as pl
 
 from feature_store.definitions.dtypes import Dtype
-from feature_store.rows.forms import forms_of
+from feature_store.rows.forms import MAP_KEY, MAP_VALUE, forms_of
 from feature_store.rows.schema import RowGroup, RowSchema
 
 
@@ -31,3 +32,26 @@ def row_schema(group: RowGroup) -> pl.Schema:
 def computed_schema(group: RowGroup) -> pl.Schema:
     """Returns columns and dtypes of a group's rows before they are written: `row_schema` without `ingested_at`."""
     return polars_schema(RowSchema.of(group).computed)
+
+
+def series_of_values(name: str, values: Sequence[Any], dtype: Dtype) -> pl.Series:
+    """Returns values, as answers have them, as a column: maps are dicts, whose entries are put in no other order."""
+    if dtype.name == "map":
+        values = [
+            None if value is None else [{MAP_KEY: key, MAP_VALUE: item} for key, item in value.items()]
+            for value in values
+        ]
+    return pl.Series(name, values, dtype=polars_type(dtype), strict=True)
+
+
+def values_of_series(column: pl.Series, dtype: Dtype) -> list[Any]:
+    """Returns the values of a column as answers have them: maps are dicts."""
+    values = column.to_list()
+    return [python_value(value, dtype) for value in values] if dtype.name == "map" else values
+
+
+def python_value(value: Any, dtype: Dtype) -> Any:
+    """Returns one value, as Polars gives it, as answers have it: a map is a dict."""
+    if dtype.name != "map" or value is None:
+        return value
+    return {entry[MAP_KEY]: entry[MAP_VALUE] for entry in value}

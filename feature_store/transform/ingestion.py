@@ -35,7 +35,8 @@ class IngestReport:
 
 def ingest(group: BoundGroup, frame: Any, *, offline: OfflineStore, online: OnlineStore, clock: Clock) -> IngestReport:
     """Admits rows and writes those that changed offline, then online; see `FeatureStore.ingest`."""
-    rows = admit(group.declared, to_polars(frame), clock.now(), online)
+    maps = [feature.ref.column for feature in group.registered.features if feature.dtype.name == "map"]
+    rows = admit(group.declared, to_polars(frame, maps), clock.now(), online)
     if rows.frame.is_empty():
         return IngestReport(0, 0, (), WriteReport())
     metadata = {"code_version": group.declared.code_version}

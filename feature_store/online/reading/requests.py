@@ -23,8 +23,6 @@ Features = Sequence[str] | FeatureService
 RequestData = Mapping[str, Sequence[Any]] | None
 """What on-demand features need to know of the request: one value per entity by name."""
 
-_INEXACT = frozenset({"float", "embedding"})
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -65,7 +63,7 @@ def request_of(resolution: Resolution, catalog: Catalog, online: OnlineStore) ->
         entity,
         frozenset(selection.feature.group for selection in resolution.selections),
         {label: dtypes[label] for label in resolution.labels},
-        tuple(place for place, label in enumerate(resolution.labels) if dtypes[label].name in _INEXACT),
+        tuple(place for place, label in enumerate(resolution.labels) if dtypes[label].holds_floats),
         online.prepare(resolution.selections, catalog),
         max(
             sum(dtypes[label].dimension or 1 for label in resolution.labels),
