@@ -17,9 +17,27 @@ if TYPE_CHECKING:
     from feature_store.definitions.feature_service import FeatureService
     from feature_store.definitions.group import FeatureGroup, feature_group
     from feature_store.definitions.on_demand import OnDemandFeatures, on_demand
-    from feature_store.definitions.schema import Embedding, FeatureSchema, feature
+    from feature_store.definitions.schema import Embedding, FeatureSchema, feature, window
     from feature_store.definitions.splits import split_by_entity, split_by_time
     from feature_store.definitions.training_set import TrainingSet
+    from feature_store.definitions.window_functions import (
+        age,
+        approx_distinct,
+        approx_quantile,
+        bottom,
+        count,
+        distinct,
+        first,
+        histogram,
+        last,
+        maximum,
+        mean,
+        minimum,
+        stddev,
+        top,
+        total,
+        variance,
+    )
     from feature_store.errors import (
         CorruptFileError,
         DefinitionError,
@@ -57,9 +75,27 @@ _HOMES = {
     "feature_store.definitions.feature_service": ("FeatureService",),
     "feature_store.definitions.group": ("FeatureGroup", "feature_group"),
     "feature_store.definitions.on_demand": ("OnDemandFeatures", "on_demand"),
-    "feature_store.definitions.schema": ("Embedding", "FeatureSchema", "feature"),
+    "feature_store.definitions.schema": ("Embedding", "FeatureSchema", "feature", "window"),
     "feature_store.definitions.splits": ("split_by_entity", "split_by_time"),
     "feature_store.definitions.training_set": ("TrainingSet",),
+    "feature_store.definitions.window_functions": (
+        "age",
+        "approx_distinct",
+        "approx_quantile",
+        "bottom",
+        "count",
+        "distinct",
+        "first",
+        "histogram",
+        "last",
+        "maximum",
+        "mean",
+        "minimum",
+        "stddev",
+        "top",
+        "total",
+        "variance",
+    ),
     "feature_store.errors": (
         "CorruptFileError",
         "DefinitionError",
@@ -124,13 +160,30 @@ __all__ = [
     "SystemClock",
     "TrainingSet",
     "UnknownFeatureError",
+    "age",
+    "approx_distinct",
+    "approx_quantile",
+    "bottom",
+    "count",
     "detect_drift",
+    "distinct",
     "embedding",
     "feature",
     "feature_group",
+    "first",
+    "histogram",
+    "last",
+    "maximum",
+    "mean",
+    "minimum",
     "on_demand",
     "split_by_entity",
     "split_by_time",
+    "stddev",
+    "top",
+    "total",
+    "variance",
+    "window",
 ]
 
 

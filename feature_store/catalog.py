@@ -6,7 +6,7 @@ The registry fills it, the stores are driven by it. It holds no connection and n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import FeatureRef
+from feature_store.definitions.window_spec import WindowSpec, longest_life, stored_inputs
 from feature_store.errors import InvalidRequestError, UnknownFeatureError, did_you_mean
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Feature:
         group: Name of the group that computes it.
         created_at: When it was registered, UTC.
         retired_at: When it was retired, UTC; None while it is live.
+        window: What it is folded from, if it is a windowed feature.
     """
 
     id: int
@@ -52,6 +54,7 @@ class Feature:
     group: str
     created_at: datetime
     retired_at: datetime | None = None
+    window: WindowSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +67,13 @@ class RegisteredGroup:
         features: All of its features that are not retired, in the schema's order.
         owner: Who answers for it.
         description: What it is.
-        online_layout: `feature` or `row`.
+        online_layout: `feature`, `row`, or `window` for groups of windowed features.
         partitioning: `daily` or `hourly`.
         lookback_seconds: How far back a row's events reach.
         code_version: Digest of the transform when it was last applied.
         created_at: When it was registered, UTC.
         freshness_seconds: How old the newest event may be; None if nothing is promised.
+        windows: Where these are the `rows` of a windowed group: the windows that readers fold them to.
     """
 
     name: str
@@ -77,23 +81,54 @@ class RegisteredGroup:
     features: tuple[Feature, ...]
     owner: str
     description: str
-    online_layout: Literal["feature", "row"]
+    online_layout: Literal["feature", "row", "window"]
     partitioning: Literal["daily", "hourly"]
     lookback_seconds: int
     code_version: str
     created_at: datetime
     freshness_seconds: int | None = None
+    windows: tuple[Feature, ...] = ()
+
+    @property
+    def rows(self) -> RegisteredGroup:
+        """The group as both stores keep it: its features are the columns of its rows.
+
+        Those of a plain group are its features. A windowed group keeps the events that its windows are folded from: a
+        row for each entity and instant, whose columns are what the windows read.
+        """
+        specs = [feature.window for feature in self.features if feature.window is not None]
+        if not specs:
+            return self
+        life = int(longest_life(specs).total_seconds())
+        inputs = tuple(
+            Feature(
+                id=0,
+                ref=FeatureRef.from_column(column),
+                entity=self.entity.name,
+                dtype=dtype,
+                description=f"Column of the events of {self.name}.",
+                owner=self.owner,
+                online_ttl_seconds=life,
+                tags={},
+                group=self.name,
+                created_at=self.created_at,
+            )
+            for column, dtype in stored_inputs(specs).items()
+        )
+        return replace(self, features=inputs, windows=self.features)
 
 
 @dataclass(frozen=True, slots=True)
 class BoundGroup:
-    """A feature group as it is declared, bound to what is registered of it: both list the same features.
+    """The rows of a feature group, as they are declared, bound to what is registered of them.
+
+    Both list the same columns: its features, or what its windows are folded from.
 
     It is bound once, where a declared group comes in; see `store.current_catalog`.
 
     Attributes:
-        declared: What a user has written: its function, source and schema.
-        registered: What the registry holds: its features with their numbers, in the registry's order.
+        declared: What a user has written: its function, source and schema; see `FeatureGroup.rows`.
+        registered: What the registry holds: its features with their numbers, in the registry's order; likewise.
     """
 
     declared: FeatureGroup

@@ -1,4 +1,4 @@
-"""What `feature(...)` leaves in the body of a schema. Which type and name the feature has, its class knows."""
+"""What `feature(...)` and `window(...)` leave in the body of a schema. Which type and name the feature has, its class knows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from feature_store.definitions.monitor import Monitor
+from feature_store.definitions.window_spec import DeclaredWindow
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,6 +18,7 @@ class DeclaredFeature:
     Attributes:
         bounds: The rules of its values by their arguments of `feature`: `gt`, `ge`, `lt`, `le` and `isin`.
         default: What readers get for null; None where they get null.
+        window: What it is folded from, if it is a windowed feature.
     """
 
     description: str
@@ -29,6 +31,7 @@ class DeclaredFeature:
     tags: Mapping[str, str]
     max_null_rate: float
     monitor: Monitor
+    window: DeclaredWindow | None = None
     name: str = field(init=False, default="")
 
     def __set_name__(self, owner: type, name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +16,8 @@ from feature_store.definitions.names import RESERVED_GROUPS, check_name
 from feature_store.definitions.rules import rules_version
 from feature_store.definitions.schema import DEFAULT_TTL, FeatureSchema, FeatureSpec
 from feature_store.definitions.source import Source
+from feature_store.definitions.window_spec import longest_life
+from feature_store.definitions.windowed_group import InstantsOf, instants_of, rows_schema
 from feature_store.errors import DefinitionError
 from feature_store.partitions import Partitioning, Window
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 Transform = Callable[["pl.LazyFrame"], "pl.LazyFrame"]
-OnlineLayout = Literal["feature", "row"]
+OnlineLayout = Literal["feature", "row", "window"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,10 @@ class FeatureGroup:
             raise DefinitionError(
                 f"Feature group {self.name!r}: snapshot_every is whole days, at least one, got {self.snapshot_every}."
             )
+        if self.is_windowed:
+            self._check_windowed()
+        elif self.online_layout == "window" and not isinstance(self.transform, InstantsOf):
+            raise DefinitionError(f"Feature group {self.name!r} declares no window: its layout is 'feature' or 'row'.")
         if not self.owner:
             raise DefinitionError(f"Feature group {self.name!r} has no owner: name a team or an e-mail address.")
         if self.name == self.source.name:
@@ -101,6 +107,45 @@ class FeatureGroup:
     def features(self) -> tuple[FeatureSpec, ...]:
         """The features in the schema's order."""
         return self.schema.specs(self.default_ttl)
+
+    @property
+    def is_windowed(self) -> bool:
+        """Whether its features are windows, folded by who reads from the events that it stores."""
+        return any(spec.window is not None for spec in self.features)
+
+    @property
+    def rows(self) -> FeatureGroup:
+        """The group as both stores keep it: its features are the columns of its rows, see `windowed_group`.
+
+        It is the group itself where that is not windowed.
+        """
+        if not self.is_windowed:
+            return self
+        life = longest_life(spec.window for spec in self.features if spec.window is not None)
+        return replace(
+            self,
+            schema=rows_schema(self.schema),
+            transform=instants_of(self.transform, self.schema, tuple(self.entity.join_keys)),
+            default_ttl=life,
+            online_layout="window",
+        )
+
+    def _check_windowed(self) -> None:
+        if self.lookback:
+            raise DefinitionError(
+                f"Feature group {self.name!r} declares windows and a lookback: its function gives the events one by "
+                "one, and its windows look back. Leave lookback out."
+            )
+        if self.online_layout == "row":
+            raise DefinitionError(
+                f"Feature group {self.name!r} declares windows, which have an online layout of their own: leave "
+                "online_layout out."
+            )
+        if self.snapshot_every is not None:
+            raise DefinitionError(
+                f"Feature group {self.name!r} declares windows: a snapshot of its latest rows is of no use to them. "
+                "Leave snapshot_every out."
+            )
 
     def snapshot_days(self, materialized: Sequence[Window]) -> list[date]:
         """Returns the UTC days at whose start a snapshot is due, given the partitions that are materialized.
@@ -125,6 +170,8 @@ class FeatureGroup:
         Raises:
             DefinitionError: If the transform uses something whose changes could not be seen.
         """
+        if self.is_windowed:
+            return self.rows.code_version
         with self._named():
             return code_version(self.transform, self.lookback, rules_version(self.schema))
 

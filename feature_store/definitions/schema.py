@@ -11,7 +11,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -21,6 +21,8 @@ from feature_store.definitions.declared_feature import DeclaredFeature, members_
 from feature_store.definitions.dtypes import Dtype, dtype_of_annotation, embedding, without_none
 from feature_store.definitions.monitor import Monitor
 from feature_store.definitions.names import FeatureRef
+from feature_store.definitions.window_functions import WindowFunction
+from feature_store.definitions.window_spec import DeclaredWindow, WindowSpec, longest_life, with_column_dtypes
 from feature_store.definitions.values import value_of
 from feature_store.errors import DefinitionError
 
@@ -64,6 +66,7 @@ class FeatureSpec:
     max_null_rate: float = 1.0
     monitor: Monitor = field(default_factory=Monitor)
     default: Any = None
+    window: WindowSpec | None = None
 
 
 def feature(
@@ -121,6 +124,67 @@ def feature(
         tags=dict(tags or {}),
         max_null_rate=max_null_rate if max_null_rate is not None else float(nullable),
         monitor=monitor or Monitor(),
+    )
+
+
+def window(
+    description: str,
+    function: WindowFunction,
+    over: str | timedelta | None,
+    *,
+    hop: str | timedelta | None = None,
+    where: pl.Expr | None = None,
+    by: str | None = None,
+    scale: int | None = None,
+    default: Any = None,
+    tags: Mapping[str, str] | None = None,
+    max_null_rate: float = 1.0,
+    monitor: Monitor | None = None,
+) -> Any:
+    """Declares a windowed feature in a `FeatureSchema`: true at every instant, not only when an event happens.
+
+    A reader at T sees the entity's events with `tail(T) < event_timestamp <= T`, where `tail(T)` is `T - over`, rounded
+    down to the hop. With no event inside, counts and totals are 0, lists and maps empty, all else is null or the
+    default. The group's function gives the events, one by one; there is nothing to roll.
+
+    Args:
+        description: One sentence for people, with the unit.
+        function: What the events come to: `count()`, `total("amount")`, `last("merchant_id", 5)`, ...
+        over: How far it reaches back: `"90s"`, `"5min"`, `"1h"`, `"7d"`, a timedelta, or None for the whole life.
+        hop: The step by which its tail moves, a divisor of the day; by default 5 minutes for windows below 12 hours, 1
+            hour below 12 days, else 1 day.
+        where: Only events for which this expression on their columns is true.
+        by: A column by whose text events are told apart: the feature is a map, `dict[str, ...]`.
+        scale: Digits after the point of `Decimal`s: 2 where it is None.
+        default: What every reader gets for null. It may change on a live feature.
+        tags: Free key-value pairs for the catalog.
+        max_null_rate: Share of nulls among sampled values above which the null-rate check fails, 0 to 1.
+        monitor: Thresholds of its checks; `Monitor()` where it is None.
+
+    Raises:
+        DefinitionError: If `where` or `by` is given here and in the function.
+    """
+    if not isinstance(function, WindowFunction):
+        raise DefinitionError(f'window({description!r}, {function!r}): name a function, count() or total("amount"), say.')
+    for name, given, own in (("where", where, function.where), ("by", by, function.by)):
+        if given is not None and own is not None:
+            raise DefinitionError(f"window({description!r}): {name}= is given twice, once in {function.name}(...).")
+    if where is not None or by is not None:
+        function = replace(
+            function, where=function.where if where is None else where, by=function.by if by is None else by
+        )
+    return DeclaredFeature(
+        description=description,
+        dimension=None,
+        scale=scale,
+        default=default,
+        ttl=None,
+        nullable=True,
+        bounds={},
+        tags=dict(tags or {}),
+        max_null_rate=max_null_rate,
+        monitor=monitor or Monitor(),
+        window=DeclaredWindow(function, over, hop),
     )
 
 
@@ -207,11 +271,12 @@ def _specs(cls: type[FeatureSchema], default_ttl: timedelta) -> tuple[FeatureSpe
     if not hints:
         raise DefinitionError(f'{cls.__name__} declares no feature: add `name: float = feature("...")`.')
     specs = []
+    windows = _windows(cls.__name__, hints, members)
     for name, hint in hints.items():
         declared = members.get(name)
         if not isinstance(declared, DeclaredFeature):
             raise DefinitionError(f"{cls.__name__}.{name} is not declared with feature(...).")
-        ttl = declared.ttl or default_ttl
+        ttl = longest_life(windows.values()) if windows else declared.ttl or default_ttl
         if ttl <= timedelta(0) or ttl % timedelta(seconds=1):
             raise DefinitionError(f"{cls.__name__}.{name}: the time to live is whole seconds above 0, got {ttl}.")
         dtype = declared_dtype(f"{cls.__name__}.{name}", hint, declared)
@@ -225,9 +290,28 @@ def _specs(cls: type[FeatureSchema], default_ttl: timedelta) -> tuple[FeatureSpe
                 max_null_rate=declared.max_null_rate,
                 monitor=declared.monitor,
                 default=_checked_default(f"{cls.__name__}.{name}", dtype, declared.default),
+                window=windows.get(name),
             )
         )
     return tuple(specs)
+
+
+def _windows(cls: str, hints: Mapping[str, Any], members: Mapping[str, Any]) -> dict[str, WindowSpec]:
+    """Returns the windows of a schema by name; none of a schema of plain features."""
+    specs, plain = {}, []
+    for name, hint in hints.items():
+        declared = members.get(name)
+        if isinstance(declared, DeclaredFeature) and declared.window is not None:
+            where = f"{cls}.{name}"
+            specs[name] = declared.window.spec(where, declared_dtype(where, hint, declared))
+        else:
+            plain.append(name)
+    if specs and plain:
+        raise DefinitionError(
+            f"{cls} declares windows ({', '.join(specs)}) and plain features ({', '.join(plain)}): the rows of a "
+            "windowed group are its events, folded by who reads. Declare the plain ones in a group of their own."
+        )
+    return with_column_dtypes(cls, specs)
 
 
 def _is_public(name: str) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, Dtype
 from feature_store.definitions.window_functions import WindowFunction
 from feature_store.errors import DefinitionError
-from feature_store.windows.extents import EVER, Extent
+from feature_store.windows.extents import SECOND_MICROS, Extent
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,6 +24,8 @@ _SCALARS = frozenset({*_NUMBERS, "string", "bool", "timestamp", "date"})
 _OF_NUMBERS = frozenset({"mean", "variance", "stddev", "approx_quantile"})
 _COUNTS = frozenset({"count", "distinct", "approx_distinct"})
 _LISTS = frozenset({"first", "last", "top", "bottom"})
+
+_CALENDAR = 9999 * 366 * 86_400 * SECOND_MICROS
 
 OTHER_EVENTS = "other_events"
 """Column of a windowed group's rows: the events that share the instant with the first, as JSON; null for none."""
@@ -185,7 +187,12 @@ def stored_inputs(specs: Iterable[WindowSpec]) -> dict[str, Dtype]:
 
 def longest_reach(specs: Iterable[WindowSpec]) -> int:
     """Returns how far back any of the windows reaches, its hop included, in microseconds; at most the calendar."""
-    return min(max((spec.extent.reach for spec in specs), default=0), -EVER)
+    return min(max((spec.extent.reach for spec in specs), default=0), _CALENDAR)
+
+
+def longest_life(specs: Iterable[WindowSpec]) -> timedelta:
+    """Returns how long an event takes part in some of the windows: `longest_reach`, in whole seconds."""
+    return timedelta(seconds=-(-longest_reach(specs) // SECOND_MICROS))
 
 
 def condition_column(where: str, expression: pl.Expr) -> str:

@@ -6,7 +6,7 @@ Works on one connection inside the caller's transaction and lock. Opening those 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ Values = dict[str, Any]
 _SECOND = timedelta(seconds=1)
 _GROUP_FIXED = {"entity": "entity", "partitioning": "partitioning", "online_layout": "online layout"}
 _GROUP_FREE = ("features", "owner", "description", "tags", "lookback_seconds", "code_version", "freshness_seconds")
-_FEATURE_FIXED = {"dtype": "dtype", "entity_type": "entity", "group_name": "group"}
+_FEATURE_FIXED = {"dtype": "dtype", "entity_type": "entity", "group_name": "group", "window": "window"}
 _FEATURE_FREE = ("description", "owner", "online_ttl_seconds", "tags")
 
 
@@ -269,7 +269,7 @@ def _group_values(group: FeatureGroup, specs: Sequence[FeatureSpec]) -> Values:
         "owner": _text(group.owner, f"owner of {where}"),
         "description": _text(group.description, f"description of {where}"),
         "tags": _tags(group.tags, where),
-        "online_layout": group.online_layout,
+        "online_layout": group.rows.online_layout,
         "partitioning": group.partitioning.value,
         # Rounded up: a look-back that is too short would lose events.
         "lookback_seconds": -(-group.lookback // _SECOND),
@@ -292,6 +292,7 @@ def _feature_values(group: FeatureGroup, spec: FeatureSpec, position: int) -> Va
         "online_ttl_seconds": spec.ttl // _SECOND,
         "tags": _tags(spec.tags, where),
         "group_name": group.name,
+        "window": None if spec.window is None else asdict(spec.window),
         "position": position,
     }
 

@@ -17,6 +17,7 @@ from feature_store.clock import Clock
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import FeatureRef, check_name
+from feature_store.definitions.window_spec import WindowSpec
 from feature_store.errors import InvalidRequestError, RegistryConflictError, UnknownFeatureError, did_you_mean
 from feature_store.registry import tables
 from feature_store.registry.apply import register
@@ -99,6 +100,7 @@ class Registry:
                 group.freshness_seconds,
                 *(feature.id, feature.name, feature.version, feature.entity_type, feature.dtype, feature.description),
                 *(feature.owner, feature.online_ttl_seconds, feature.tags, feature.group_name, feature.created_at),
+                feature.window,
             )
             .select_from(tables.feature_group)
             .join(tables.entity, entity.name == group.entity)
@@ -345,7 +347,7 @@ class Registry:
 
 
 def _feature(row: Sequence[Any]) -> Feature:
-    number, name, version, entity, dtype, description, owner, ttl, tags, group, created_at = row
+    number, name, version, entity, dtype, description, owner, ttl, tags, group, created_at, window = row
     return Feature(
         id=number,
         ref=FeatureRef(name, version),
@@ -357,6 +359,7 @@ def _feature(row: Sequence[Any]) -> Feature:
         tags=tags,
         group=group,
         created_at=created_at,
+        window=None if window is None else WindowSpec(**window),
     )
 
 
@@ -368,7 +371,7 @@ def _group(row: Sequence[Any], features: Sequence[Feature]) -> RegisteredGroup:
         features=tuple(features),
         owner=owner,
         description=description,
-        online_layout=cast("Literal['feature', 'row']", layout),
+        online_layout=cast("Literal['feature', 'row', 'window']", layout),
         partitioning=cast("Literal['daily', 'hourly']", partitioning),
         lookback_seconds=lookback,
         code_version=code_version,

@@ -31,7 +31,7 @@ from sqlalchemy import (
 
 from feature_store.clock import to_utc
 
-HEAD = "0003"
+HEAD = "0004"
 """Revision of the newest migration. Known here so that an up-to-date registry is recognized without Alembic."""
 
 VERSION_TABLE = "feature_store_version"
@@ -115,6 +115,9 @@ class FeatureColumns(TypedColumns):
     )
     tags: Named[dict[str, str]] = Column(JSON, doc="Free text by name.")
     group_name: Named[str] = Column(String(63), ForeignKey("feature_group.name"), doc="The group that computes it.")
+    window: Named[dict[str, Any] | None] = Column(
+        JSON(none_as_null=True), doc="Function, column and extent of a windowed feature; null for a plain one."
+    )
     position: Named[int | None] = Column(doc="Place in the schema of the group.")
     created_at: Named[datetime] = Column(UtcTimestamp, doc="When it was registered.")
     retired_at: Named[datetime | None] = Column(UtcTimestamp, doc="When it was retired; it never comes back.")

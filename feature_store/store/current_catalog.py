@@ -82,7 +82,7 @@ class CurrentCatalog:
             registered = (self.read() if attempt == 0 else self.refresh()).group(group.name)
             live = {feature.ref for feature in registered.features}
             if declared == live:
-                return BoundGroup(group, registered)
+                return BoundGroup(group.rows, registered.rows)
         if lacking := sorted(live - declared):
             raise RegistryConflictError(lacking_features(group.name, lacking))
         raise UnknownFeatureError(
@@ -91,8 +91,8 @@ class CurrentCatalog:
         )
 
     def registered(self, group: FeatureGroup | str) -> RegisteredGroup:
-        """Returns a registered group, found by its name or by its declaration; errors as for `bind`."""
-        return self.read().group(group) if isinstance(group, str) else self.bind(group).registered
+        """Returns the rows of a registered group, found by its name or by its declaration; errors as for `bind`."""
+        return self.read().group(group).rows if isinstance(group, str) else self.bind(group).registered
 
     def publish(self) -> None:
         """Puts the registry's catalog into the online store, for readers without a registry.

@@ -6,15 +6,19 @@ The numbers come from `benchmarks/point_in_time.py`; see `docs/point-in-time.md`
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from feature_store.offline.point_in_time.date_sweep import SweepEngine
 from feature_store.offline.point_in_time.duckdb_asof import DuckDBEngine
-from feature_store.offline.point_in_time.engine import GroupHistory, LatestRows, Progress
+from feature_store.offline.point_in_time.engine import GroupHistory, LatestRows, Progress, WindowHistory
 from feature_store.offline.point_in_time.labels import EntityLabels
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _MEMORY_PER_BYTE = 6
 """Memory that a sweep needs per byte of a compressed date: keys, times, codes and sort keys of all its rows."""
@@ -95,6 +99,12 @@ class AutomaticEngine:
         name = choose_engine(ReadPlan.of(labels, history))
         engine = self._sweep if name == self._sweep.name else self._duckdb
         return engine.latest(labels, history, progress)
+
+    def windows(
+        self, labels: EntityLabels, history: WindowHistory, progress: Progress | None = None
+    ) -> Sequence[pl.Series]:
+        """Returns the value of each window for each label; see `PointInTimeEngine.windows`."""
+        return self._sweep.windows(labels, history, progress)
 
 
 def _memory_bytes() -> int:

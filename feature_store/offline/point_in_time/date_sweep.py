@@ -42,8 +42,9 @@ from feature_store.offline.point_in_time.date_sweep_rows import (
     read_features,
     read_observations,
 )
-from feature_store.offline.point_in_time.engine import GroupHistory, Progress, VisibleRows
+from feature_store.offline.point_in_time.engine import GroupHistory, Progress, VisibleRows, WindowHistory
 from feature_store.offline.point_in_time.labels import EntityLabels
+from feature_store.offline.point_in_time.window_sweep import swept_windows
 from feature_store.rows.polars_schema import row_schema
 
 _DAY_MICROS = 86_400_000_000
@@ -74,6 +75,12 @@ class SweepEngine:
         chunks = plan(history.files, counts, chunk_rows=self._chunk_rows, span_rows=self._span_rows)
         task = _Task(labels, history, chunks, self._threads, _Share(history.group.name, 2 * len(chunks), progress))
         return SweptRows(task, _sweep(task))
+
+    def windows(
+        self, labels: EntityLabels, history: WindowHistory, progress: Progress | None = None
+    ) -> Sequence[pl.Series]:
+        """Returns the value of each window for each label; see `PointInTimeEngine.windows`."""
+        return swept_windows(labels, history, threads=self._threads, progress=progress)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ import polars as pl
 from feature_store.catalog import RegisteredGroup, Selection
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.point_in_time.labels import EntityLabels
-from feature_store.partitions import Window
+from feature_store.partitions import Window as Span
+from feature_store.windows.fold import Window
 
 Progress = Callable[[str, float], None]
 """Called now and then with a group's name and the share of it that is done, 0 to 1; one call at a time, from any
@@ -44,8 +45,29 @@ class GroupHistory:
     complete: bool
     files: tuple[PartitionFile, ...]
     snapshot: PartitionFile | None
-    span: Window
+    span: Span
     strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WindowHistory:
+    """The part of a windowed group's history that a read can depend on.
+
+    Attributes:
+        group: The rows of the group.
+        windows: What was asked for.
+        columns: Columns of the rows that the windows read, and `other_events`: at least one file has each.
+        files: The files, sorted by date and name; never empty.
+        span: No event outside of it is in any window of any label.
+        inclusive: Whether an event at the instant of a label is seen.
+    """
+
+    group: RegisteredGroup
+    windows: tuple[Window, ...]
+    columns: tuple[str, ...]
+    files: tuple[PartitionFile, ...]
+    span: Span
+    inclusive: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,5 +126,23 @@ class PointInTimeEngine(Protocol):
             labels: Entities and times, at least one.
             history: Where to look.
             progress: Told how far the read is.
+        """
+        ...
+
+    def windows(
+        self, labels: EntityLabels, history: WindowHistory, progress: Progress | None = None
+    ) -> Sequence[pl.Series]:
+        """Returns the value of each window for each label, in order; see `feature_store.windows` for what it is.
+
+        Of rows of one entity and event time the one with the greatest `ingested_at` counts, then the last file in the
+        order of `history.files`, then the last row in the file.
+
+        Args:
+            labels: Entities and times, at least one.
+            history: Where to look.
+            progress: Told how far the read is.
+
+        Raises:
+            InvalidRowsError: If a total is greater than its dtype can hold.
         """
         ...

@@ -20,6 +20,7 @@ from feature_store.offline.layout import PartitionFile
 from feature_store.offline.point_in_time.engine import GroupHistory, PointInTimeEngine, Progress, VisibleRows
 from feature_store.offline.point_in_time.former_rows import as_it_was
 from feature_store.offline.point_in_time.labels import EntityLabels, prepare_labels
+from feature_store.offline.point_in_time.window_read import is_windowed, read_windows
 from feature_store.offline.snapshots import usable_snapshot
 from feature_store.offline.steady_reads import read_steadily
 from feature_store.offline.store import OfflineStore
@@ -68,8 +69,12 @@ def point_in_time_join(  # what, where, how: each is needed by every caller
     prepared = prepare_labels(labels, as_of, groups, selections, now=now)
     answers: dict[str, pl.Series] = {}
     for group in groups:
-        request = _Request(group, tuple(by_group[group.name]), prepared.of_entity[group.entity.name], strict=strict)
-        answers |= _read_group(store, request, engine, progress)
+        asked, of_entity = by_group[group.name], prepared.of_entity[group.entity.name]
+        if is_windowed(asked):
+            answers |= read_windows(store, group, asked, of_entity, engine, strict=strict, progress=progress)
+        else:
+            request = _Request(group, tuple(asked), of_entity, strict=strict)
+            answers |= _read_group(store, request, engine, progress)
     return prepared.frame.with_columns(answers[selection.label] for selection in selections)
 
 
