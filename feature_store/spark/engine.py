@@ -5,19 +5,21 @@ Labels come from this process and the answer returns to it; for labels that do n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.offline.point_in_time.duckdb_asof import SelectedRows
-from feature_store.offline.point_in_time.engine import GroupHistory, Progress
+from feature_store.offline.point_in_time.engine import GroupHistory, Progress, WindowHistory
 from feature_store.offline.point_in_time.labels import EntityLabels
-from feature_store.spark.frames import columns_of, read_history
+from feature_store.rows.polars_schema import polars_type
+from feature_store.spark.frames import columns_of, read_history, shuffle_tasks
 from feature_store.spark.hot_entities import ROWS_PER_TASK, find_pieces
 from feature_store.spark.latest_rows import AS_OF, FOUND, Question, with_latest_rows
 from feature_store.spark.session import spark_session
+from feature_store.spark.windows import with_windows
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -25,11 +27,6 @@ if TYPE_CHECKING:
     from feature_store.storage.location import Location
 
 _LABEL_ROW = "_label_row"
-_BYTES_PER_TASK = 128 * 2**20
-_SPREAD = 6
-"""Memory that rows take in a shuffle per byte of a compressed file, more or less."""
-
-_MOST_TASKS = 20_000
 
 
 class SparkEngine:
@@ -80,6 +77,28 @@ class SparkEngine:
         return SelectedRows(found.drop(_LABEL_ROW))
 
 
+    def windows(
+        self, labels: EntityLabels, history: WindowHistory, progress: Progress | None = None
+    ) -> Sequence[pl.Series]:
+        """Returns the value of each window for each label; see `PointInTimeEngine.windows`.
+
+        Raises:
+            SettingsError: If pyspark is not installed.
+            FeatureStoreError: If Spark would pass over a file.
+        """
+        session = self.open_session([file.path for file in history.files])
+        numbered = labels.keys.with_columns(labels.as_of.alias(AS_OF)).with_row_index(_LABEL_ROW)
+        numbered = numbered.with_columns(pl.col(_LABEL_ROW).cast(pl.Int64))
+        frame = session.createDataFrame(numbered.to_arrow(compat_level=pl.CompatLevel.oldest()))
+        names = [f"_window_{number}" for number in range(len(history.windows))]
+        keys = tuple(columns_of(labels.keys.columns))
+        answer = with_windows(session, frame, keys, history, names, history.windows)
+        found = pl.DataFrame(answer.select(_LABEL_ROW, *names).toArrow()).sort(_LABEL_ROW)
+        if progress is not None:
+            progress(history.group.name, 1.0)
+        return [found[name].cast(polars_type(window.dtype)) for name, window in zip(names, history.windows, strict=True)]
+
+
 def latest_rows(
     session: SparkSession,
     labels: DataFrame,
@@ -114,14 +133,3 @@ def latest_rows(
         pieces=pieces,
     )
     return with_latest_rows(question)
-
-
-def shuffle_tasks(session: SparkSession, history: GroupHistory) -> int:
-    """Returns among how many tasks a history is spread, such that each holds a bounded part of it in memory.
-
-    A setting `spark.sql.shuffle.partitions` of the application is a floor.
-    """
-    stored = sum(file.size for file in history.files)
-    needed = -(-stored * _SPREAD // _BYTES_PER_TASK)
-    floor = session.sparkContext.getConf().get("spark.sql.shuffle.partitions")
-    return min(_MOST_TASKS, max(needed, int(floor) if floor else session.sparkContext.defaultParallelism, 1))

@@ -8,7 +8,7 @@ from feature_store.catalog import RegisteredGroup
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import FeatureStoreError
-from feature_store.offline.point_in_time.engine import GroupHistory
+from feature_store.offline.point_in_time.engine import GroupHistory, WindowHistory
 from feature_store.rows.forms import forms_of
 from feature_store.rows.schema import RowSchema
 from feature_store.storage.location import storage_of
@@ -23,6 +23,12 @@ _GLOB = frozenset("{}[]*?\\")
 # No join key and no feature can have a leading underscore.
 FILE = "_file"
 ROW = "_row"
+
+_BYTES_PER_TASK = 128 * 2**20
+_SPREAD = 6
+"""Memory that rows take in a shuffle per byte of a compressed file, more or less."""
+
+_MOST_TASKS = 20_000
 
 
 def spark_type(dtype: Dtype) -> str:
@@ -46,7 +52,7 @@ def uri(path: Any, *, exact: bool = True) -> str:
     return "".join(f"\\{letter}" if letter in _GLOB else letter for letter in address) if exact else address
 
 
-def history_schema(history: GroupHistory) -> str:
+def history_schema(history: GroupHistory | WindowHistory) -> str:
     """Returns the columns that a read needs of a group's files: keys, times, features."""
     stored = RowSchema.of(history.group).stored
     wanted = [*history.group.entity.join_keys, EVENT_TIMESTAMP, *history.columns, INGESTED_AT]
@@ -62,7 +68,7 @@ def _ddl(columns: Mapping[str, Dtype]) -> str:
     return ", ".join(f"{quoted(column)} {spark_type(dtype)}" for column, dtype in columns.items())
 
 
-def read_history(session: SparkSession, history: GroupHistory) -> DataFrame:
+def read_history(session: SparkSession, history: GroupHistory | WindowHistory) -> DataFrame:
     """Returns the rows of a history, with `_file` and `_row` that settle which of two equal rows is the later one.
 
     Raises:
@@ -102,7 +108,7 @@ def columns_of(names: Iterable[str]) -> list[Column]:
     return [f.col(quoted(name)).alias(name) for name in names]
 
 
-def _micros(history: GroupHistory) -> tuple[int, int]:
+def _micros(history: GroupHistory | WindowHistory) -> tuple[int, int]:
     from feature_store.clock import to_micros
 
     return to_micros(history.span.start), to_micros(history.span.end)
@@ -112,3 +118,14 @@ def _moment(micros: int) -> Column:
     from pyspark.sql import functions as f
 
     return f.timestamp_micros(f.lit(micros))
+
+
+def shuffle_tasks(session: SparkSession, history: GroupHistory | WindowHistory) -> int:
+    """Returns among how many tasks a history is spread, such that each holds a bounded part of it in memory.
+
+    A setting `spark.sql.shuffle.partitions` of the application is a floor.
+    """
+    stored = sum(file.size for file in history.files)
+    needed = -(-stored * _SPREAD // _BYTES_PER_TASK)
+    floor = session.sparkContext.getConf().get("spark.sql.shuffle.partitions")
+    return min(_MOST_TASKS, max(needed, int(floor) if floor else session.sparkContext.defaultParallelism, 1))

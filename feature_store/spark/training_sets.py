@@ -21,6 +21,7 @@ from feature_store.errors import FeatureStoreError, InvalidRequestError, did_you
 from feature_store.offline.footers import naming_corrupt_files
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.point_in_time.join import group_history, visible_span
+from feature_store.offline.point_in_time.window_read import is_windowed, window_history, window_span, windows_of
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
 from feature_store.spark.engine import latest_rows
@@ -29,6 +30,7 @@ from feature_store.spark.join_output import JoinOutput
 from feature_store.spark.label_files import read_labels
 from feature_store.spark.latest_rows import AS_OF, FOUND
 from feature_store.spark.session import spark_session
+from feature_store.spark.windows import with_windows
 from feature_store.visibility import Visibility
 
 if TYPE_CHECKING:
@@ -104,6 +106,15 @@ def join_files(
     reads: list[_Read] = []
     for group in groups if extent.rows else []:
         asked = [item for item in selections if item.feature.group == group.name]
+        if is_windowed(asked):
+            windows = windows_of(asked)
+            span = window_span(extent.oldest, extent.newest, windows)
+            files = store.files(group.name, span)
+            reads.append(_Read(group.rows, span, files))
+            keys_of = tuple(joined[quoted(key)].cast(spark_type(dtype)) for key, dtype in group.entity.key_dtypes.items())
+            names = [item.label for item in asked]
+            joined = with_windows(session, joined, keys_of, window_history(group.rows, windows, files, span), names, windows)
+            continue
         span = visible_span(extent.oldest, extent.newest, asked)
         files = store.files(group.name, span)
         reads.append(_Read(group, span, files))

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from feature_store.clock import to_micros
+from feature_store.clock import nearest_datetime, to_micros
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.definitions.window_spec import OTHER_EVENTS
@@ -88,7 +88,7 @@ def events_of(rows: pl.DataFrame, inputs: Mapping[str, Dtype]) -> pl.DataFrame:
     flat = [event for events in others for event in events]
     values = pl.DataFrame(
         [
-            pl.Series(name, [_restored(event.get(name), dtype) for event in flat], dtype=polars_type(dtype))
+            pl.Series(name, [restored(event.get(name), dtype) for event in flat], dtype=polars_type(dtype))
             for name, dtype in read.items()
         ]
     )
@@ -131,13 +131,16 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Decimal) else value
 
 
-def _restored(value: Any, dtype: Dtype) -> Any:
+def restored(value: Any, dtype: Dtype) -> Any:
+    """Returns a value of `other_events` as Python has it: times as instants in UTC."""
     if value is None:
         return None
     if dtype.name == "decimal":
         return Decimal(value)
     if dtype.name == "date":
         return date.fromisoformat(value)
+    if dtype.name == "timestamp":
+        return nearest_datetime(value)
     return float(value) if dtype.name == "float" else value
 
 

@@ -14,7 +14,9 @@ import polars as pl
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import FeatureStoreError
 from feature_store.frames import TIMESTAMP_TYPE
-from feature_store.offline.point_in_time.engine import GroupHistory, Progress, VisibleRows
+from feature_store.offline.layout import PartitionFile
+from feature_store.offline.point_in_time.duckdb_windows import windows_by_duckdb
+from feature_store.offline.point_in_time.engine import GroupHistory, Progress, VisibleRows, WindowHistory
 from feature_store.offline.point_in_time.labels import EntityLabels
 from feature_store.offline.sql import exact_path, identifier, literal
 from feature_store.storage.duckdb_files import register_files
@@ -53,12 +55,7 @@ class DuckDBEngine:
             FeatureStoreError: If DuckDB ran out of memory.
         """
         numbered = labels.keys.with_columns(labels.as_of.alias(AS_OF)).with_row_index(ROW)
-        # A cursor has settings and registered tables of its own: the caller's connection stays as it was.
-        with self._connect() as connection, closing(connection.cursor()) as cursor:
-            cursor.execute("SET TimeZone = 'UTC'")
-            if self._memory_limit is not None:
-                cursor.execute(f"SET memory_limit = {literal(self._memory_limit)}")
-            register_files(cursor, [file.path for file in history.files])
+        with self._cursor(history.files) as cursor:
             cursor.register(LABELS, numbered.to_arrow())
             try:
                 found = cursor.sql(
@@ -85,6 +82,27 @@ class DuckDBEngine:
         if progress is not None:
             progress(history.group.name, 1.0)
         return SelectedRows(numbered.select(ROW).join(rows, on=ROW, how="left", maintain_order="left").drop(ROW))
+
+
+    def windows(
+        self, labels: EntityLabels, history: WindowHistory, progress: Progress | None = None
+    ) -> Sequence[pl.Series]:
+        """Returns the value of each window for each label; see `PointInTimeEngine.windows`."""
+        with self._cursor(history.files) as cursor:
+            found = windows_by_duckdb(cursor, labels, history)
+        if progress is not None:
+            progress(history.group.name, 1.0)
+        return found
+
+    @contextmanager
+    def _cursor(self, files: Sequence[PartitionFile]) -> Iterator[duckdb.DuckDBPyConnection]:
+        # A cursor has settings and registered tables of its own: the caller's connection stays as it was.
+        with self._connect() as connection, closing(connection.cursor()) as cursor:
+            cursor.execute("SET TimeZone = 'UTC'")
+            if self._memory_limit is not None:
+                cursor.execute(f"SET memory_limit = {literal(self._memory_limit)}")
+            register_files(cursor, [file.path for file in files])
+            yield cursor
 
 
 @dataclass(frozen=True, slots=True)

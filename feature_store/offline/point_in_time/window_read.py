@@ -14,6 +14,7 @@ from feature_store.offline.footers import naming_corrupt_files, present_columns
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.point_in_time.engine import PointInTimeEngine, Progress, WindowHistory
 from feature_store.offline.point_in_time.labels import EntityLabels
+from feature_store.offline.point_in_time.window_sweep import without_events
 from feature_store.offline.steady_reads import read_steadily
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window as Span
@@ -39,6 +40,28 @@ def window_span(oldest: int, newest: int, windows: Sequence[Window]) -> Span:
     """Returns the span of events that readers between two instants (UTC microseconds, inclusive) can see."""
     first = min(window.spec.extent.tails(oldest) for window in windows)
     return Span(nearest_datetime(first + 1), nearest_datetime(newest + 1))
+
+
+def window_history(
+    rows: RegisteredGroup, windows: tuple[Window, ...], files: Sequence[PartitionFile], span: Span
+) -> WindowHistory | None:
+    """Returns what an engine is given of a windowed group, None where there is no file.
+
+    Args:
+        rows: The rows of the group.
+        windows: What is asked for.
+        files: Its files of the span.
+        span: No event outside of it is in any window.
+
+    Raises:
+        CorruptFileError: If a file is damaged or not the group's; see `present_columns`.
+    """
+    if not files:
+        return None
+    wanted = dict.fromkeys(column for window in windows for column in window.spec.inputs)
+    present = present_columns(rows, files)
+    columns = tuple(column for column in (*wanted, OTHER_EVENTS) if any(column in names for names in present))
+    return WindowHistory(rows, windows, columns, tuple(files), span, inclusive=True)
 
 
 def read_windows(
@@ -72,10 +95,9 @@ def read_windows(
     span = window_span(int(times.min()), int(times.max()), windows)  # type: ignore[arg-type]  # integers without nulls
 
     def read(files: list[PartitionFile]) -> Sequence[pl.Series]:
-        wanted = dict.fromkeys(column for window in windows for column in window.spec.inputs)
-        present = present_columns(rows, files)
-        columns = tuple(column for column in (*wanted, OTHER_EVENTS) if any(column in names for names in present))
-        history = WindowHistory(rows, windows, columns, tuple(files), span, inclusive=True)
+        history = window_history(rows, windows, files, span)
+        if history is None:
+            return without_events(labels, windows)
         with naming_corrupt_files(rows, files):
             return engine.windows(labels, history, progress)
 

@@ -18,14 +18,15 @@ import polars as pl
 
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.window_spec import OTHER_EVENTS
+from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.offline.footers import row_counts
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.point_in_time.date_sweep_rows import CHUNK_ROWS, Chunk, plan
 from feature_store.offline.point_in_time.engine import Progress, WindowHistory
 from feature_store.offline.point_in_time.labels import EntityLabels
-from feature_store.rows.polars_schema import row_schema
+from feature_store.rows.polars_schema import polars_type, row_schema
 from feature_store.storage.parquet import scan_files
-from feature_store.windows.fold import Events, Readers, fold
+from feature_store.windows.fold import Events, Readers, Window, fold
 from feature_store.windows.instants import events_of
 
 Ints = npt.NDArray[np.int64]
@@ -57,7 +58,7 @@ def swept_windows(
     told = _Told(history.group.name, len(chunks) + shards, progress)
 
     def read(chunk: Chunk) -> list[pl.DataFrame]:
-        found = _dealt(_events(labels, history, chunk), shards)
+        found = _dealt(_read(labels, history, chunk), shards)
         told.add()
         return found
 
@@ -70,8 +71,7 @@ def swept_windows(
         # Readers in order find their windows in order, which caches like.
         members = members[np.lexsort((at[members], codes[members]))]
         events = _concatenated([piece[shard] for piece in pieces if piece is not None])
-        columns = {name: events[name] for name in events.columns if name not in {_CODE, _TIME}}
-        of_shard = Events(events[_CODE].to_numpy() // shards, events[_TIME].to_numpy(), columns)
+        of_shard = _as_events(events, shards, history.windows)
         del events
         readers = Readers(codes[members] // shards, at[members], history.inclusive)
         found = fold(of_shard, readers, history.windows)
@@ -87,31 +87,73 @@ def swept_windows(
     ]
 
 
-def _events(labels: EntityLabels, history: WindowHistory, chunk: Chunk) -> pl.DataFrame:
-    """Returns the events of labelled entities in a chunk: codes, times, and the columns that windows read."""
-    group = history.group
-    keys = list(group.entity.join_keys)
-    schema = row_schema(group)
-    wanted = [*keys, EVENT_TIMESTAMP, INGESTED_AT, *history.columns]
+def folded_rows(labels: EntityLabels, rows: pl.DataFrame, windows: Sequence[Window]) -> list[pl.Series]:
+    """Returns the value of each window for each label, from rows that are all there.
+
+    Args:
+        labels: Entities and times, at least one.
+        rows: Join keys, in the order of those of the labels, `event_timestamp`, `ingested_at` and what windows read.
+            Of rows of one entity and event time the one with the greatest `ingested_at` counts, then the last one.
+        windows: The windows.
+    """
+    keys = rows.columns[: labels.keys.width]
+    events = _events(labels, rows.rename(dict(zip(keys, labels.keys.columns, strict=True))), windows, has_rivals=True)
+    codes = labels.codes.of_labels.astype(np.int64)
+    at = labels.as_of.to_physical().rechunk().to_numpy()
+    order = np.lexsort((at, codes))
+    found = fold(_as_events(events, 1, windows), Readers(codes[order], at[order]), windows)
+    places = np.empty(len(at), dtype=np.int64)
+    places[order] = np.arange(len(at))
+    return [series.gather(pl.Series(places)) for series in found]
+
+
+def without_events(labels: EntityLabels, windows: Sequence[Window]) -> list[pl.Series]:
+    """Returns the value of each window for each label where there is no event at all."""
+    times = [pl.lit(None, dtype=TIMESTAMP_TYPE).alias(column) for column in (EVENT_TIMESTAMP, INGESTED_AT)]
+    return folded_rows(labels, labels.keys.head(0).with_columns(times), windows)
+
+
+def _read(labels: EntityLabels, history: WindowHistory, chunk: Chunk) -> pl.DataFrame:
+    """Returns the events of labelled entities in a chunk; see `_events`."""
+    schema = row_schema(history.group)
+    wanted = [*history.group.entity.join_keys, EVENT_TIMESTAMP, INGESTED_AT, *history.columns]
     rows = scan_files(
         [file.path for file in chunk.files],
         schema={column: schema[column] for column in wanted},
         missing_columns="insert",
         extra_columns="ignore",
     ).collect(engine="streaming")
+    return _events(labels, rows, history.windows, has_rivals=_have_rivals(chunk.files))
+
+
+def _events(labels: EntityLabels, rows: pl.DataFrame, windows: Sequence[Window], *, has_rivals: bool) -> pl.DataFrame:
+    """Returns the events of labelled entities: codes, times, and the columns that windows read."""
+    keys = labels.keys.columns
     codes = labels.codes.find(rows.select(keys))
     known = codes >= 0
-    frame = rows.select(EVENT_TIMESTAMP, INGESTED_AT, *history.columns).with_columns(
+    frame = rows.drop(keys).with_columns(
         pl.Series(_CODE, codes.astype(np.int64)), pl.col(EVENT_TIMESTAMP).to_physical().alias(_TIME)
     )
     if not known.all():
         frame = frame.filter(pl.Series(known))
-    if _have_rivals(chunk.files):
-        identity = [_CODE, _TIME]
-        frame = frame.sort(INGESTED_AT, maintain_order=True).unique(identity, keep="last", maintain_order=True)
-    frame = frame.drop(EVENT_TIMESTAMP, INGESTED_AT)
-    inputs = {name: dtype for window in history.windows for name, dtype in window.spec.inputs.items()}
-    return events_of(frame, inputs) if OTHER_EVENTS in history.columns else frame
+    if has_rivals:
+        frame = frame.sort(INGESTED_AT, maintain_order=True).unique(
+            [_CODE, _TIME], keep="last", maintain_order=True
+        )
+    inputs = {name: dtype for window in windows for name, dtype in window.spec.inputs.items()}
+    kept = [_CODE, _TIME, *(name for name in (*inputs, OTHER_EVENTS) if name in frame.columns)]
+    return events_of(frame.select(kept), inputs)
+
+
+def _as_events(frame: pl.DataFrame, shards: int, windows: Sequence[Window]) -> Events:
+    """Returns events to be folded; a column that no file has is null throughout."""
+    columns = {}
+    for window in windows:
+        for name, dtype in window.spec.inputs.items():
+            if name not in columns:
+                has = name in frame.columns
+                columns[name] = frame[name] if has else pl.repeat(None, frame.height, dtype=polars_type(dtype), eager=True)
+    return Events(frame[_CODE].to_numpy() // shards, frame[_TIME].to_numpy(), columns)
 
 
 def _have_rivals(files: Sequence[PartitionFile]) -> bool:
