@@ -145,7 +145,7 @@ def verify(reference: str, *, rows: int, seed: int, rebuild: bool) -> None:
     Compares sampled rows with the rule of visibility, from the raw files and in plain Python. Exit code 1 if a value is
     younger than its label, older than its time to live, or another than the rule gives.
     """
-    from feature_store.training_sets.leak_guard import KINDS
+    from feature_store.training_sets.leaks import KINDS
     from feature_store.training_sets.versions import parse_reference
 
     name, number = parse_reference(reference)

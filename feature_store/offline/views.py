@@ -56,13 +56,15 @@ def create_views(
         )
     register_files(connection, [root])
     logs = []
-    for group, files in groups:
+    for registered, files in groups:
+        group = registered.rows
         if group.name == FEATURE_VALUE:
             raise InvalidRequestError(
                 f"Feature group {group.name!r} has the name of the view of all feature values: rename the group."
             )
         connection.execute(f"CREATE OR REPLACE VIEW {identifier(group.name)} AS {_rows(root, group, files)}")
-        if group.features:
+        # The values of windows are nowhere stored: who asks folds them.
+        if group.features and not group.windows:
             logs.append(_log(group))
     nothing = (
         "SELECT NULL::BIGINT AS feature_id, NULL::VARCHAR AS entity_id, NULL::VARCHAR AS value, "

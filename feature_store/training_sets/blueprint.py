@@ -65,6 +65,7 @@ class Blueprint:
                 column=selection.feature.ref.column,
                 join_keys=tuple(self.catalog.group(selection.feature.group).entity.join_keys),
                 ttl_seconds=selection.feature.online_ttl_seconds,
+                window=selection.feature.window,
             )
             for selection in self.resolution.selections
         }

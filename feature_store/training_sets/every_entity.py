@@ -96,9 +96,9 @@ def _visible_instants(
 
 def _groups(query: EveryEntity, catalog: Catalog) -> Iterator[RegisteredGroup]:
     if query.group is not None:
-        yield catalog.group(query.group)
+        yield catalog.group(query.group).rows
         return
-    found = [group for group in catalog.groups.values() if group.entity.name == query.entity.name]
+    found = [group.rows for group in catalog.groups.values() if group.entity.name == query.entity.name]
     if not found:
         entities = {group.entity.name for group in catalog.groups.values()}
         raise UnknownFeatureError(

@@ -8,87 +8,45 @@ that one is made of.
 from __future__ import annotations
 
 import json
-import math
 import random
-import struct
 from bisect import bisect_right
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.storage.location import Location, storage_of
-
-FUTURE = "future"
-EXPIRED = "expired"
-OUTDATED = "outdated"
-TIE = "tie"
-MISSING = "missing"
-DIFFERENT = "different"
-ALTERED = "altered_file"
-
-KINDS: Mapping[str, str] = {
-    FUTURE: "the value of an event after the label's time",
-    EXPIRED: "a value whose time to live was over",
-    OUTDATED: "the value of an older row than the latest",
-    TIE: "of rows with one event time, the value of one that loses",
-    MISSING: "null where a value was visible",
-    DIFFERENT: "a value that no row of the entity explains",
-    ALTERED: "a file that is not what was written",
-}
-"""What can be wrong, with what it means."""
+from feature_store.training_sets.leaks import (
+    ALTERED,
+    DIFFERENT,
+    EXPIRED,
+    FUTURE,
+    MISSING,
+    OUTDATED,
+    TIE,
+    Findings,
+    Offender,
+    Sample,
+)
+from feature_store.training_sets.raw_rows import (
+    MICROS_PER_DAY,
+    Observation,
+    bits,
+    date_of,
+    date_of_micros,
+    micros_of,
+    moment,
+    plain,
+    raw_rows,
+)
+from feature_store.training_sets.window_guard import check_windows
 
 SAMPLE_ROWS = 1000
-OFFENDERS_SHOWN = 10
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROS_PER_DAY = 86_400_000_000
-_NEVER = -(2**63)
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-
-
-@dataclass(frozen=True, slots=True)
-class Offender:
-    """One value of a training set that breaks the rule.
-
-    Attributes:
-        kind: What is wrong; see `KINDS`.
-        file: The set's file, below the version's folder.
-        row: Row number in the file, from 0.
-        feature: The column; empty where a whole file is meant.
-        label_time: The row's label time (UTC).
-        keys: The row's join keys.
-        found: The value in the training set.
-        expected: The value that was visible.
-        event_time: Event time (UTC) of the row that explains the value found, if there is one.
-    """
-
-    kind: str
-    file: str
-    row: int = 0
-    feature: str = ""
-    label_time: datetime | None = None
-    keys: Mapping[str, Any] = field(default_factory=dict)
-    found: Any = None
-    expected: Any = None
-    event_time: datetime | None = None
-
-    def __str__(self) -> str:
-        if self.kind == ALTERED:
-            return f"{self.file}: {KINDS[ALTERED]}"
-        event = f", its event is of {self.event_time.isoformat()}" if self.event_time else ""
-        label = self.label_time.isoformat() if self.label_time else ""
-        keys = " ".join(f"{key}={value!r}" for key, value in self.keys.items())
-        return (
-            f"{self.feature} of {keys} at {label} is {self.found!r}, {self.expected!r} was visible: "
-            f"{KINDS[self.kind]}{event} ({self.file}, row {self.row})"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +126,7 @@ def check_leaks(
     parts = [manifest["part"]] if manifest["part"] else _partitions(version, partitions)
     stored = {label: manifest["stored"][label] for label in manifest["features"] if label in manifest["stored"]}
     files = {path: record for part in parts for path, record in part["files"].items()}
-    found = _Findings()
+    found = Findings()
     intact = {}
     for path, record in sorted(files.items()):
         if (version / path).is_file() and storage_of(version).digest(version / path) == record["sha256"]:
@@ -180,7 +138,10 @@ def check_leaks(
     for label, feature in stored.items():
         by_group[feature["group"]][label] = feature
     for group, features in by_group.items():
-        _check_group(history, group, features, samples, changed_files, found)
+        if any(feature.get("window") for feature in features.values()):
+            check_windows(history, group, features, samples, changed_files, found)
+        else:
+            _check_group(history, group, features, samples, changed_files, found)
     return LeakReport(
         name=manifest["name"],
         version=manifest["version"],
@@ -195,45 +156,6 @@ def check_leaks(
     )
 
 
-@dataclass(slots=True)
-class _Findings:
-    checked: int = 0
-    skipped: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    first: list[Offender] = field(default_factory=list)
-
-    def add(self, offender: Offender) -> None:
-        self.counts[offender.kind] += 1
-        if len(self.first) < OFFENDERS_SHOWN:
-            self.first.append(offender)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """A row of the training set: where it lies, its label time in microseconds since 1970, and its columns."""
-
-    file: str
-    row: int
-    time: int
-    values: Mapping[str, Any]
-
-
-class _Observation(NamedTuple):
-    """A row of the offline store. Of two, the later in this order wins: event time, ingestion, file, place in it."""
-
-    event: int
-    ingested: int
-    file: int
-    position: int
-    number: int
-    columns: Mapping[str, Sequence[Any]]
-
-    def value(self, column: str) -> Any:
-        """Returns a value; null where the row is older than the feature."""
-        values = self.columns.get(column)
-        return None if values is None else values[self.number]
-
-
 def _partitions(version: Location, wanted: Collection[str] | None) -> list[dict[str, Any]]:
     manifests: list[Location] = sorted(version.glob("rows/partition=*/_manifest.json"), key=str)
     parts = [json.loads(path.read_text()) for path in manifests]
@@ -242,7 +164,7 @@ def _partitions(version: Location, wanted: Collection[str] | None) -> list[dict[
 
 def _sample(
     version: Location, as_of: str, files: Mapping[str, int], *, rows: int, seed: int, stored: Mapping[str, Any]
-) -> list[_Sample]:
+) -> list[Sample]:
     total = sum(files.values())
     # S311: chance decides which rows are looked at, nothing is kept secret by it.
     chosen = sorted(random.Random(seed).sample(range(total), min(rows, total)))  # noqa: S311
@@ -255,10 +177,10 @@ def _sample(
         if not inside:
             continue
         table = storage_of(version).parquet_file(version / path).read(columns=columns).take(pa.array(inside))
-        times = _micros(table.column(as_of))
-        values = {name: _plain(table.column(name)) for name in columns if name != as_of}
+        times = micros_of(table.column(as_of))
+        values = {name: plain(table.column(name)) for name in columns if name != as_of}
         for number, row in enumerate(inside):
-            samples.append(_Sample(path, row, times[number], {name: column[number] for name, column in values.items()}))
+            samples.append(Sample(path, row, times[number], {name: column[number] for name, column in values.items()}))
     return samples
 
 
@@ -266,24 +188,24 @@ def _check_group(  # a group, what is asked of it, and where to put what is foun
     history: Files,
     group: str,
     features: Mapping[str, Any],
-    samples: Sequence[_Sample],
+    samples: Sequence[Sample],
     changed_files: Collection[str],
-    found: _Findings,
+    found: Findings,
 ) -> None:
     """Checks all sampled values of one group."""
     keys = next(iter(features.values()))["join_keys"]
     longest = max(int(feature["ttl_seconds"]) for feature in features.values()) * 1_000_000
-    by_entity: dict[tuple[Any, ...], list[_Sample]] = defaultdict(list)
+    by_entity: dict[tuple[Any, ...], list[Sample]] = defaultdict(list)
     for sample in samples:
         by_entity[tuple(sample.values[key] for key in keys)].append(sample)
-    days = {day for sample in samples for day in (sample.time - longest, sample.time + _MICROS_PER_DAY)}
+    days = {day for sample in samples for day in (sample.time - longest, sample.time + MICROS_PER_DAY)}
     if not days:
         return
     columns = {feature["column"] for feature in features.values()}
-    seen: dict[tuple[Any, ...], list[_Observation]] = defaultdict(list)
-    changed = sorted(_date_of(path) for path in changed_files if path.split("/", 1)[0] == group)
-    for number, path in enumerate(history(group, _date(min(days)), _date(max(days)))):
-        for entity, observation in _observations(path, number, keys, columns, by_entity):
+    seen: dict[tuple[Any, ...], list[Observation]] = defaultdict(list)
+    changed = sorted(date_of(path) for path in changed_files if path.split("/", 1)[0] == group)
+    for number, path in enumerate(history(group, date_of_micros(min(days)), date_of_micros(max(days)))):
+        for entity, observation in raw_rows(path, number, keys, columns, by_entity):
             seen[entity].append(observation)
     for entity, of_entity in by_entity.items():
         observations = sorted(seen[entity], key=itemgetter(0, 1, 2, 3))
@@ -291,14 +213,14 @@ def _check_group(  # a group, what is asked of it, and where to put what is foun
         for sample in of_entity:
             for label, feature in features.items():
                 ttl = int(feature["ttl_seconds"]) * 1_000_000
-                if any(_date(sample.time - ttl) <= day <= _date(sample.time) for day in changed):
+                if any(date_of_micros(sample.time - ttl) <= day <= date_of_micros(sample.time) for day in changed):
                     found.skipped += 1
                     continue
                 found.checked += 1
                 latest = bisect_right(events, sample.time) - 1
                 expected = _visible(observations, latest, sample.time, feature["column"], ttl)
                 value = sample.values[label]
-                if _bits(value) == _bits(expected):
+                if bits(value) == bits(expected):
                     continue
                 kind, event = _explain(observations, latest, value, feature["column"])
                 found.add(
@@ -307,101 +229,36 @@ def _check_group(  # a group, what is asked of it, and where to put what is foun
                         file=sample.file,
                         row=sample.row,
                         feature=label,
-                        label_time=_moment(sample.time),
+                        label_time=moment(sample.time),
                         keys=dict(zip(keys, entity, strict=True)),
                         found=value,
                         expected=expected,
-                        event_time=None if event is None else _moment(event),
+                        event_time=None if event is None else moment(event),
                     )
                 )
 
 
-def _visible(observations: Sequence[_Observation], latest: int, time: int, column: str, ttl: int) -> Any:
+def _visible(observations: Sequence[Observation], latest: int, time: int, column: str, ttl: int) -> Any:
     """The rule: the latest row at or before the time decides, null and expired alike; nothing stands in for it."""
     if latest < 0 or time >= observations[latest].event + ttl:
         return None
     return observations[latest].value(column)
 
 
-def _explain(observations: Sequence[_Observation], latest: int, value: Any, column: str) -> tuple[str, int | None]:
+def _explain(observations: Sequence[Observation], latest: int, value: Any, column: str) -> tuple[str, int | None]:
     """Says where a wrong value may come from: of the rows that hold it, the one nearest to the label's time."""
     if value is None:
         return MISSING, None
-    bits = _bits(value)
+    wanted = bits(value)
     for position in range(latest, -1, -1):
         observation = observations[position]
-        if _bits(observation.value(column)) == bits:
+        if bits(observation.value(column)) == wanted:
             if position == latest:
                 return EXPIRED, observation.event
             return (TIE if observation.event == observations[latest].event else OUTDATED), observation.event
     for observation in observations[latest + 1 :]:
-        if _bits(observation.value(column)) == bits:
+        if bits(observation.value(column)) == wanted:
             return FUTURE, observation.event
     return DIFFERENT, None
 
 
-def _observations(
-    path: Location, number: int, keys: Sequence[str], columns: Collection[str], wanted: Collection[tuple[Any, ...]]
-) -> Iterator[tuple[tuple[Any, ...], _Observation]]:
-    """Yields the rows of a file whose entity is wanted; the file is given its number in the order of files."""
-    with storage_of(path).parquet_file(path) as file:
-        present = [column for column in columns if column in file.schema_arrow.names]
-        table = file.read(columns=[*keys, EVENT_TIMESTAMP, INGESTED_AT, *present], use_threads=False)
-    first_keys = pa.array([entity[0] for entity in wanted]).cast(table.schema.field(keys[0]).type)
-    rows = pc.indices_nonzero(pc.is_in(table.column(keys[0]), value_set=first_keys))
-    table = table.take(rows)
-    events = _micros(table.column(EVENT_TIMESTAMP))
-    ingested = [_NEVER if time is None else time for time in _micros(table.column(INGESTED_AT))]
-    values = {column: _plain(table.column(column)) for column in present}
-    entities = zip(*(_plain(table.column(key)) for key in keys), strict=True)
-    for row, (entity, position) in enumerate(zip(entities, rows.to_pylist(), strict=True)):
-        # A row without a time is visible to nobody.
-        if entity in wanted and events[row] is not None:
-            yield entity, _Observation(events[row], ingested[row], number, position, row, values)
-
-
-def _plain(column: Any) -> list[Any]:
-    """Returns a column as Python values: times in microseconds, NaN as null, as the store knows it."""
-    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        return _micros(column)
-    values: list[Any] = column.to_pylist()
-    return [None if _holds_nan(value) else value for value in values]
-
-
-def _holds_nan(value: Any) -> bool:
-    if isinstance(value, list):
-        return any(map(_holds_nan, value))
-    return isinstance(value, float) and math.isnan(value)
-
-
-def _micros(column: Any) -> list[Any]:
-    """Returns times as microseconds since 1970 (UTC); what is finer is cut off."""
-    if pa.types.is_date(column.type):
-        return [
-            None if day is None else day * _MICROS_PER_DAY
-            for day in column.cast(pa.date32()).cast(pa.int32()).to_pylist()
-        ]
-    per_second = _PER_SECOND[column.type.unit]
-    ticks = column.cast(pa.int64()).to_pylist()
-    return [None if tick is None else tick * 1_000_000 // per_second for tick in ticks]
-
-
-def _bits(value: Any) -> Any:
-    """Returns what two values have in common if and only if they are the same to the bit."""
-    if isinstance(value, float):
-        return struct.pack("<d", value)
-    if isinstance(value, list):
-        return tuple(_bits(element) for element in value)
-    return type(value), value
-
-
-def _date_of(path: str) -> date:
-    return date.fromisoformat(path.split("/")[1].removeprefix("date="))
-
-
-def _date(micros: int) -> date:
-    return date(1970, 1, 1) + timedelta(days=min(max(micros // _MICROS_PER_DAY, -719_162), 2_932_896))
-
-
-def _moment(micros: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=micros)

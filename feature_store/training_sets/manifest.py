@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from feature_store.definitions.splits import GAP
+from feature_store.definitions.window_spec import WindowSpec
 from feature_store.errors import CorruptFileError
 from feature_store.storage.location import Location
 
@@ -76,6 +77,7 @@ class StoredFeature(msgspec.Struct, frozen=True, kw_only=True):
         column: Its column in the group's files.
         join_keys: The join keys by which it was looked up, in order.
         ttl_seconds: Its time to live when the set was written.
+        window: What it was folded from, if it is a windowed feature.
     """
 
     reference: str
@@ -84,6 +86,7 @@ class StoredFeature(msgspec.Struct, frozen=True, kw_only=True):
     column: str
     join_keys: tuple[str, ...]
     ttl_seconds: int
+    window: WindowSpec | None = None
 
 
 class TimeSplitsRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="by", tag="time"):

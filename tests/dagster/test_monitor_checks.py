@@ -94,12 +94,14 @@ def test_a_drift_check_carries_numbers_and_a_picture_once_there_is_a_baseline(do
     tags = {**RANGE, "dagster/asset_partition_range_end": "2024-04-08"}
     result = run(defs, instance, "feature_store_features", tags=tags)
     assert result.success
-    (drift,) = [
+    # The last partition's, and the run's verdict, which repeats it.
+    drift, verdict = [
         check
         for check in result.get_asset_check_evaluations()
         if check.check_name == "drift" and check.partition == "2024-04-08"
     ]
     assert drift.passed
+    assert verdict.metadata == drift.metadata
     assert {"psi/last_amount", "z/last_amount"} <= drift.metadata.keys()
     image = drift.metadata["histogram"].value
     assert image.startswith("![")

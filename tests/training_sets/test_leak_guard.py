@@ -15,7 +15,8 @@ from feature_store.clock import FixedClock
 from feature_store.definitions.splits import split_by_time
 from feature_store.errors import InvalidRequestError
 from feature_store.store import FeatureStore
-from feature_store.training_sets import leak_guard
+from feature_store.training_sets import leak_guard, leaks, raw_rows, window_guard
+from feature_store.windows import plain_fold
 from tests.orders import START, Orders, orders, spending
 from tests.training_sets.conftest import SPAN, every_morning, label_frame, purchases
 from tests.training_sets.faulty_engines import FaultyEngine
@@ -104,7 +105,7 @@ def test_a_planted_leak_is_caught_and_shown(edgy, clock, fault, kinds):
     assert not report.passed
     assert set(report.violations) == kinds
     assert report.offenders[0].kind in kinds
-    assert leak_guard.KINDS[report.offenders[0].kind] in report.summary()
+    assert leaks.KINDS[report.offenders[0].kind] in report.summary()
 
 
 def test_an_offender_is_told_with_its_row_value_and_event(edgy, clock):
@@ -163,16 +164,23 @@ def test_label_times_of_any_kind_are_understood(shop, cast):
 
 
 def test_the_guard_shares_nothing_with_the_engines():
+    modules = [leak_guard, leaks, raw_rows, window_guard, plain_fold]
     imported = set()
-    for node in ast.walk(ast.parse(Path(leak_guard.__file__).read_text())):
-        if isinstance(node, ast.ImportFrom):
-            imported.add(node.module)
-        elif isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
+    for module in modules:
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
+            if isinstance(node, ast.ImportFrom):
+                imported.add(node.module)
+            elif isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
     assert {name for name in imported if name.startswith("feature_store")} == {
+        *(module.__name__ for module in modules if module is not leak_guard),
+        "feature_store.definitions.dtypes",
         "feature_store.definitions.names",
-        # Where bytes lie, and nothing of what they mean.
+        "feature_store.definitions.window_functions",
+        "feature_store.definitions.window_spec",
+        "feature_store.errors",
         "feature_store.storage.location",
+        "feature_store.windows.sketches",
     }
     assert not {"polars", "duckdb"} & imported
 
