@@ -23,6 +23,9 @@ Ints = npt.NDArray[np.int64]
 MOST_LIMBS = 4
 _LONGEST_LIMB = 44
 _EXACT_BITS = 53
+_FRACTION_BITS = 52
+_EXPONENT_MASK = 0x7FF
+_BIAS = 1023
 _DOUBT = 2.0**-30
 """Share of the last bit by which errors of errors could move what is left over; they are far smaller."""
 
@@ -163,16 +166,15 @@ def _whole_halves(values: Ints, begins: Ints, ends: Ints) -> tuple[Ints, Ints]:
 
 
 def _bits(values: Floats) -> tuple[int, int]:
-    """Returns the position of the lowest bit that is set in any value, and that above the highest."""
-    mantissas, exponents = np.frexp(values)
-    whole = np.abs(mantissas * 2.0**_EXACT_BITS).astype(np.int64)
-    is_set = whole != 0
-    if not is_set.any():
+    """Returns a position at or below the lowest bit that is set in any value, and that above the highest."""
+    exponents = (values.view(np.int64) >> _FRACTION_BITS) & _EXPONENT_MASK
+    # Zero has the exponent of the smallest numbers, but no bit of theirs.
+    least = int(exponents.min(initial=_EXPONENT_MASK, where=values != 0)) if len(values) else _EXPONENT_MASK
+    if least == _EXPONENT_MASK:
         return 0, 1
-    whole, exponents = whole[is_set], exponents[is_set].astype(np.int64)
-    lowest = (whole & -whole).astype(np.float64)
-    trailing = np.frexp(lowest)[1] - 1
-    return int((exponents - _EXACT_BITS + trailing).min()), int(exponents.max())
+    greatest = int(exponents.max())
+    # A subnormal number has the exponent 0, and is scaled as if it were 1.
+    return max(least, 1) - _BIAS - _FRACTION_BITS, max(greatest, 1) - _BIAS + 1
 
 
 def _limbs(values: Floats, low: int, width: int, limbs: int) -> list[Ints]:

@@ -99,9 +99,9 @@ class Events:
             counts &= column.is_not_null().to_numpy()
         if spec.category is not None:
             counts &= self.column(spec.category).is_not_null().to_numpy()
-        kept = None if counts.all() else np.flatnonzero(counts)
+        kept = None if counts.all() else counts
         if column is not None and kept is not None:
-            column = column.gather(pl.Series(kept))
+            column = column.filter(pl.Series(kept))
         values = None
         if column is not None and spec.column_dtype is not None:
             values = Column(Dtype.parse(spec.column_dtype), column)
@@ -113,26 +113,52 @@ class _View:
 
     Args:
         events: All events.
-        kept: Positions of those that count; None for all.
+        is_kept: Which of them count; None for all.
         column: Their values, if a column is read.
     """
 
-    def __init__(self, events: Events, kept: Ints | None, column: Column | None) -> None:
+    def __init__(self, events: Events, is_kept: npt.NDArray[np.bool_] | None, column: Column | None) -> None:
+        kept = None if is_kept is None else np.flatnonzero(is_kept)
         self.events = events
         self.column = column
         self._kept = kept
-        self.times = events.times if kept is None else events.times[kept]
-        self.codes = events.codes if kept is None else events.codes[kept]
         self._before: Ints | None = None
+        self._ranges: dict[Extent, tuple[Ints, Ints]] = {}
+        self._sums: dict[Extent, npt.NDArray[np.float64]] = {}
         if kept is not None:
-            self._before = np.zeros(len(events.times) + 1, dtype=np.int64)
-            counted = np.zeros(len(events.times), dtype=np.int64)
-            counted[kept] = 1
-            np.cumsum(counted, out=self._before[1:])
+            self._before = np.ones(len(events.times) + 1, dtype=np.int64)
+            self._before[0] = 0
+            self._before[1:][~is_kept] = 0
+            np.cumsum(self._before, out=self._before)
 
-    def places(self, positions: Ints) -> Ints:
-        """Returns positions among the events that count, from positions among all."""
-        return positions if self._before is None else self._before[positions]
+    @cached_property
+    def times(self) -> Ints:
+        """Times of the events that count."""
+        return self.events.times if self._kept is None else self.events.times[self._kept]
+
+    @cached_property
+    def codes(self) -> Ints:
+        """Their entities."""
+        return self.events.codes if self._kept is None else self.events.codes[self._kept]
+
+    @cached_property
+    def count(self) -> int:
+        """How many they are."""
+        return len(self.events.times) if self._kept is None else len(self._kept)
+
+    def ranges(self, extent: Extent, begins: Ints, ends: Ints) -> tuple[Ints, Ints]:
+        """Returns windows of an extent as positions among the events that count, from positions among all."""
+        if self._before is None:
+            return begins, ends
+        if extent not in self._ranges:
+            self._ranges[extent] = self._before[begins], self._before[ends]
+        return self._ranges[extent]
+
+    def totals(self, extent: Extent, ranges: _Ranges) -> npt.NDArray[np.float64]:
+        """Returns the exact sums of floats over windows of an extent."""
+        if extent not in self._sums:
+            self._sums[extent] = self.sums.over(ranges.begins, ranges.ends)
+        return self._sums[extent]
 
     def of_events(self, column: pl.Series) -> pl.Series:
         """Returns a column of the events that count, from one of all events in order."""
@@ -140,7 +166,7 @@ class _View:
 
     @cached_property
     def sums(self) -> ExactSums:
-        return ExactSums(self.values.floats, len(self.times))
+        return ExactSums(self.values.floats, self.count)
 
     @cached_property
     def numbers(self) -> npt.NDArray[np.generic]:
@@ -206,7 +232,7 @@ def fold(events: Events, readers: Readers, windows: Sequence[Window]) -> list[pl
             answers.append(_by_category(events, readers, window))
             continue
         view = events.view(spec)
-        ranges = _Ranges(view.places(begins[spec.extent]), view.places(ends), readers.at)
+        ranges = _Ranges(*view.ranges(spec.extent, begins[spec.extent], ends), readers.at)
         answers.append(_folded(view, ranges, window))
     return answers
 
@@ -224,7 +250,7 @@ def _count(view: _View, ranges: _Ranges, window: Window) -> pl.Series:
 
 def _total(view: _View, ranges: _Ranges, window: Window) -> pl.Series:
     if window.dtype.name == "float":
-        return pl.Series(view.sums.over(ranges.begins, ranges.ends))
+        return pl.Series(view.totals(window.spec.extent, ranges))
     column = view.values
     try:
         whole = sums_of_whole(column.whole, ranges.begins, ranges.ends)
@@ -236,13 +262,12 @@ def _total(view: _View, ranges: _Ranges, window: Window) -> pl.Series:
 
 
 def _mean(view: _View, ranges: _Ranges, window: Window) -> pl.Series:
-    del window
     counts = ranges.ends - ranges.begins
     is_there = counts > 0
     column = view.values
     divisors = np.maximum(counts, 1)
     if column.dtype.name == "float":
-        found = view.sums.over(ranges.begins, ranges.ends) / divisors
+        found = view.totals(window.spec.extent, ranges) / divisors
     else:
         scale = 10**column.dtype.scale if column.dtype.name == "decimal" else 1
         found = mean_of_whole(column.whole, ranges.begins, ranges.ends, scale)
@@ -282,7 +307,7 @@ def _end(view: _View, ranges: _Ranges, window: Window) -> pl.Series:
 
 def _age(view: _View, ranges: _Ranges, window: Window) -> pl.Series:
     is_there = ranges.ends > ranges.begins
-    if not len(view.times):
+    if not view.count:
         return pl.repeat(None, len(is_there), dtype=pl.Float64, eager=True)
     since = ranges.at - view.times[np.where(is_there, ranges.ends - 1, 0)]
     return masked(pl.Series(since / UNITS[window.spec.unit or "seconds"]), is_there)

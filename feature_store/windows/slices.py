@@ -46,7 +46,7 @@ class Timeline:
         Raises:
             OverflowError: If codes and times do not fit into 63 bits together: take fewer entities at once.
         """
-        first = int(times.min(initial=0)) if len(times) else 0
+        first = int(times.min()) if len(times) else 0
         # A place before the first event and one after the last, for readers that see none or all.
         span = (int(times.max()) - first + 3) if len(times) else 3
         first -= 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from threading import Lock
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ from feature_store.offline.layout import PartitionFile
 from feature_store.offline.point_in_time.date_sweep_rows import CHUNK_ROWS, Chunk, plan
 from feature_store.offline.point_in_time.engine import Progress, WindowHistory
 from feature_store.offline.point_in_time.labels import EntityLabels
+from feature_store.partitions import Window as Span
 from feature_store.rows.polars_schema import polars_type, row_schema
 from feature_store.storage.parquet import scan_files
 from feature_store.windows.fold import Events, Readers, Window, fold
@@ -54,7 +56,7 @@ def swept_windows(
     """
     counts = row_counts(history.group, history.files)
     chunks = plan(history.files, counts, chunk_rows=CHUNK_ROWS)
-    shards = max(threads, -(-sum(counts) // EVENTS_PER_SHARD)) if sum(counts) > EVENTS_PER_SHARD // 4 else 1
+    shards = _shards(labels.codes.count, sum(counts), history.span, threads)
     told = _Told(history.group.name, len(chunks) + shards, progress)
 
     def read(chunk: Chunk) -> list[pl.DataFrame]:
@@ -64,13 +66,13 @@ def swept_windows(
 
     codes = labels.codes.of_labels.astype(np.int64)
     at = labels.as_of.to_physical().rechunk().to_numpy()
-    pieces: list[list[pl.DataFrame] | None] = list(_all(read, chunks, threads))
+    pieces = _all(read, chunks, threads)
 
     def folded(shard: int) -> tuple[Ints, list[pl.Series]]:
         members = np.flatnonzero(codes % shards == shard)
         # Readers in order find their windows in order, which caches like.
         members = members[np.lexsort((at[members], codes[members]))]
-        events = _concatenated([piece[shard] for piece in pieces if piece is not None])
+        events = pl.concat([_taken(piece, shard) for piece in pieces]).rechunk()
         of_shard = _as_events(events, shards, history.windows)
         del events
         readers = Readers(codes[members] // shards, at[members], history.inclusive)
@@ -82,9 +84,9 @@ def swept_windows(
     places = np.empty(len(at), dtype=np.int64)
     places[np.concatenate([members for members, _ in parts])] = np.arange(len(at))
     order = pl.Series(places)
-    return [
-        pl.concat([found[number] for _, found in parts]).gather(order) for number in range(len(history.windows))
-    ]
+    del places
+    # Column by column, and what was used goes: the answer is held once, and a column of it twice.
+    return [pl.concat([found.pop(0) for _, found in parts]).gather(order) for _ in history.windows]
 
 
 def folded_rows(labels: EntityLabels, rows: pl.DataFrame, windows: Sequence[Window]) -> list[pl.Series]:
@@ -156,6 +158,14 @@ def _as_events(frame: pl.DataFrame, shards: int, windows: Sequence[Window]) -> E
     return Events(frame[_CODE].to_numpy() // shards, frame[_TIME].to_numpy(), columns)
 
 
+def _shards(entities: int, events: int, span: Span, threads: int) -> int:
+    """Returns how many shards entities are dealt into: none too large, one for each thread, unless there is little."""
+    # Entity and time of an event are one integer of a shard.
+    micros = (span.end - span.start) // timedelta(microseconds=1) + 4
+    fitting = -(-entities * micros // 2**62)
+    return max(fitting, 1 if events < EVENTS_PER_SHARD // 4 else threads, -(-events // EVENTS_PER_SHARD))
+
+
 def _have_rivals(files: Sequence[PartitionFile]) -> bool:
     """Tells whether two files of a chunk may hold rows of one entity and instant: files of one partition."""
     return len({file.window for file in files}) < len(files)
@@ -172,8 +182,10 @@ def _dealt(events: pl.DataFrame, shards: int) -> list[pl.DataFrame]:
     return [ordered.slice(start, end - start) for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
 
 
-def _concatenated(pieces: list[pl.DataFrame]) -> pl.DataFrame:
-    return pl.concat(pieces).rechunk()
+def _taken(piece: list[pl.DataFrame], shard: int) -> pl.DataFrame:
+    """Takes a shard's events out of what was read: nobody else needs them."""
+    taken, piece[shard] = piece[shard], piece[shard].clear()
+    return taken
 
 
 @dataclass(slots=True)
