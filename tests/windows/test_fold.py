@@ -119,4 +119,7 @@ def as_python(value: Any, dtype: Dtype) -> Any:
 
 
 def spelled(value: Any) -> str:
-    return repr(value)
+    if isinstance(value, list):
+        return repr([spelled(each) for each in value])
+    # One instant in two classes of time zones is one value.
+    return value.isoformat() if isinstance(value, datetime) else repr(value)
