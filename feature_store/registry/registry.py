@@ -65,7 +65,7 @@ class Registry:
     def apply(self, groups: Sequence[FeatureGroup]) -> ApplyReport:
         """Migrates, then registers groups with their entities and features: all of them, or on any error none.
 
-        Descriptions, owners, tags, times to live and look-backs may change. A feature's dtype, entity and group, an
+        Descriptions, owners, tags, defaults, times to live and look-backs may change. A feature's dtype, entity and group, an
         entity's join keys, and a group's entity, partitioning and online layout may not.
 
         Raises:
@@ -99,6 +99,7 @@ class Registry:
                 group.freshness_seconds,
                 *(feature.id, feature.name, feature.version, feature.entity_type, feature.dtype, feature.description),
                 *(feature.owner, feature.online_ttl_seconds, feature.tags, feature.group_name, feature.created_at),
+                feature.default_value,
             )
             .select_from(tables.feature_group)
             .join(tables.entity, entity.name == group.entity)
@@ -345,7 +346,7 @@ class Registry:
 
 
 def _feature(row: Sequence[Any]) -> Feature:
-    number, name, version, entity, dtype, description, owner, ttl, tags, group, created_at = row
+    number, name, version, entity, dtype, description, owner, ttl, tags, group, created_at, default = row
     return Feature(
         id=number,
         ref=FeatureRef(name, version),
@@ -357,6 +358,7 @@ def _feature(row: Sequence[Any]) -> Feature:
         tags=tags,
         group=group,
         created_at=created_at,
+        default_json=default,
     )
 
 

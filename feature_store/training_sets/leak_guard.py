@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -276,6 +277,7 @@ def _check_group(  # a group, what is asked of it, and where to put what is foun
     by_entity: dict[tuple[Any, ...], list[_Sample]] = defaultdict(list)
     for sample in samples:
         by_entity[tuple(sample.values[key] for key in keys)].append(sample)
+    defaults = {label: _default(feature) for label, feature in features.items()}
     days = {day for sample in samples for day in (sample.time - longest, sample.time + _MICROS_PER_DAY)}
     if not days:
         return
@@ -298,6 +300,8 @@ def _check_group(  # a group, what is asked of it, and where to put what is foun
                 latest = bisect_right(events, sample.time) - 1
                 expected = _visible(observations, latest, sample.time, feature["column"], ttl)
                 value = sample.values[label]
+                if expected is None and feature.get("default") is not None:
+                    expected = defaults[label]
                 if _bits(value) == _bits(expected):
                     continue
                 kind, event = _explain(observations, latest, value, feature["column"])
@@ -365,13 +369,49 @@ def _plain(column: Any) -> list[Any]:
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         return _micros(column)
     values: list[Any] = column.to_pylist()
+    if pa.types.is_nested(column.type):
+        values = list(map(_inner_micros, values))
     return [None if _holds_nan(value) else value for value in values]
 
 
 def _holds_nan(value: Any) -> bool:
     if isinstance(value, list):
         return any(map(_holds_nan, value))
+    if isinstance(value, dict):
+        return any(map(_holds_nan, value.values()))
     return isinstance(value, float) and math.isnan(value)
+
+
+def _inner_micros(value: Any) -> Any:
+    """Returns a value with the times inside of it in microseconds."""
+    if isinstance(value, list):
+        return list(map(_inner_micros, value))
+    if isinstance(value, dict):
+        return {key: _inner_micros(item) for key, item in value.items()}
+    if isinstance(value, datetime):
+        return (value - _EPOCH) // timedelta(microseconds=1)
+    return (value - _EPOCH.date()).days * _MICROS_PER_DAY if isinstance(value, date) else value
+
+
+def _default(feature: Mapping[str, Any]) -> Any:
+    """Returns what a feature of a manifest declares in place of null, as Arrow would read it from the set."""
+    if feature.get("default") is None:
+        return None
+    dtype, value = feature["dtype"], json.loads(feature["default"])
+    if dtype.startswith("map["):
+        return [{"key": key, "value": _scalar(dtype[4:-1], item)} for key, item in value.items()]
+    if dtype.startswith("list["):
+        return [_scalar(dtype[5:-1], item) for item in value]
+    return _scalar(dtype, value)
+
+
+def _scalar(dtype: str, value: Any) -> Any:
+    if dtype == "float":
+        return float(value)
+    if dtype in {"timestamp", "date"}:
+        moment = datetime.fromisoformat(value)
+        return (moment.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+    return Decimal(value) if dtype.startswith("decimal[") else value
 
 
 def _micros(column: Any) -> list[Any]:
@@ -392,6 +432,8 @@ def _bits(value: Any) -> Any:
         return struct.pack("<d", value)
     if isinstance(value, list):
         return tuple(_bits(element) for element in value)
+    if isinstance(value, dict):
+        return tuple((key, _bits(item)) for key, item in value.items())
     return type(value), value
 
 

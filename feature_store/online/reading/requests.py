@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from feature_store.catalog import Catalog
+from feature_store.catalog import Catalog, Selection
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.feature_service import FeatureService
@@ -35,6 +35,7 @@ class Request:
         dtypes: Dtype of each label's values.
         floats: Positions of the labels whose values may be infinite, which JSON has no word for.
         prepared: Reads the stored features.
+        defaults: The stored features that declare a default, each with its place among all of them.
         width: Values that are read or answered of one entity; an embedding counts as its numbers.
     """
 
@@ -45,6 +46,7 @@ class Request:
     floats: tuple[int, ...]
     prepared: PreparedRead
     width: int
+    defaults: tuple[tuple[int, Selection], ...] = ()
 
 
 def request_of(resolution: Resolution, catalog: Catalog, online: OnlineStore) -> Request:
@@ -69,6 +71,7 @@ def request_of(resolution: Resolution, catalog: Catalog, online: OnlineStore) ->
             sum(dtypes[label].dimension or 1 for label in resolution.labels),
             sum(selection.feature.dtype.dimension or 1 for selection in resolution.selections),
         ),
+        tuple(each for each in enumerate(resolution.selections) if each[1].feature.default_json is not None),
     )
 
 
