@@ -139,9 +139,9 @@ class Rebuilder:
 
         files: dict[str, DataFile] = {}
         if definition is not None and labels is not None:
-            rows = joined(labels[part.partition])
+            of_part = joined(labels[part.partition])
             paths = {file.split: path for path, file in part.files.items()}
-            for split, of_split in rows_by_split(definition, labels[part.partition], rows):
+            for split, of_split in rows_by_split(definition, labels[part.partition], of_part):
                 path = paths.get(split) or part_path(part.partition, split)
                 files |= publishing.write_rows(staged, path, split, of_split.rows)
             return files
