@@ -20,7 +20,7 @@ from feature_store.definitions.dtypes import DECIMAL_DIGITS, Dtype
 
 _INT64 = range(-(2**63), 2**63)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 _FLOAT32 = struct.Struct("<f")
 
 
@@ -134,6 +134,8 @@ def exact_decimal(value: Decimal, scale: int) -> Decimal:
     """
     sign, digits, exponent = value.as_tuple()
     assert isinstance(exponent, int)  # of a finite number
+    if not any(digits):  # zero has no sign: the stores keep numbers, and -0 is 0
+        return Decimal((0, (0,), -scale))
     shift = exponent + scale
     if shift < 0 and any(digits[shift:]):
         raise ValueError(
@@ -141,11 +143,11 @@ def exact_decimal(value: Decimal, scale: int) -> Decimal:
             "scale or round it"
         )
     unscaled = int("".join(map(str, digits)))
-    unscaled = unscaled * 10**shift if 0 <= shift <= DECIMAL_DIGITS else unscaled // 10**-shift if shift < 0 else 0
-    if (any(digits) and shift > DECIMAL_DIGITS) or unscaled >= 10**DECIMAL_DIGITS:
+    if shift <= DECIMAL_DIGITS:
+        unscaled = unscaled * 10**shift if shift >= 0 else unscaled // 10**-shift
+    if shift > DECIMAL_DIGITS or unscaled >= 10**DECIMAL_DIGITS:
         raise ValueError(f"got {value}: it has more than the {DECIMAL_DIGITS} digits that decimal[{scale}] has in all")
-    # Zero has no sign: the stores keep numbers, and -0 is 0.
-    return Decimal((sign if unscaled else 0, tuple(map(int, str(unscaled))), -scale))
+    return Decimal((sign, tuple(map(int, str(unscaled))), -scale))
 
 
 def _embedding(dtype: Dtype, value: Any) -> list[float | None] | None:

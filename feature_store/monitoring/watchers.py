@@ -34,7 +34,11 @@ def watcher(
         lengths = watcher(column, INT, thresholds, baseline, season, level / 2)
         of_elements = watcher(column, dtype.element, thresholds, elements, season, level / 2)
         return CollectionWatcher(lengths, of_elements) if lengths or of_elements else None
-    if dtype.name in {"float", "int", "date", "decimal"} and baseline.get("edges") and baseline.get("stddev") is not None:
+    if (
+        dtype.name in {"float", "int", "date", "decimal"}
+        and baseline.get("edges")
+        and baseline.get("stddev") is not None
+    ):
         return NumberWatcher(column, thresholds, baseline, season, level)
     if dtype.name in {"string", "bool"} and baseline.get("categories"):
         return CategoryWatcher(column, thresholds, baseline, level)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sqlalchemy import func, insert, select, update
@@ -32,7 +33,7 @@ from feature_store.registry.records import (
 if TYPE_CHECKING:
     from feature_store.definitions.group import FeatureGroup
 
-_KEY_TYPES: dict[str, type] = {"string": str, "int": int}
+_KEY_TYPES: dict[str, type] = {"string": str, "int": int, "date": date}
 _MEASURES = ("mean", "stddev", "null_rate", "minimum", "maximum", "psi")
 
 

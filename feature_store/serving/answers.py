@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -54,6 +55,17 @@ def spell_infinities(values: list[Any], positions: Iterable[int]) -> None:
                 values[position] = {key: _spelled(item) if item in _INFINITIES else item for key, item in value.items()}
         elif value in _INFINITIES:
             values[position] = _spelled(value)
+
+
+def spelled_decimals(value: Any) -> Any:
+    """Returns a value with its decimals as texts of all digits: Python's own of small ones have an exponent."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if type(value) is list and value and isinstance(value[0], Decimal):
+        return [f"{item:f}" for item in value]
+    if type(value) is dict:
+        return {key: spelled_decimals(item) for key, item in value.items()}
+    return value
 
 
 def _spelled(value: float) -> msgspec.Raw:

@@ -27,7 +27,7 @@ from feature_store.online.layout import Status
 from feature_store.online.reading.prepared import FeatureState
 from feature_store.online.reading.requests import Request
 from feature_store.rows.schema import RowSchema
-from feature_store.serving.answers import Pieces, encode, spell_infinities
+from feature_store.serving.answers import Pieces, encode, spell_infinities, spelled_decimals
 from feature_store.serving.calls import Call, Reply
 from feature_store.serving.entities import Entities, columns_of, sliced
 from feature_store.serving.limits import Limits
@@ -378,14 +378,14 @@ def _vector(states: Sequence[FeatureState]) -> FeastVector:
 
 
 def _spelled(value: Any) -> Any:
-    """Returns a value with its instants as Feast spells them."""
+    """Returns a value with its instants as Feast spells them, and its decimals as texts."""
     if isinstance(value, datetime):
         return _seconds(value)
     if isinstance(value, list) and value and isinstance(value[0], datetime):
         return [_seconds(moment) for moment in value]
     if isinstance(value, dict):
         return {key: _spelled(item) for key, item in value.items()}
-    return value
+    return spelled_decimals(value)
 
 
 def _seconds(moment: datetime) -> int:

@@ -228,7 +228,7 @@ def _checked_columns(
     keys: dict[str, None] = {}
     for entity in {group.entity.name: group.entity for group in groups}.values():
         for key, dtype in entity.key_dtypes.items():
-            allowed = _INTEGERS if dtype.name == "int" else ("string",)
+            allowed = _INTEGERS if dtype.name == "int" else (spark_type(dtype),)
             if types.get(key) not in allowed:
                 held = f"holds {types[key]}" if key in types else f"is missing. {did_you_mean(key, types)}"
                 raise InvalidRequestError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -86,7 +87,8 @@ def _series(name: str, values: Sequence[Any], dtype: Dtype) -> pl.Series:
 def _is_spelled(dtype: Dtype, values: pl.Series) -> bool:
     """Tells whether values are texts in messages that JSON would spell in another way."""
     if not dtype.holds_floats:
-        return dtype.scalar == TIMESTAMP
+        # Python spells small decimals with an exponent.
+        return dtype.scalar == TIMESTAMP or dtype.scalar.name == "decimal"
     flat = values.explode() if values.dtype.is_nested() else values
     flat = flat.struct.field(MAP_VALUE) if isinstance(flat.dtype, pl.Struct) else flat
     return bool(flat.is_infinite().any())
@@ -97,6 +99,8 @@ def _spelled(value: Any) -> Any:
         return [_spelled(item) for item in value]
     if isinstance(value, dict):
         return {key: _spelled(item) for key, item in value.items()}
+    if isinstance(value, Decimal):
+        return f"{value:f}"
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(len(_LONGEST), "0")
     return next((text for text, infinity in _INFINITIES.items() if value == infinity), value)

@@ -351,7 +351,11 @@ def _observations(
     with storage_of(path).parquet_file(path) as file:
         present = [column for column in columns if column in file.schema_arrow.names]
         table = file.read(columns=[*keys, EVENT_TIMESTAMP, INGESTED_AT, *present], use_threads=False)
-    first_keys = pa.array([entity[0] for entity in wanted]).cast(table.schema.field(keys[0]).type)
+    key_type = table.schema.field(keys[0]).type
+    first_keys = pa.array([entity[0] for entity in wanted])
+    if pa.types.is_date(key_type):  # as times, dates are microseconds here
+        first_keys = pc.divide(first_keys, _MICROS_PER_DAY).cast(pa.int32())
+    first_keys = first_keys.cast(key_type)
     rows = pc.indices_nonzero(pc.is_in(table.column(keys[0]), value_set=first_keys))
     table = table.take(rows)
     events = _micros(table.column(EVENT_TIMESTAMP))

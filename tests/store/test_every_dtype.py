@@ -194,7 +194,11 @@ def stores(
 
 
 @pytest.mark.slow
-@settings(max_examples=int(os.environ.get("VALUES_EXAMPLES", "30")), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=int(os.environ.get("VALUES_EXAMPLES", "30")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(features=tables(), layout=st.sampled_from(["feature", "row"]))
 def test_what_was_given_is_read_by_every_way(
     stores: tuple[FeatureStore, Callable[..., FeatureStore]], features: dict[str, Column], layout: str

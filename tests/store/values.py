@@ -36,12 +36,16 @@ class Kind:
 
 def _decimals(scale: int) -> st.SearchStrategy[Decimal]:
     most = 10**38 - 1
-    return st.integers(-most, most).map(lambda units: Decimal(units).scaleb(-scale) if units else Decimal((0, (0,), -scale)))
+    return st.integers(-most, most).map(
+        lambda units: Decimal(units).scaleb(-scale) if units else Decimal((0, (0,), -scale))
+    )
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=6)
 FLOATS = st.floats(width=64) | st.sampled_from([0.1, -0.0, 5e-324, 1.7976931348623157e308, math.inf, -math.inf])
-TIMES = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_999)).map(lambda at: at.replace(tzinfo=UTC))
+TIMES = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_999)).map(
+    lambda at: at.replace(tzinfo=UTC)
+)
 
 
 def scalars() -> st.SearchStrategy[Kind]:

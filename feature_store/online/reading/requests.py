@@ -34,6 +34,7 @@ class Request:
         groups: The feature groups that are read.
         dtypes: Dtype of each label's values.
         floats: Positions of the labels whose values may be infinite, which JSON has no word for.
+        decimals: Positions of the labels whose values are or hold decimals, which JSON has as texts.
         prepared: Reads the stored features.
         defaults: The stored features that declare a default, each with its place among all of them.
         width: Values that are read or answered of one entity; an embedding counts as its numbers.
@@ -44,6 +45,7 @@ class Request:
     groups: frozenset[str]
     dtypes: Mapping[str, Dtype]
     floats: tuple[int, ...]
+    decimals: tuple[int, ...]
     prepared: PreparedRead
     width: int
     defaults: tuple[tuple[int, Selection], ...] = ()
@@ -66,6 +68,7 @@ def request_of(resolution: Resolution, catalog: Catalog, online: OnlineStore) ->
         frozenset(selection.feature.group for selection in resolution.selections),
         {label: dtypes[label] for label in resolution.labels},
         tuple(place for place, label in enumerate(resolution.labels) if dtypes[label].holds_floats),
+        tuple(place for place, label in enumerate(resolution.labels) if dtypes[label].scalar.name == "decimal"),
         online.prepare(resolution.selections, catalog),
         max(
             sum(dtypes[label].dimension or 1 for label in resolution.labels),
