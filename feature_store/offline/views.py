@@ -30,6 +30,7 @@ _LISTED = "_listed"
 _REPLACED = "_replaced"
 _FEATURE_ID = "_feature_id"
 _FOLDER_DATE = "_date"
+_ELEMENT = "_element"
 _DAY_FOLDER = f"{DATE_PREFIX}[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 
 
@@ -165,8 +166,8 @@ def _without_nan(feature: Feature) -> str:
         return column
     if dtype.name == "float":
         return f"nullif({column}, 'NaN'::DOUBLE)"
-    value = f"x.{identifier(MAP_VALUE)}" if dtype.name == "map" else "x"
-    return f"CASE WHEN len(list_filter({column}, lambda x: isnan({value}))) = 0 THEN {column} END"
+    value = f"{_ELEMENT}.{identifier(MAP_VALUE)}" if dtype.name == "map" else _ELEMENT
+    return f"CASE WHEN len(list_filter({column}, lambda {_ELEMENT}: isnan({value}))) = 0 THEN {column} END"
 
 
 def _entity_id(group: RegisteredGroup) -> str:
@@ -179,15 +180,15 @@ def _entity_id(group: RegisteredGroup) -> str:
 def _json(column: str, dtype: Dtype) -> str:
     """Returns the JSON text of a value as the online store spells it: infinities as 1e999, UTC with microseconds."""
     if dtype.name == "embedding":
-        elements = f"list_transform({column}, lambda x: coalesce({_float_json('x::DOUBLE')}, 'null'))"
+        elements = f"list_transform({column}, lambda {_ELEMENT}: coalesce({_float_json(f'{_ELEMENT}::DOUBLE')}, 'null'))"
     elif dtype.name == "list":
         assert dtype.element is not None
-        elements = f"list_transform({column}, lambda x: {_scalar_json('x', dtype.element)})"
+        elements = f"list_transform({column}, lambda {_ELEMENT}: {_scalar_json(_ELEMENT, dtype.element)})"
     elif dtype.name == "map":
         assert dtype.element is not None
-        key, value = f"x.{identifier(MAP_KEY)}", f"x.{identifier(MAP_VALUE)}"
+        key, value = f"{_ELEMENT}.{identifier(MAP_KEY)}", f"{_ELEMENT}.{identifier(MAP_VALUE)}"
         entry = f"to_json({key})::VARCHAR || ':' || {_scalar_json(value, dtype.element)}"
-        return f"'{{' || array_to_string(list_transform({column}, lambda x: {entry}), ',') || '}}'"
+        return f"'{{' || array_to_string(list_transform({column}, lambda {_ELEMENT}: {entry}), ',') || '}}'"
     else:
         return _scalar_json(column, dtype)
     return f"'[' || array_to_string({elements}, ',') || ']'"
