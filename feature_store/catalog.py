@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import FeatureRef
+from feature_store.definitions.values import value_of_json
 from feature_store.definitions.window_spec import WindowSpec, longest_life, stored_inputs
 from feature_store.errors import InvalidRequestError, UnknownFeatureError, did_you_mean
 
@@ -40,6 +41,7 @@ class Feature:
         group: Name of the group that computes it.
         created_at: When it was registered, UTC.
         retired_at: When it was retired, UTC; None while it is live.
+        default_json: What every reader gets for null, as JSON; None where they get null.
         window: What it is folded from, if it is a windowed feature.
     """
 
@@ -54,6 +56,12 @@ class Feature:
     group: str
     created_at: datetime
     retired_at: datetime | None = None
+    default_json: str | None = None
+
+    @property
+    def default(self) -> Any:
+        """What every reader gets for null, in the form that answers have, a new object each time; or None."""
+        return None if self.default_json is None else value_of_json(self.dtype, self.default_json)
     window: WindowSpec | None = None
 
 

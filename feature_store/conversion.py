@@ -211,4 +211,5 @@ def _of_elements(value: pl.Expr, dtype: Dtype, element: pl.Expr, misfits: tuple[
 
 def _instance(dtype: Any) -> pl.DataType:
     """Returns a type as an object; Polars gives classes where they have no arguments."""
-    return dtype() if isinstance(dtype, type) else dtype
+    instance: pl.DataType = dtype() if isinstance(dtype, type) else dtype
+    return instance

@@ -23,6 +23,8 @@ from feature_store.offline.layout import PartitionFile, file_at
 from feature_store.offline.store import SOURCE_FILE, OfflineStore
 from feature_store.online.reading.prepared import FeatureState
 from feature_store.partitions import Window
+from feature_store.rows.polars_schema import python_rows
+from feature_store.rows.schema import RowSchema
 from feature_store.visibility import Visibility, expires_at, seconds_left
 
 MARGIN = timedelta(days=1)
@@ -77,7 +79,7 @@ class OnlineAnswer:
 
     Attributes:
         status: `present`, `null`, `missing`, `expired`; or `unreachable` where the store does not answer.
-        value: The value that readers get.
+        value: The stored value.
         event_timestamp: Event time of the stored row (UTC).
         ingested_at: When that row was ingested (UTC).
         agrees: Whether readers get what the offline store says; None where the two cannot be compared: the instant
@@ -106,6 +108,7 @@ class Explanation:
         status: `present`, `null` (known to be null), `expired` (the latest row's time to live is over) or `missing`
             (no row at or before the instant).
         value: The visible value; None unless the status is `present`.
+        default: What readers get in place of None, where the feature declares it; None where they get null.
         reason: Why, as one sentence.
         winner: The row that decides, also where it has expired; None where there is none.
         losers: Other rows around the instant, the newest first, at most `ROWS_SHOWN`.
@@ -124,6 +127,7 @@ class Explanation:
     at: datetime
     status: Status
     value: Any
+    default: Any
     reason: str
     winner: ExplainedRow | None
     losers: tuple[ExplainedRow, ...]
@@ -181,6 +185,7 @@ def explain(
         at=instant,
         status=status,
         value=value,
+        default=found.default,
         reason=reason,
         winner=winner,
         losers=losers,
@@ -221,11 +226,12 @@ def _rows_around(offline: OfflineStore, question: _Question) -> list[dict[str, A
     group, entity_id, instant = question.group, question.entity_id, question.instant
     middle = to_micros(instant)
     near = question.visibility.window_of_micros(middle - _MARGIN_MICROS, middle + _MARGIN_MICROS)
-    rows = offline.history(group, entity_id, near).to_dicts()
+    dtypes = RowSchema.of(group).features
+    rows = list(python_rows(offline.history(group, entity_id, near), dtypes))
     if any(row[EVENT_TIMESTAMP] <= instant for row in rows):
         return rows
     for window in _windows_back(offline, group, near.start):
-        older = offline.history(group, entity_id, window).head(1).to_dicts()
+        older = list(python_rows(offline.history(group, entity_id, window).head(1), dtypes))
         if older:
             return rows + older
     return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -14,6 +13,7 @@ from feature_store.definitions.entity import Entity
 from feature_store.definitions.group import FeatureGroup, feature_group
 from feature_store.definitions.schema import FeatureSchema, feature
 from feature_store.errors import MissingSourceError
+from feature_store.frame_fingerprint import fingerprint
 from feature_store.partitions import Partitioning, Window
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
@@ -42,7 +42,7 @@ class Orders:
             return None
         window = day_window(day)
         rows = self.events.filter(pl.col("event_timestamp").is_between(window.start, window.end, closed="left"))
-        return hashlib.sha256(rows.write_csv().encode()).hexdigest()
+        return fingerprint(rows)
 
     def landed_days(self) -> Iterator[date]:
         day = self.start.date()

@@ -13,11 +13,11 @@ import polars as pl
 
 from feature_store.changes.validation import validate
 from feature_store.conversion import out_of_calendar
-from feature_store.definitions.dtypes import TIMESTAMP
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
 from feature_store.errors import InvalidRequestError, InvalidRowsError
 from feature_store.frames import TIMESTAMP_TYPE, entity_id_expression
+from feature_store.rows.schema import RowSchema
 
 if TYPE_CHECKING:
     from feature_store.online.store import OnlineStore
@@ -78,7 +78,7 @@ def _ahead(rows: pl.DataFrame, now: datetime) -> list[str]:
 
 def _out_of_calendar(group: FeatureGroup, rows: pl.DataFrame) -> list[str]:
     """Returns what is wrong with times that no calendar has: what a store spells as text must have a year."""
-    dtypes = {EVENT_TIMESTAMP: TIMESTAMP, **{spec.ref.column: spec.dtype for spec in group.features}}
+    dtypes = RowSchema.of(group).computed
     tests = {column: out_of_calendar(pl.col(column), dtype) for column, dtype in dtypes.items()}
     counts = rows.select(test.sum().alias(column) for column, test in tests.items() if test is not None).row(0)
     columns = [column for column, test in tests.items() if test is not None]

@@ -72,8 +72,8 @@ def row_faults(group: FeatureGroup, rows: pl.DataFrame) -> pl.DataFrame | None:
     unfit = pl.repeat(value=False, n=rows.height, dtype=pl.Boolean, eager=True)
     for column, converted in conversions.items():
         for misfit, mask in misfits_of(rows, converted):
-            reason = pl.lit(f"Column {column!r} has {misfit.reason}.").alias("_reason")
-            parts.append(identities.filter(mask).select(*keys, reason))
+            told = pl.lit(f"Column {column!r} has {misfit.reason}.").alias("_reason")
+            parts.append(identities.filter(mask).select(*keys, told))
             unfit |= mask
     canonical, has_repeated = _canonical(group, rows.filter(~unfit), conversions)
     if any(canonical[column].null_count() for column in keys):

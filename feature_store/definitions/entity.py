@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from feature_store.definitions.dtypes import PYTHON_DTYPES, Dtype
@@ -12,7 +13,10 @@ from feature_store.errors import DefinitionError, InvalidRequestError
 
 _SEPARATOR = "|"
 _ESCAPE = "\\"
-_KEY_DTYPES: dict[type, Dtype] = {kind: PYTHON_DTYPES[kind] for kind in (str, int)}
+_KEY_DTYPES: dict[type, Dtype] = {kind: PYTHON_DTYPES[kind] for kind in (str, int, date)}
+
+KeyValue = str | int | date
+"""A value of a join key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,7 @@ class Entity:
 
     Attributes:
         name: Its name, `[a-z][a-z0-9_]{0,62}`.
-        join_keys: Column name to Python type (`str` or `int`), in the order that entity ids use.
+        join_keys: Column name to Python type (`str`, `int` or `date`), in the order that entity ids use.
         description: One sentence for the catalog.
     """
 
@@ -39,7 +43,8 @@ class Entity:
                 raise DefinitionError(f"{column!r} is a column of the store itself and cannot be a join key.")
             if key_type not in _KEY_DTYPES:
                 raise DefinitionError(
-                    f"Join key {column!r} of entity {self.name!r} is declared as {key_type!r}: use str or int."
+                    f"Join key {column!r} of entity {self.name!r} is declared as {key_type!r}: use str, int or "
+                    "date, whose values have one spelling each."
                 )
 
     @property
@@ -47,10 +52,10 @@ class Entity:
         """Join key to dtype, in order."""
         return {column: _KEY_DTYPES[key_type] for column, key_type in self.join_keys.items()}
 
-    def entity_id(self, /, **keys: str | int) -> str:
+    def entity_id(self, /, **keys: KeyValue) -> str:
         r"""Returns the entity id of one entity.
 
-        A single key's id is its value. The values of several keys are joined by `|` in the declared order,
+        A single key's id is its value, a date in ISO format (which may be given so, too). The values of several keys are joined by `|` in the declared order,
         each with `\` and `|` escaped by `\`.
 
         Raises:
@@ -63,11 +68,11 @@ class Entity:
         values = [_checked(self.name, column, key_type, keys[column]) for column, key_type in self.join_keys.items()]
         return values[0] if len(values) == 1 else _joined(values)
 
-    def keys_of(self, entity_id: str) -> dict[str, str | int]:
+    def keys_of(self, entity_id: str) -> dict[str, KeyValue]:
         """Returns the join keys that an entity id stands for: the inverse of `entity_id`.
 
         Raises:
-            InvalidRequestError: If the id has another number of keys, an int key is not a number, or the id is not
+            InvalidRequestError: If the id has another number of keys, an int key is not a number, a date not one in ISO format, or the id is not
                 the one that `entity_id` gives of these values: one entity has one id.
         """
         if not isinstance(entity_id, str):
@@ -85,10 +90,13 @@ class Entity:
                 f"Entity id {entity_id!r} of entity {self.name!r} is spelled {canonical!r}: only \\ and | inside of a "
                 f"value are escaped. Use {self.name}.entity_id(...)."
             )
-        keys: dict[str, str | int] = {}
+        keys: dict[str, KeyValue] = {}
         for (column, key_type), text in zip(self.join_keys.items(), texts, strict=True):
             if key_type is str:
                 keys[column] = text
+                continue
+            if key_type is date:
+                keys[column] = self._date(column, text)
                 continue
             try:
                 number = int(text)
@@ -102,8 +110,27 @@ class Entity:
             keys[column] = number
         return keys
 
+    def _date(self, column: str, text: str) -> date:
+        day = _iso_date(text)
+        if day is None:
+            raise InvalidRequestError(
+                f"Join key {column!r} of entity {self.name!r} is a date such as 2024-03-01, {text!r} is not."
+            )
+        return day
+
+
+def _iso_date(text: str) -> date | None:
+    """Returns the date that is spelled so and in no other way; None where it is none."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return None
+    return day if day.isoformat() == text else None
+
 
 def _checked(entity: str, column: str, key_type: type, value: Any) -> str:
+    if key_type is date and type(value) is str and _iso_date(value) is not None:
+        return value
     if type(value) is not key_type:
         raise InvalidRequestError(
             f"Join key {column!r} of entity {entity!r} is declared as {key_type.__name__}, got {value!r}."

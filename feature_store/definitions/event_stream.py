@@ -8,17 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
+from feature_store.definitions.dtypes import TIMESTAMP, Dtype, dtype_of_annotation, without_none
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.definitions.source import Source
 from feature_store.definitions.streamed_sources import note_identity
 from feature_store.errors import DefinitionError
+from feature_store.rows.forms import forms_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,7 +39,9 @@ class EventStream:
     Attributes:
         source: The source whose events these are: what the batch reads as files, the stream reads here.
         schema: A `msgspec.Struct` with one field per column: `event_timestamp: datetime`, and fields of type `str`,
-            `int`, `float`, `bool` or `datetime`, each `| None` where null is a value. Fields that a message has
+            `int`, `float`, `bool`, `datetime`, `date`, `Decimal`, or `list[T]` or `dict[str, T]` of those, each `| None`
+            where null is a value. Decimals have two digits after the point; `Annotated[Decimal,
+            msgspec.Meta(extra={"scale": 4})]` has four. Fields that a message has
             beyond these are passed over; a field without a default that it lacks makes it a bad event.
         entity: The entity whose id is the key of each message, so that all events of an entity lie in one partition.
             None for a topic of a single partition.
@@ -116,7 +119,7 @@ class EventStream:
         note_identity(self.source, self.entity, self.event_identity)
 
     def _times(self) -> list[str]:
-        return [name for name, dtype in self.columns.items() if dtype.is_temporal()]
+        return [name for name, dtype in self.dtypes.items() if dtype == TIMESTAMP]
 
     @property
     def event_identity(self) -> tuple[str, ...]:
@@ -147,26 +150,30 @@ class EventStream:
         """
         import polars as pl
 
-        types: dict[Any, pl.DataType] = {
-            str: pl.String(),
-            int: pl.Int64(),
-            float: pl.Float64(),
-            bool: pl.Boolean(),
-            datetime: pl.Datetime("us", "UTC"),
-        }
-        columns = {}
+        return {column: forms_of(dtype).polars(pl) for column, dtype in self.dtypes.items()}
+
+    @property
+    def dtypes(self) -> dict[str, Dtype]:
+        """Columns of the events and their dtypes, in the order of the schema's fields.
+
+        Raises:
+            DefinitionError: If a field is of another type than those allowed.
+        """
+        dtypes = {}
         for declared in msgspec.structs.fields(self.schema):
-            options = (
-                set(get_args(declared.type)) if get_origin(declared.type) in {Union, UnionType} else {declared.type}
-            )
-            (kind,) = options - {type(None)} if len(options - {type(None)}) == 1 else (None,)
-            if kind not in types:
+            kind, scale = without_none(declared.type), None
+            if get_origin(kind) is Annotated:
+                kind, *notes = get_args(kind)
+                extra = [note.extra or {} for note in notes if isinstance(note, msgspec.Meta)]
+                scale = next((each["scale"] for each in extra if "scale" in each), None)
+            dtype = dtype_of_annotation(kind, scale=scale)
+            if dtype is None:
                 raise DefinitionError(
-                    f"{self.schema.__name__}.{declared.name} is of type {declared.type}: use str, int, float, bool or "
-                    "datetime, and `| None` where null is a value."
+                    f"{self.schema.__name__}.{declared.name} is of type {declared.type}: use str, int, float, bool, "
+                    "datetime, date, Decimal, list[T] or dict[str, T] of those, and `| None` where null is a value."
                 )
-            columns[declared.encode_name] = types[kind]
-        return columns
+            dtypes[declared.encode_name] = dtype
+        return dtypes
 
 
 def stream_of(group: FeatureGroup, streams: Iterable[EventStream]) -> EventStream:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from feature_store.definitions.dtypes import PYTHON_DTYPES, Dtype
+from feature_store.definitions.dtypes import Dtype, dtype_of_annotation
 from feature_store.definitions.fingerprint import code_version, libraries_of
 from feature_store.definitions.names import RESERVED_COLUMNS, FeatureRef, check_name
+from feature_store.definitions.values import value_json
 from feature_store.errors import DefinitionError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def on_demand(
             as `amount_3d_v2`.
         schema: Declares the features.
         owner: Who answers for them.
-        request: Name to type of what the caller passes: float, int, str, bool, datetime, or a `Dtype`.
+        request: Name to type of what the caller passes: float, int, str, bool, datetime, date, Decimal (of two digits
+            after the point), list[T] and dict[str, T] of those, or a `Dtype`, such as `embedding(24)`.
         name: The function's name if None.
 
     Raises:
@@ -142,11 +144,11 @@ def _request_dtype(name: str, column: str, kind: Any) -> Dtype:
     check_name(column, "item of request data")
     if column in RESERVED_COLUMNS:
         raise DefinitionError(f"{column!r} is a column of the store itself and cannot be request data of {name!r}.")
-    dtype = kind if isinstance(kind, Dtype) else PYTHON_DTYPES.get(kind)
+    dtype = kind if isinstance(kind, Dtype) else dtype_of_annotation(kind)
     if dtype is None:
         raise DefinitionError(
             f"Request data {column!r} of on-demand features {name!r} is declared as {kind!r}: use float, int, str, "
-            "bool, datetime or a Dtype."
+            "bool, datetime, date, Decimal, list[T] or dict[str, T] of those, or a Dtype."
         )
     return dtype
 
@@ -185,7 +187,9 @@ def _code_version(
     schema: type[FeatureSchema],
 ) -> str:
     dtypes = {spec.ref.column: str(spec.dtype) for spec in schema.specs()}
+    defaults = {spec.ref.column: value_json(spec.default) for spec in schema.specs() if spec.default is not None}
+    data = {column: str(dtype) for column, dtype in request.items()}
     try:
-        return code_version(function, dict(inputs), {column: str(dtype) for column, dtype in request.items()}, dtypes)
+        return code_version(function, dict(inputs), data, dtypes, *([defaults] if defaults else []))
     except DefinitionError as error:
         raise DefinitionError(f"On-demand features {name!r}: {error}") from None

@@ -358,7 +358,7 @@ def _checked_default(where: str, dtype: Dtype, default: Any) -> Any:
     try:
         value = value_of(dtype, default)
     except ValueError as error:
-        raise DefinitionError(f"{where}: the default must be a value of {dtype}: {error}.") from None
+        raise DefinitionError(f"{where}: the default must be a value of {dtype}, {error}.") from None
     if value is None:
         raise DefinitionError(f"{where}: the default {default!r} means null: give a value, or leave it out.")
     return value

@@ -6,6 +6,7 @@ at a time, by the same rules.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import struct
@@ -19,7 +20,7 @@ from feature_store.definitions.dtypes import DECIMAL_DIGITS, Dtype
 
 _INT64 = range(-(2**63), 2**63)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 _FLOAT32 = struct.Struct("<f")
 
 
@@ -31,11 +32,38 @@ def value_of(dtype: Dtype, value: Any) -> Any:
     of maps are put in order.
 
     Raises:
-        ValueError: If it is no value of the dtype; the message says what is wrong with it.
+        ValueError: If it is no value of the dtype; the message goes on from "it must be a ..., ".
     """
     if value is None:
         return None
     return _CONVERSIONS[dtype.name](dtype, value)
+
+
+def value_json(value: Any) -> str:
+    """Returns the JSON of a value as answers have it, spelled as in the online store: infinities as 1e999."""
+    match value:
+        case float() if math.isinf(value):
+            return "1e999" if value > 0 else "-1e999"
+        case datetime():
+            return f'"{to_utc(value).replace(tzinfo=None).isoformat(timespec="microseconds")}Z"'
+        case date():
+            return f'"{value.isoformat()}"'
+        case Decimal():
+            return f'"{value:f}"'
+        case list():
+            return f"[{','.join(map(value_json, value))}]"
+        case dict():
+            return f"{{{','.join(f'{value_json(key)}:{value_json(item)}' for key, item in value.items())}}}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def value_of_json(dtype: Dtype, text: str) -> Any:
+    """Returns the value that `value_json` has written.
+
+    Raises:
+        ValueError: If the text is not the JSON of a value of the dtype.
+    """
+    return value_of(dtype, json.loads(text))
 
 
 def _float(_: Dtype, value: Any) -> float | None:
@@ -44,7 +72,7 @@ def _float(_: Dtype, value: Any) -> float | None:
     try:
         number = float(value)
     except OverflowError:
-        raise ValueError(f"{value!r} is too great for a float") from None
+        raise ValueError(f"got {value!r}: it is too great") from None
     return None if math.isnan(number) else number
 
 
@@ -60,7 +88,7 @@ def _string(_: Dtype, value: Any) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{value!r} is no Unicode text") from None
+        raise ValueError(f"got {value!r}: it is no Unicode text") from None
     return value
 
 
@@ -106,18 +134,20 @@ def exact_decimal(value: Decimal, scale: int) -> Decimal:
     """
     sign, digits, exponent = value.as_tuple()
     assert isinstance(exponent, int)  # of a finite number
+    if not any(digits):  # zero has no sign: the stores keep numbers, and -0 is 0
+        return Decimal((0, (0,), -scale))
     shift = exponent + scale
     if shift < 0 and any(digits[shift:]):
         raise ValueError(
-            f"{value} has more digits than decimal[{scale}] keeps: declare feature(..., scale=...) with a greater "
-            "scale, or round it"
+            f"got {value}: it has more digits than decimal[{scale}] keeps, declare feature(..., scale=...) with a greater "
+            "scale or round it"
         )
     unscaled = int("".join(map(str, digits)))
-    unscaled = unscaled * 10**shift if 0 <= shift <= DECIMAL_DIGITS else unscaled // 10**-shift if shift < 0 else 0
-    if (any(digits) and shift > DECIMAL_DIGITS) or unscaled >= 10**DECIMAL_DIGITS:
-        raise ValueError(f"{value} has more than the {DECIMAL_DIGITS} digits that decimal[{scale}] has in all")
-    # Zero has no sign: the stores keep numbers, and -0 is 0.
-    return Decimal((sign if unscaled else 0, tuple(map(int, str(unscaled))), -scale))
+    if shift <= DECIMAL_DIGITS:
+        unscaled = unscaled * 10**shift if shift >= 0 else unscaled // 10**-shift
+    if shift > DECIMAL_DIGITS or unscaled >= 10**DECIMAL_DIGITS:
+        raise ValueError(f"got {value}: it has more than the {DECIMAL_DIGITS} digits that decimal[{scale}] has in all")
+    return Decimal((sign, tuple(map(int, str(unscaled))), -scale))
 
 
 def _embedding(dtype: Dtype, value: Any) -> list[float | None] | None:
@@ -171,4 +201,4 @@ _CONVERSIONS: Mapping[str, Callable[[Dtype, Any], Any]] = {
 
 
 def _unfit(value: Any) -> ValueError:
-    return ValueError(f"{value!r} is none")
+    return ValueError(f"got {value!r}")

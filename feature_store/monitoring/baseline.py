@@ -16,6 +16,7 @@ import polars as pl
 from feature_store.errors import InvalidRequestError
 from feature_store.monitoring.categories import bucket_counts, category_counts, common_names
 from feature_store.monitoring.drift import ROUNDING
+from feature_store.rows.forms import MAP_VALUE
 
 DECILES = np.arange(1, 10) / 10
 """Levels of the edges of a number's bins."""
@@ -34,16 +35,19 @@ _VALUE = "value"
 
 Profile = dict[str, Any]
 """Of every column: `form` (see `FORM`), `dtype` (as Polars spells it), `n` (rows), `nulls`, `null_rate`, and
-`infinite`, the rows whose value is infinite or, of an embedding, holds an infinity. Beside them, of the finite values,
+`infinite`, the rows whose value is infinite or, of an embedding, list or map, holds an infinity. Beside them, of the
+finite values,
 
-- numbers, timestamps (microseconds since 1970) and durations (ticks): `mean`, `stddev` (of the sample), `minimum` and
+- numbers, timestamps (microseconds since 1970), dates (days since 1970) and durations (ticks), and the lengths of lists
+  and maps: `mean`, `stddev` (of the sample), `minimum` and
   `maximum`; `edges`, the deciles without duplicates, and `counts`, values up to each edge and above the last; `cuts`
   and `cut_counts`, the same at the levels of `CUTS`;
-- texts, booleans, dates and times of day: `categories`, the commonest with their counts, `other`, the count of all
+- texts, booleans and times of day: `categories`, the commonest with their counts, `other`, the count of all
   others, `buckets`, the counts of all values by their hash (see `monitoring.categories`), and `distinct`;
-- embeddings (arrays of numbers): `centroid`, `norm_mean`, `norm_stddev`.
+- embeddings (arrays of numbers): `centroid`, `norm_mean`, `norm_stddev`;
+- lists and maps: `elements`, the profile of all their elements together.
 
-Anything else, such as lists, structs and bytes, has no more.
+Anything else, such as structs and bytes, has no more.
 """
 
 
@@ -68,6 +72,8 @@ def profile_column(values: pl.Series) -> Profile:
         return profile | _embeddings(known)
     if _is_numeric(values.dtype):
         return profile | _numbers(_as_numbers(known))
+    if isinstance(values.dtype, pl.List):
+        return profile | _numbers(_as_numbers(known)) | {"elements": profile_column(_elements(known))}
     if values.dtype.is_nested() or isinstance(values.dtype, pl.Binary | pl.Object | pl.Null):
         return profile
     return profile | _categories(known.cast(pl.String))
@@ -138,12 +144,31 @@ def _counted(values: np.ndarray[Any, np.dtype[np.float64]], edges: Sequence[floa
 
 
 def _is_numeric(dtype: pl.DataType) -> bool:
-    return dtype.is_numeric() or isinstance(dtype, pl.Datetime | pl.Duration)
+    return dtype.is_numeric() or isinstance(dtype, pl.Datetime | pl.Date | pl.Duration)
+
+
+def _elements(values: pl.Series) -> pl.Series:
+    """Returns the elements of lists, or the values of maps, one after the other."""
+    flat = values.filter(values.list.len() > 0).explode()
+    is_map = isinstance(flat.dtype, pl.Struct) and MAP_VALUE in flat.struct.fields
+    return flat.struct.field(MAP_VALUE) if is_map else flat
 
 
 def _as_numbers(values: pl.Series) -> np.ndarray[Any, np.dtype[np.float64]]:
+    if isinstance(values.dtype, pl.List):
+        return _lengths(values)
     ticks = values.to_physical() if values.dtype.is_temporal() else values
     return ticks.cast(pl.Float64).to_numpy()
+
+
+def _lengths(values: pl.Series) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Returns the lengths of lists and maps; a list that holds an infinity counts as infinite."""
+    lengths: np.ndarray[Any, np.dtype[np.float64]] = values.list.len().cast(pl.Float64).to_numpy(writable=True)
+    elements = _elements(values)
+    if elements.dtype.is_float():
+        of_row = np.repeat(np.arange(len(values)), lengths.astype(np.int64))
+        lengths[of_row[elements.is_infinite().fill_null(value=False).to_numpy()]] = np.inf
+    return lengths
 
 
 def _numbers(values: np.ndarray[Any, np.dtype[np.float64]]) -> Profile:

@@ -34,7 +34,6 @@ _MOST_PLOTTED = 1000.0
 _MOST_TOLD = 5
 """Features of which a summary tells why a training set is not their baseline."""
 
-_WITH_INFINITIES = frozenset({"float", "embedding"})
 
 MOST_REMEMBERED = 56
 """Partitions before a run that are read back, so that its first partition has a forecast."""
@@ -152,7 +151,7 @@ class PartitionMonitor:
         numbers |= {
             f"infinite_rate/{spec.ref.column}": profile.features[spec.ref.column].infinite_rate
             for spec in self._group.features
-            if spec.dtype.name in _WITH_INFINITIES and spec.ref.column in profile.features
+            if spec.dtype.holds_floats and spec.ref.column in profile.features
         }
         calm = f"Greatest share of nulls and infinities {max(rates.values(), default=0.0):.1%}."
         return _result(NULL_RATE, findings, calm, numbers)

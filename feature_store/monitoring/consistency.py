@@ -20,6 +20,7 @@ from feature_store.offline.store import OfflineStore
 from feature_store.offline.unfinished import under_way
 from feature_store.online.reading.prepared import FeatureState
 from feature_store.online.store import OnlineStore
+from feature_store.rows.polars_schema import python_rows
 
 SAMPLED_ENTITIES = 1000
 
@@ -187,7 +188,8 @@ class _Comparer:
             self._offline, self._catalog, labels, _AS_OF, self._selections, self._engine
         ).select(selection.label for selection in self._selections)
         found = []
-        for entity_id, state, row in zip(entity_ids, states, expected.iter_rows(named=True), strict=True):
+        rows = python_rows(expected, {selection.label: selection.feature.dtype for selection in self._selections})
+        for entity_id, state, row in zip(entity_ids, states, rows, strict=True):
             for label, right in row.items():
                 each = state[label]
                 fault = _fault(each.value, right)

@@ -36,7 +36,7 @@ from feature_store.online.reading.prepared import FeatureState
 from feature_store.online.store import OnlineStore
 from feature_store.registry.records import MonitorRecord
 from feature_store.registry.registry import Registry
-from feature_store.rows.polars_schema import polars_type
+from feature_store.rows.polars_schema import series_of_values, values_of_series
 
 SAMPLED_ENTITIES = 1000
 ENTITIES_PER_READ = 1000
@@ -113,7 +113,7 @@ def monitor_online(
     columns = {feature.ref.column: feature for feature in group.features}
     values = pl.DataFrame(
         {
-            column: pl.Series([state[column].value for state in states], dtype=polars_type(feature.dtype))
+            column: series_of_values(column, [state[column].value for state in states], feature.dtype)
             for column, feature in columns.items()
         }
     )
@@ -181,7 +181,9 @@ def _changed(
         # An entity that had no value has got one; whether it changes shows from then on.
         pairs = [
             (was, state[selection.label].value)
-            for was, (_, state) in zip(old[selection.label].to_list(), updated, strict=True)
+            for was, (_, state) in zip(
+                values_of_series(old[selection.label], selection.feature.dtype), updated, strict=True
+            )
             if was is not None
         ]
         counted[selection.label] = (len(pairs), sum(was != value for was, value in pairs))

@@ -6,13 +6,14 @@ A profile is kept in its partition's file, so that later partitions are compared
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from feature_store.conversion import any_element
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
@@ -20,6 +21,7 @@ from feature_store.hash_sampling import one_in
 from feature_store.monitoring.categories import BUCKETS, bucket_column
 from feature_store.monitoring.quantiles import Quantiles
 from feature_store.partitions import Partitioning, Window
+from feature_store.rows.forms import MAP_VALUE
 
 MOST_CATEGORIES = 50
 """Categories that a profile counts by name."""
@@ -29,6 +31,9 @@ SKETCHED_ROWS = 131_072
 
 _TEXTS = frozenset({"string", "bool"})
 """Dtypes whose values are compared as categories."""
+
+_NUMBERS = frozenset({"float", "int", "date", "decimal", "list", "map"})
+"""Dtypes whose values are compared as numbers: dates as days since 1970, lists and maps as their lengths."""
 
 _BUCKET = "_bucket."
 """Before the name of a column stands here the bucket of its texts."""
@@ -45,12 +50,13 @@ class FeatureProfile:
     Attributes:
         rows: Number of rows.
         nulls: How many of them are null.
-        infinite: How many of them hold an infinite number; in an embedding, one suffices.
-        mean: Mean of the finite values of a number, share of true of a boolean.
+        infinite: How many of them hold an infinite number; in an embedding, list or map, one suffices.
+        mean: Mean of the finite values of a number, date (days since 1970) or decimal, share of true of a boolean, mean
+            length of lists and maps without infinities.
         stddev: Sample standard deviation of the same values; None below two of them.
         minimum: Least of them.
         maximum: Greatest of them.
-        quantiles: Their distribution; of numbers only.
+        quantiles: Their distribution; of numbers, dates, decimals and lengths only.
         categories: The commonest texts, or `true` and `false`, with their counts.
         other: Count of all other texts.
         buckets: Counts of all texts by their hash, see `monitoring.categories`.
@@ -58,6 +64,7 @@ class FeatureProfile:
         norm_mean: Mean length of embeddings.
         norm_stddev: Sample standard deviation of their lengths.
         repeats: Rows that hold what the row of their entity before them in the partition holds.
+        elements: The elements of all lists or maps together, as if each were a row.
     """
 
     rows: int
@@ -75,6 +82,7 @@ class FeatureProfile:
     norm_mean: float | None = None
     norm_stddev: float | None = None
     repeats: int = 0
+    elements: FeatureProfile | None = None
 
     @property
     def null_rate(self) -> float:
@@ -100,6 +108,9 @@ class FeatureProfile:
     def known(self) -> int:
         """Number of rows that are neither null nor infinite."""
         return self.rows - self.missing
+
+
+_NOTHING = FeatureProfile(rows=0, nulls=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +176,7 @@ def profile_rows(
         )
     )
     found = {record[_PARTITION]: record for record in _records(table)}
+    elements = {column: _elements(placed, column, dtype.element) for column, dtype in dtypes.items() if dtype.element}
     repeats: dict[datetime, Mapping[str, int]] = {}
     if any(record["rows"] > record["entities"] for record in found.values()):
         repeats = _repeats(keys, list(dtypes), placed)
@@ -179,6 +191,8 @@ def profile_rows(
         features = {
             column: _feature_profile(column, dtype, record, repeated.get(column, 0)) for column, dtype in dtypes.items()
         }
+        for column, by_partition in elements.items():
+            features[column] = replace(features[column], elements=by_partition.get(window.start, _NOTHING))
         followers = repeated.get(_FOLLOWERS, 0)
         profiles.append(PartitionProfile(record["rows"], record["entities"], record["last_event"], features, followers))
     return profiles
@@ -187,16 +201,27 @@ def profile_rows(
 def profile_values(columns: Mapping[str, Dtype], values: pl.DataFrame) -> dict[str, FeatureProfile]:
     """Profiles columns of values that belong to no partition, such as a sample of what is online."""
     aggregations = [expression for column, dtype in columns.items() for expression in _aggregations(column, dtype)]
-    table = (
-        _with_buckets(values, columns)
-        .select(pl.lit(0).alias(_PARTITION), pl.all())
-        .group_by(_PARTITION)
-        .agg(pl.len().alias("rows"), *aggregations)
-    )
+    placed = values.select(pl.lit(0).alias(_PARTITION), pl.all())
+    table = _with_buckets(placed, columns).group_by(_PARTITION).agg(pl.len().alias("rows"), *aggregations)
     record = next(_records(table), None)
     if record is None:
         return {column: FeatureProfile(rows=0, nulls=0) for column in columns}
-    return {column: _feature_profile(column, dtype, record, 0) for column, dtype in columns.items()}
+    profiles = {column: _feature_profile(column, dtype, record, 0) for column, dtype in columns.items()}
+    for column, dtype in columns.items():
+        if dtype.element is not None:
+            elements = _elements(placed, column, dtype.element).get(0, _NOTHING)
+            profiles[column] = replace(profiles[column], elements=elements)
+    return profiles
+
+
+def _elements(placed: pl.DataFrame, column: str, dtype: Dtype) -> dict[Any, FeatureProfile]:
+    """Returns per partition the profile of the elements of a column of lists or maps."""
+    flat = placed.select(_PARTITION, column).filter(pl.col(column).list.len() > 0).explode(column)
+    if isinstance(flat.schema[column], pl.Struct):
+        flat = flat.with_columns(pl.col(column).struct.field(MAP_VALUE).alias(column))
+    counted = _with_buckets(flat, {column: dtype}).group_by(_PARTITION)
+    table = counted.agg(pl.len().alias("rows"), *_aggregations(column, dtype))
+    return {record[_PARTITION]: _feature_profile(column, dtype, record, 0) for record in _records(table)}
 
 
 def _records(table: pl.DataFrame) -> Iterator[dict[str, Any]]:
@@ -216,20 +241,20 @@ def _with_buckets(rows: pl.DataFrame, dtypes: Mapping[str, Dtype]) -> pl.DataFra
 def _aggregations(column: str, dtype: Dtype) -> list[pl.Expr]:
     value = pl.col(column)
     aggregations = [value.null_count().alias(f"{column}.nulls")]
-    if dtype.name == "float":
-        aggregations.append(value.is_infinite().sum().alias(f"{column}.infinite"))
-    if dtype.name in {"float", "int", "bool"}:
-        number = value.cast(pl.Float64)
-        finite = number.filter(number.is_finite()) if dtype.name == "float" else number
+    number = _number(value, dtype)
+    if dtype.name in _NUMBERS and dtype.holds_floats:
+        aggregations.append(number.is_infinite().sum().alias(f"{column}.infinite"))
+    if dtype.name in _NUMBERS or dtype.name == "bool":
+        finite = number.filter(number.is_finite()) if dtype.holds_floats else number
         aggregations += [
             finite.mean().alias(f"{column}.mean"),
             finite.std().alias(f"{column}.stddev"),
             finite.min().alias(f"{column}.minimum"),
             finite.max().alias(f"{column}.maximum"),
         ]
-    if dtype.name in {"float", "int"}:
+    if dtype.name in _NUMBERS:
         step = pl.len() // SKETCHED_ROWS + 1
-        spread = value.filter(pl.int_range(pl.len()) % step == 0).cast(pl.Float64)
+        spread = number.filter(pl.int_range(pl.len()) % step == 0)
         aggregations.append(spread.filter(spread.is_finite()).sort().implode().alias(f"{column}.sorted"))
     elif dtype.name in _TEXTS:
         counted = value.drop_nulls().cast(pl.String).value_counts(sort=True, name=_COUNT)
@@ -255,9 +280,20 @@ def _aggregations(column: str, dtype: Dtype) -> list[pl.Expr]:
     return aggregations
 
 
+def _number(value: pl.Expr, dtype: Dtype) -> pl.Expr:
+    """Returns values as the numbers that they are compared as; a list or map that holds an infinity as infinite."""
+    if dtype.element is None:
+        return (value.to_physical() if dtype.name == "date" else value).cast(pl.Float64)
+    length = value.list.len().cast(pl.Float64)
+    if not dtype.holds_floats:
+        return length
+    holds_infinity = any_element(value, dtype, lambda element: element.is_infinite())
+    return pl.when(holds_infinity).then(pl.lit(float("inf"))).otherwise(length)
+
+
 def _feature_profile(column: str, dtype: Dtype, record: Mapping[str, Any], repeats: int) -> FeatureProfile:
     rows, nulls, infinite = record["rows"], record[f"{column}.nulls"], record.get(f"{column}.infinite", 0)
-    if dtype.name in {"float", "int"}:
+    if dtype.name in _NUMBERS:
         sample: pl.Series = record[f"{column}.sorted"]
         mean, stddev, least, most = (
             _finite(record[f"{column}.{name}"]) for name in ("mean", "stddev", "minimum", "maximum")

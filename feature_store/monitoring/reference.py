@@ -139,7 +139,8 @@ def merged(profiles: Sequence[FeatureProfile]) -> Profile:
             "norm_mean": lengths[0],
             "norm_stddev": lengths[1],
         }
-    return baseline
+    elements = [profile.elements for profile in profiles if profile.elements is not None]
+    return baseline | ({"elements": merged(elements)} if elements else {})
 
 
 def _moments(parts: Sequence[tuple[int, float | None, float | None]]) -> tuple[float | None, float | None]:

@@ -22,6 +22,7 @@ from feature_store.offline.point_in_time.join import point_in_time_join
 from feature_store.offline.store import OfflineStore
 from feature_store.online.store import OnlineStore
 from feature_store.online.values import decode_out_of_range, decoder
+from feature_store.rows.polars_schema import python_rows
 from feature_store.visibility import Visibility
 
 MOST_VALUES = 100_000
@@ -202,7 +203,7 @@ def _differing(
         instants = answers.select(ENTITY_ID, _SERVED_AT).unique(maintain_order=True)
         labels = key_frame(group.entity, instants[ENTITY_ID].to_list()).with_columns(instants[_SERVED_AT].alias(_AS_OF))
         joined = point_in_time_join(offline, catalog, labels, _AS_OF, selections, engine)
-        rows = joined.select(list(ttls)).iter_rows(named=True)
+        rows = python_rows(joined.select(list(ttls)), {str(feature.ref): feature.dtype for feature in features})
         right = dict(zip(instants.iter_rows(), rows, strict=True))
         columns = answers.select(_SERVED_AT, ENTITY_ID, "feature", _TTL, "value")
         for served_at, entity_id, text, ttl, value in columns.iter_rows():

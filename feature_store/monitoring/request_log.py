@@ -22,6 +22,7 @@ from weakref import WeakSet
 
 from feature_store.catalog import Selection
 from feature_store.clock import Clock
+from feature_store.definitions.values import value_json
 from feature_store.errors import SettingsError
 from feature_store.forking import renew_in_children
 
@@ -218,7 +219,7 @@ def _table(requests: Sequence[_Request]) -> pa.Table:
             str(selection.feature.ref),
             selection.feature.online_ttl_seconds,
             entity_id,
-            _json(row[selection.label]),
+            value_json(row[selection.label]),
         )
         for request in requests
         for entity_id, row in zip(request.entity_ids, request.rows, strict=True)
@@ -229,17 +230,6 @@ def _table(requests: Sequence[_Request]) -> pa.Table:
     columns = zip(*records, strict=True) if records else [()] * len(COLUMNS)
     arrays = [pa.array(column, types.get(name, pa.string())) for name, column in zip(COLUMNS, columns, strict=True)]
     return pa.table(dict(zip(COLUMNS, arrays, strict=True)))
-
-
-def _json(value: Any) -> str:
-    """Returns the JSON of a value as the online store spells it: infinities are numbers beyond float64."""
-    import msgspec
-
-    if isinstance(value, list):
-        return f"[{','.join(map(_json, value))}]"
-    if isinstance(value, float) and value in {float("inf"), float("-inf")}:
-        return "1e999" if value > 0 else "-1e999"
-    return msgspec.json.encode(value).decode()
 
 
 _LAST = 100

@@ -23,6 +23,8 @@ from feature_store.frames import TIMESTAMP_TYPE, entity_id_expression, without_n
 from feature_store.offline.superseded import SUPERSEDED_AT
 from feature_store.offline.unfinished import under_way
 from feature_store.online.deliveries import SHORTEST, Delivery
+from feature_store.rows.polars_schema import python_rows
+from feature_store.rows.schema import RowSchema
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -156,7 +158,7 @@ class VisibleVersions:
             *(without_nan(rows[column]) for column in columns), *(rows[name].to_physical() for name in times_of)
         ).sort(EVENT_TIMESTAMP, INGESTED_AT, descending=True)
         self._versions: dict[str, list[Version]] = {}
-        for values in rows.iter_rows(named=True):
+        for values in python_rows(rows, RowSchema.of(group).features):
             event, ingested, superseded = (values.pop(name) for name in times_of)
             version = Version(event, ingested, superseded, values)
             self._versions.setdefault(values[ENTITY_ID], []).append(version)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from feature_store.definitions.dtypes import Dtype
+from feature_store.definitions.dtypes import INT, Dtype
 from feature_store.definitions.monitor import Monitor
 from feature_store.monitoring.category_watcher import CategoryWatcher
+from feature_store.monitoring.collection_watcher import CollectionWatcher
 from feature_store.monitoring.embedding_watcher import EmbeddingWatcher
 from feature_store.monitoring.number_watcher import NumberWatcher
 from feature_store.monitoring.watching import Watcher
@@ -28,7 +29,16 @@ def watcher(
     """
     if not thresholds.drift:
         return None
-    if dtype.name in {"float", "int"} and baseline.get("edges") and baseline.get("stddev") is not None:
+    if dtype.element is not None:
+        elements: Mapping[str, Any] = baseline.get("elements") or {}
+        lengths = watcher(column, INT, thresholds, baseline, season, level / 2)
+        of_elements = watcher(column, dtype.element, thresholds, elements, season, level / 2)
+        return CollectionWatcher(lengths, of_elements) if lengths or of_elements else None
+    if (
+        dtype.name in {"float", "int", "date", "decimal"}
+        and baseline.get("edges")
+        and baseline.get("stddev") is not None
+    ):
         return NumberWatcher(column, thresholds, baseline, season, level)
     if dtype.name in {"string", "bool"} and baseline.get("categories"):
         return CategoryWatcher(column, thresholds, baseline, level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import polars as pl
 
@@ -22,6 +23,15 @@ def content_digest(rows: pl.DataFrame) -> str:
     column of bits, and where it holds a long text, are no part of it.
     """
     values = rows.drop(INGESTED_AT, strict=False)
+    digest = hashlib.sha256(str(values.schema).encode())
+    nested = [column for column in values if isinstance(column.dtype, pl.List)]
+    _add(digest, values.drop(column.name for column in nested))
+    for column in nested:
+        _add_lists(digest, column)
+    return digest.hexdigest()
+
+
+def _add(digest: Any, values: pl.DataFrame) -> None:
     columns = []
     for column in values:
         if column.null_count():
@@ -29,10 +39,14 @@ def content_digest(rows: pl.DataFrame) -> str:
         filled = column.fill_null(_nothing(column.dtype)) if column.null_count() else column
         columns.append(filled.cast(pl.UInt8) if column.dtype == pl.Boolean() else filled)
     frame = pl.DataFrame(columns).rechunk()
-    plain = frame.write_ipc(None, compression="uncompressed", compat_level=pl.CompatLevel.oldest())
-    digest = hashlib.sha256(str(values.schema).encode())
-    digest.update(plain.getbuffer())
-    return digest.hexdigest()
+    digest.update(frame.write_ipc(None, compression="uncompressed", compat_level=pl.CompatLevel.oldest()).getbuffer())
+
+
+def _add_lists(digest: Any, column: pl.Series) -> None:
+    """Adds how long each list is, and all elements as a table of their own."""
+    _add(digest, column.list.len().to_frame())
+    elements = column.filter(column.list.len() > 0).explode()
+    _add(digest, elements.struct.unnest() if isinstance(elements.dtype, pl.Struct) else elements.to_frame())
 
 
 def content_of(file: PartitionFile, *, with_time: bool) -> str:

@@ -22,11 +22,7 @@ _EXAMPLES = 3
 
 def nan_to_null(schema: pl.Schema, columns: Iterable[str]) -> list[pl.Expr]:
     """Returns one expression per column that may hold NaN, which the store does not know: it is null instead."""
-    return [
-        nan_as_null(pl.col(column), schema[column])
-        for column in columns
-        if may_hold_nan(schema[column])
-    ]
+    return [nan_as_null(pl.col(column), schema[column]) for column in columns if may_hold_nan(schema[column])]
 
 
 def checked_rows(group: RegisteredGroup, window: Window, rows: pl.DataFrame) -> pl.DataFrame:

@@ -16,6 +16,7 @@ from feature_store.errors import InvalidRequestError
 from feature_store.offline.footers import present_columns
 from feature_store.offline.layout import OFFSETS, SUFFIX, PartitionFile, group_folder
 from feature_store.offline.sql import exact_path, identifier, literal, sql_type
+from feature_store.rows.forms import MAP_KEY, MAP_VALUE
 from feature_store.rows.schema import RowSchema
 from feature_store.storage.duckdb_files import register_files
 from feature_store.storage.folder_names import DATE_PREFIX
@@ -29,6 +30,7 @@ _LISTED = "_listed"
 _REPLACED = "_replaced"
 _FEATURE_ID = "_feature_id"
 _FOLDER_DATE = "_date"
+_ELEMENT = "_element"
 _DAY_FOLDER = f"{DATE_PREFIX}[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 
 
@@ -161,11 +163,13 @@ def _log(group: RegisteredGroup) -> str:
 
 def _without_nan(feature: Feature) -> str:
     column = f"r.{identifier(feature.ref.column)}"
-    if feature.dtype.name == "float":
+    dtype = feature.dtype
+    if not dtype.holds_floats:
+        return column
+    if dtype.name == "float":
         return f"nullif({column}, 'NaN'::DOUBLE)"
-    if feature.dtype.name == "embedding":
-        return f"CASE WHEN NOT list_contains({column}, 'NaN'::FLOAT) THEN {column} END"
-    return column
+    value = f"{_ELEMENT}.{identifier(MAP_VALUE)}" if dtype.name == "map" else _ELEMENT
+    return f"CASE WHEN len(list_filter({column}, lambda {_ELEMENT}: isnan({value}))) = 0 THEN {column} END"
 
 
 def _entity_id(group: RegisteredGroup) -> str:
@@ -177,14 +181,29 @@ def _entity_id(group: RegisteredGroup) -> str:
 
 def _json(column: str, dtype: Dtype) -> str:
     """Returns the JSON text of a value as the online store spells it: infinities as 1e999, UTC with microseconds."""
-    if dtype.name == "float":
-        return _float_json(column)
     if dtype.name == "embedding":
-        elements = f"list_transform({column}, lambda x: coalesce({_float_json('x::DOUBLE')}, 'null'))"
-        return f"'[' || array_to_string({elements}, ',') || ']'"
+        elements = f"list_transform({column}, lambda {_ELEMENT}: coalesce({_float_json(f'{_ELEMENT}::DOUBLE')}, 'null'))"
+    elif dtype.name == "list":
+        assert dtype.element is not None
+        elements = f"list_transform({column}, lambda {_ELEMENT}: {_scalar_json(_ELEMENT, dtype.element)})"
+    elif dtype.name == "map":
+        assert dtype.element is not None
+        key, value = f"{_ELEMENT}.{identifier(MAP_KEY)}", f"{_ELEMENT}.{identifier(MAP_VALUE)}"
+        entry = f"to_json({key})::VARCHAR || ':' || {_scalar_json(value, dtype.element)}"
+        return f"'{{' || array_to_string(list_transform({column}, lambda {_ELEMENT}: {entry}), ',') || '}}'"
+    else:
+        return _scalar_json(column, dtype)
+    return f"'[' || array_to_string({elements}, ',') || ']'"
+
+
+def _scalar_json(value: str, dtype: Dtype) -> str:
+    if dtype.name == "float":
+        return _float_json(value)
     if dtype.name == "timestamp":
-        return f"""strftime({column} AT TIME ZONE 'UTC', '"%Y-%m-%dT%H:%M:%S.%fZ"')"""
-    return f"to_json({column})::VARCHAR"
+        return f"""strftime({value} AT TIME ZONE 'UTC', '"%Y-%m-%dT%H:%M:%S.%fZ"')"""
+    if dtype.name in {"date", "decimal"}:
+        return f"""'"' || {value}::VARCHAR || '"'"""
+    return f"to_json({value})::VARCHAR"
 
 
 def _float_json(value: str) -> str:

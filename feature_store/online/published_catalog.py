@@ -7,6 +7,7 @@ what they have read.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from feature_store.online.keys import CATALOG
 
 FORMAT = 1
 
-_KEY_TYPES: dict[str, type] = {"str": str, "int": int}
+_KEY_TYPES: dict[str, type] = {"str": str, "int": int, "date": date}
 
 
 @dataclass(frozen=True, slots=True)

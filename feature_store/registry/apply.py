@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Table, bindparam, insert, select, update
 
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.names import FeatureRef
+from feature_store.definitions.values import value_json
 from feature_store.errors import DefinitionError, RegistryConflictError
 from feature_store.registry import tables
 from feature_store.registry.records import ApplyReport, lacking_features
@@ -28,7 +29,7 @@ _SECOND = timedelta(seconds=1)
 _GROUP_FIXED = {"entity": "entity", "partitioning": "partitioning", "online_layout": "online layout"}
 _GROUP_FREE = ("features", "owner", "description", "tags", "lookback_seconds", "code_version", "freshness_seconds")
 _FEATURE_FIXED = {"dtype": "dtype", "entity_type": "entity", "group_name": "group", "window": "window"}
-_FEATURE_FREE = ("description", "owner", "online_ttl_seconds", "tags")
+_FEATURE_FREE = ("description", "owner", "online_ttl_seconds", "default_value", "tags")
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +291,7 @@ def _feature_values(group: FeatureGroup, spec: FeatureSpec, position: int) -> Va
         "description": _text(spec.description, f"description of {where}"),
         "owner": group.owner,
         "online_ttl_seconds": spec.ttl // _SECOND,
+        "default_value": None if spec.default is None else _text(value_json(spec.default), f"default of {where}"),
         "tags": _tags(spec.tags, where),
         "group_name": group.name,
         "window": None if spec.window is None else asdict(spec.window),

@@ -19,7 +19,7 @@ class ApplyReport:
 
     Attributes:
         created: Features and groups that were not registered before.
-        updated: Those whose description, owner, tags, time to live, look-back, code or feature list changed.
+        updated: Those whose description, owner, tags, default, time to live, look-back, code or feature list changed.
         unchanged: Those that were registered exactly so.
         changed_code: Registered groups whose transform or look-back is not the one that was last applied. What is
             stored was computed by the former code until it is materialized again.

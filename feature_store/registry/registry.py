@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sqlalchemy import func, insert, select, update
@@ -33,7 +34,7 @@ from feature_store.registry.records import (
 if TYPE_CHECKING:
     from feature_store.definitions.group import FeatureGroup
 
-_KEY_TYPES: dict[str, type] = {"string": str, "int": int}
+_KEY_TYPES: dict[str, type] = {"string": str, "int": int, "date": date}
 _MEASURES = ("mean", "stddev", "null_rate", "minimum", "maximum", "psi")
 
 
@@ -66,7 +67,7 @@ class Registry:
     def apply(self, groups: Sequence[FeatureGroup]) -> ApplyReport:
         """Migrates, then registers groups with their entities and features: all of them, or on any error none.
 
-        Descriptions, owners, tags, times to live and look-backs may change. A feature's dtype, entity and group, an
+        Descriptions, owners, tags, defaults, times to live and look-backs may change. A feature's dtype, entity and group, an
         entity's join keys, and a group's entity, partitioning and online layout may not.
 
         Raises:
@@ -101,6 +102,7 @@ class Registry:
                 *(feature.id, feature.name, feature.version, feature.entity_type, feature.dtype, feature.description),
                 *(feature.owner, feature.online_ttl_seconds, feature.tags, feature.group_name, feature.created_at),
                 feature.window,
+                feature.default_value,
             )
             .select_from(tables.feature_group)
             .join(tables.entity, entity.name == group.entity)
@@ -347,7 +349,7 @@ class Registry:
 
 
 def _feature(row: Sequence[Any]) -> Feature:
-    number, name, version, entity, dtype, description, owner, ttl, tags, group, created_at, window = row
+    number, name, version, entity, dtype, description, owner, ttl, tags, group, created_at, window, default = row
     return Feature(
         id=number,
         ref=FeatureRef(name, version),
@@ -360,6 +362,7 @@ def _feature(row: Sequence[Any]) -> Feature:
         group=group,
         created_at=created_at,
         window=None if window is None else WindowSpec(**window),
+        default_json=default,
     )
 
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Named,
     String,
     Table,
+    Text,
     TypedColumns,
     TypeDecorator,
     UniqueConstraint,
@@ -31,7 +32,7 @@ from sqlalchemy import (
 
 from feature_store.clock import to_utc
 
-HEAD = "0004"
+HEAD = "0005"
 """Revision of the newest migration. Known here so that an up-to-date registry is recognized without Alembic."""
 
 VERSION_TABLE = "feature_store_version"
@@ -107,12 +108,13 @@ class FeatureColumns(TypedColumns):
     name: Named[str] = Column(String(63), doc="Name without the version.")
     version: Named[int] = Column(doc="From 1.")
     entity_type: Named[str] = Column(String(63), ForeignKey("entity.name"), doc="The entity that it describes.")
-    dtype: Named[str] = Column(String(32), doc="`float`, `int`, `embedding(64)`, ...")
+    dtype: Named[str] = Column(String(32), doc="`float`, `int`, `decimal[2]`, `list[string]`, `embedding[64]`, ...")
     description: Named[str] = Column(doc="One sentence.")
     owner: Named[str] = Column(doc="That of its group.")
     online_ttl_seconds: Named[int] = Column(
         BigInteger, doc="Time to live: how long after its event a value is visible, in both stores."
     )
+    default_value: Named[str | None] = Column(Text, doc="JSON of what readers get for null, if that is declared.")
     tags: Named[dict[str, str]] = Column(JSON, doc="Free text by name.")
     group_name: Named[str] = Column(String(63), ForeignKey("feature_group.name"), doc="The group that computes it.")
     window: Named[dict[str, Any] | None] = Column(

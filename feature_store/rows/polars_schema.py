@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -48,6 +48,27 @@ def values_of_series(column: pl.Series, dtype: Dtype) -> list[Any]:
     """Returns the values of a column as answers have them: maps are dicts."""
     values = column.to_list()
     return [python_value(value, dtype) for value in values] if dtype.name == "map" else values
+
+
+def with_default(column: pl.Series, dtype: Dtype, default: Any) -> pl.Series:
+    """Returns a column with a default in place of nulls; None for none."""
+    if default is None or not column.null_count():
+        return column
+    return column.zip_with(column.is_not_null(), series_of_values("", [default], dtype)).alias(column.name)
+
+
+def python_rows(frame: pl.DataFrame, dtypes: Mapping[str, Dtype]) -> Iterator[dict[str, Any]]:
+    """Yields the rows of a frame as dicts, their values as answers have them.
+
+    Args:
+        frame: Any frame.
+        dtypes: Dtypes of its feature columns, and of others.
+    """
+    maps = [column for column in frame.columns if column in dtypes and dtypes[column].name == "map"]
+    for row in frame.iter_rows(named=True):
+        for column in maps:
+            row[column] = python_value(row[column], dtypes[column])
+        yield row
 
 
 def python_value(value: Any, dtype: Dtype) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -36,21 +37,35 @@ def spell_infinities(values: list[Any], positions: Iterable[int]) -> None:
 
     Args:
         values: One entity's values; changed in place.
-        positions: Where floats and embeddings are.
+        positions: Where floats are, and embeddings, lists and maps of floats.
     """
     try:
         if _INFINITIES.isdisjoint(values):
             return
     except TypeError:
-        # An embedding, which has no hash: one value at a time.
+        # An embedding, list or map, which has no hash: one value at a time.
         pass
     for position in positions:
         value = values[position]
         if type(value) is list:
             if not _INFINITIES.isdisjoint(value):
                 values[position] = [_spelled(item) if item in _INFINITIES else item for item in value]
+        elif type(value) is dict:
+            if not _INFINITIES.isdisjoint(value.values()):
+                values[position] = {key: _spelled(item) if item in _INFINITIES else item for key, item in value.items()}
         elif value in _INFINITIES:
             values[position] = _spelled(value)
+
+
+def spelled_decimals(value: Any) -> Any:
+    """Returns a value with its decimals as texts of all digits: Python's own of small ones have an exponent."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if type(value) is list and value and isinstance(value[0], Decimal):
+        return [f"{item:f}" for item in value]
+    if type(value) is dict:
+        return {key: spelled_decimals(item) for key, item in value.items()}
+    return value
 
 
 def _spelled(value: float) -> msgspec.Raw:

@@ -27,7 +27,7 @@ from feature_store.online.layout import Status
 from feature_store.online.reading.prepared import FeatureState
 from feature_store.online.reading.requests import Request
 from feature_store.rows.schema import RowSchema
-from feature_store.serving.answers import Pieces, encode, spell_infinities
+from feature_store.serving.answers import Pieces, encode, spell_infinities, spelled_decimals
 from feature_store.serving.calls import Call, Reply
 from feature_store.serving.entities import Entities, columns_of, sliced
 from feature_store.serving.limits import Limits
@@ -369,13 +369,23 @@ def _refuse_twice(names: Sequence[str]) -> None:
 def _vector(states: Sequence[FeatureState]) -> FeastVector:
     values = [state.value for state in states]
     for place, value in enumerate(values):
-        if isinstance(value, datetime):
-            values[place] = _seconds(value)
-        elif isinstance(value, (float, list)):
+        values[place] = _spelled(value)
+        if isinstance(value, (float, list, dict)):
             spell_infinities(values, (place,))
     return FeastVector(
         values, [_STATUSES[state.status] for state in states], [state.event_timestamp or _NO_TIME for state in states]
     )
+
+
+def _spelled(value: Any) -> Any:
+    """Returns a value with its instants as Feast spells them, and its decimals as texts."""
+    if isinstance(value, datetime):
+        return _seconds(value)
+    if isinstance(value, list) and value and isinstance(value[0], datetime):
+        return [_seconds(moment) for moment in value]
+    if isinstance(value, dict):
+        return {key: _spelled(item) for key, item in value.items()}
+    return spelled_decimals(value)
 
 
 def _seconds(moment: datetime) -> int:
@@ -398,7 +408,7 @@ def _rows(group: FeatureGroup, columns: Mapping[str, list[Any]]) -> pl.DataFrame
         dtype = dtypes.get(name)
         if dtype is None:
             series.append(pl.Series(name, [None] * len(values)))
-        elif dtype == TIMESTAMP:
+        elif dtype.scalar == TIMESTAMP:
             series.append(series_of(name, [_moment(value) for value in values], dtype))
         else:
             series.append(series_of(name, values, dtype))
@@ -406,4 +416,8 @@ def _rows(group: FeatureGroup, columns: Mapping[str, list[Any]]) -> pl.DataFrame
 
 
 def _moment(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_moment(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _moment(item) for key, item in value.items()}
     return datetime.fromtimestamp(value, EPOCH.tzinfo) if type(value) is int and abs(value) < 2**36 else value

@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 from feature_store.errors import InvalidRequestError
 from feature_store.online.reading.prepared import FeatureState, Form
 from feature_store.online.reading.requests import Request, RequestData
-from feature_store.serving.answers import Pieces, encode, spell_infinities
+from feature_store.serving.answers import Pieces, encode, spell_infinities, spelled_decimals
 from feature_store.serving.calls import Call, Reply
 from feature_store.serving.entities import Entities, columns_of, sliced
 from feature_store.serving.limits import Limits
@@ -143,10 +143,13 @@ class OnlineFeatures:
 
 def spelled(resolved: Request, rows: list[list[Any]]) -> list[list[Any]]:
     """Returns rows of values in the order of the labels, ready to be encoded; they are changed in place."""
-    floats = resolved.floats
+    floats, decimals = resolved.floats, resolved.decimals
     if floats:
         for row in rows:
             spell_infinities(row, floats)
+    for place in decimals:
+        for row in rows:
+            row[place] = spelled_decimals(row[place])
     return rows
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from feature_store.catalog import RegisteredGroup
+from feature_store.clock import to_micros
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import FeatureStoreError
 from feature_store.offline.point_in_time.engine import GroupHistory, WindowHistory
-from feature_store.rows.forms import forms_of
+from feature_store.rows.forms import MAP_KEY, MAP_VALUE, forms_of
 from feature_store.rows.schema import RowSchema
 from feature_store.storage.location import storage_of
 
@@ -68,6 +70,24 @@ def _ddl(columns: Mapping[str, Dtype]) -> str:
     return ", ".join(f"{quoted(column)} {spark_type(dtype)}" for column, dtype in columns.items())
 
 
+def constant(value: Any, dtype: Dtype) -> Column:
+    """Returns a value, as answers have it, as a column."""
+    from pyspark.sql import functions as f
+
+    if dtype.name == "map":
+        assert dtype.element is not None
+        entries = [
+            f.struct(f.lit(key).alias(MAP_KEY), constant(item, dtype.element).alias(MAP_VALUE))
+            for key, item in value.items()
+        ]
+        return f.array(*entries).cast(spark_type(dtype))
+    if isinstance(value, list):
+        return f.array(*(constant(item, dtype.scalar) for item in value)).cast(spark_type(dtype))
+    return (f.timestamp_micros(f.lit(to_micros(value))) if isinstance(value, datetime) else f.lit(value)).cast(
+        spark_type(dtype)
+    )
+
+
 def read_history(session: SparkSession, history: GroupHistory | WindowHistory) -> DataFrame:
     """Returns the rows of a history, with `_file` and `_row` that settle which of two equal rows is the later one.
 
@@ -109,8 +129,6 @@ def columns_of(names: Iterable[str]) -> list[Column]:
 
 
 def _micros(history: GroupHistory | WindowHistory) -> tuple[int, int]:
-    from feature_store.clock import to_micros
-
     return to_micros(history.span.start), to_micros(history.span.end)
 
 

@@ -24,8 +24,9 @@ from feature_store.offline.point_in_time.join import group_history, visible_span
 from feature_store.offline.point_in_time.window_read import is_windowed, window_history, window_span, windows_of
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
+from feature_store.rows.forms import MAP_VALUE
 from feature_store.spark.engine import latest_rows
-from feature_store.spark.frames import columns_of, quoted, spark_type
+from feature_store.spark.frames import columns_of, constant, quoted, spark_type
 from feature_store.spark.join_output import JoinOutput
 from feature_store.spark.label_files import read_labels
 from feature_store.spark.latest_rows import AS_OF, FOUND
@@ -209,9 +210,13 @@ def _with_features(
             known = age < f.lit(Visibility.of([feature]).longest)
             if feature.dtype.name == "float":
                 known &= ~f.isnan(stored)
-            elif feature.dtype.name == "embedding":
+            elif feature.dtype.name == "map" and feature.dtype.holds_floats:
+                known &= ~f.exists(stored, lambda entry: f.isnan(entry[MAP_VALUE]))
+            elif feature.dtype.holds_floats:
                 known &= ~f.exists(stored, f.isnan)
             value = f.when(known, stored)
+        if feature.default_json is not None:
+            value = f.coalesce(value, constant(feature.default, feature.dtype))
         columns.append(value.alias(selection.label))
     return (labels if found is None else found).select(*columns_of(labels.columns), *columns)
 
@@ -234,7 +239,7 @@ def _checked_columns(
     keys: dict[str, None] = {}
     for entity in {group.entity.name: group.entity for group in groups}.values():
         for key, dtype in entity.key_dtypes.items():
-            allowed = _INTEGERS if dtype.name == "int" else ("string",)
+            allowed = _INTEGERS if dtype.name == "int" else (spark_type(dtype),)
             if types.get(key) not in allowed:
                 held = f"holds {types[key]}" if key in types else f"is missing. {did_you_mean(key, types)}"
                 raise InvalidRequestError(

@@ -17,7 +17,7 @@ from feature_store.errors import InvalidRequestError
 from feature_store.explain import Explanation, explain
 from feature_store.frames import key_frame, timestamp_series, to_polars
 from feature_store.offline.point_in_time.engine import Progress
-from feature_store.offline.point_in_time.join import point_in_time_join
+from feature_store.offline.point_in_time.join import point_in_time_join, with_defaults
 from feature_store.resolution import Resolution
 from feature_store.store.current_catalog import CurrentCatalog
 from feature_store.store.parts import Parts
@@ -143,7 +143,7 @@ class OfflineReads:
         strict: bool,
         progress: Progress | None,
     ) -> pl.DataFrame:
-        return point_in_time_join(
+        joined = point_in_time_join(
             self.parts.offline,
             catalog,
             labels,
@@ -154,3 +154,4 @@ class OfflineReads:
             now=self.parts.clock.now(),
             progress=progress,
         )
+        return with_defaults(joined, resolution.selections)

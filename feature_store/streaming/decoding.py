@@ -14,9 +14,12 @@ import msgspec
 import polars as pl
 
 from feature_store.clock import EARLIEST, LATEST, to_micros
+from feature_store.definitions.dtypes import FLOAT, TIMESTAMP, Dtype
 from feature_store.definitions.event_stream import EventStream
 from feature_store.definitions.names import EVENT_TIMESTAMP
+from feature_store.definitions.values import value_of
 from feature_store.errors import DecodingOutageError
+from feature_store.rows.polars_schema import polars_type, series_of_values
 from feature_store.streaming.changes_in_messages import Change, read_envelope
 from feature_store.streaming.payloads import ValueReader, shortened
 from feature_store.transform.bad_events import GONE
@@ -62,7 +65,7 @@ class EventDecoder:
 
     def __init__(self, stream: EventStream) -> None:
         self._stream = stream
-        self._columns = stream.columns
+        self._dtypes = stream.dtypes
         self._wire = _wire_type(stream)
         self._values = ValueReader(stream, self._wire)
         self._many = msgspec.json.Decoder(list[self._wire])  # type: ignore[name-defined]
@@ -107,8 +110,8 @@ class EventDecoder:
         columns = zip(*map(msgspec.structs.astuple, events), strict=True)
         frame = pl.DataFrame(
             [
-                self._times(name, values) if dtype.is_temporal() else pl.Series(name, values, dtype=dtype, strict=True)
-                for (name, dtype), values in zip(self._columns.items(), columns, strict=True)
+                self._times(name, values) if dtype == TIMESTAMP else _series(name, values, dtype)
+                for (name, dtype), values in zip(self._dtypes.items(), columns, strict=True)
             ]
         )
         return DecodedEvents(frame.with_columns(pl.lit(value=False).alias(GONE)), list(range(len(events))), {})
@@ -123,15 +126,21 @@ class EventDecoder:
     def _row(self, event: msgspec.Struct) -> tuple[Any, ...]:
         """Returns the values of one event as its frame takes them."""
         row: list[Any] = []
-        for (name, dtype), value in zip(self._columns.items(), msgspec.structs.astuple(event), strict=True):
-            if value is not None and dtype.is_temporal():
+        for (name, dtype), value in zip(self._dtypes.items(), msgspec.structs.astuple(event), strict=True):
+            if value is not None and dtype == TIMESTAMP:
                 row.append(self._micros(name, value))
                 continue
             if type(value) is int and value not in _INT64:
                 raise ValueError(f"Field {name!r} holds {shortened(value)}: it is no int64.")
             if type(value) is str:
                 value.encode()  # a lone surrogate is no text
-            row.append(float(value) if type(value) is int and dtype.is_float() else value)
+            if dtype.name in _PLAIN:
+                row.append(float(value) if type(value) is int and dtype == FLOAT else value)
+                continue
+            try:
+                row.append(value_of(dtype, value))
+            except ValueError as error:
+                raise ValueError(f"Field {name!r} is a {dtype}, {shortened(str(error))}.") from None
         return tuple(row)
 
     def _times(self, name: str, values: Sequence[Any]) -> pl.Series:
@@ -152,13 +161,23 @@ class EventDecoder:
         return micros
 
     def _frame(self, rows: Sequence[tuple[Any, ...]], gone: Sequence[bool]) -> pl.DataFrame:
-        columns = zip(*rows, strict=True) if rows else [()] * len(self._columns)
+        columns = zip(*rows, strict=True) if rows else [()] * len(self._dtypes)
         series = [
-            pl.Series(name, values, dtype=pl.Int64 if dtype.is_temporal() else dtype, strict=True).cast(dtype)
-            for (name, dtype), values in zip(self._columns.items(), columns, strict=True)
+            pl.Series(name, values, dtype=pl.Int64, strict=True).cast(polars_type(dtype))
+            if dtype == TIMESTAMP
+            else series_of_values(name, values, dtype)
+            for (name, dtype), values in zip(self._dtypes.items(), columns, strict=True)
         ]
         return pl.DataFrame([*series, pl.Series(GONE, gone, dtype=pl.Boolean)])
 
+
+def _series(name: str, values: Sequence[Any], dtype: Dtype) -> pl.Series:
+    if dtype.name in _PLAIN:
+        return pl.Series(name, values, dtype=polars_type(dtype), strict=True)
+    return series_of_values(name, [value_of(dtype, value) for value in values], dtype)
+
+
+_PLAIN = frozenset({"float", "int", "string", "bool"})
 
 _EARLIEST_EVENT = -2_208_988_800_000_000
 """1900-01-01: an event time before it is a zero or a sentinel, and would pull the look-back out of the calendar."""

@@ -11,6 +11,7 @@ from operator import or_
 import polars as pl
 
 from feature_store.clock import nearest_datetime, to_micros
+from feature_store.definitions.entity import KeyValue
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP
 from feature_store.errors import FeatureStoreError
 from feature_store.frames import entity_id_expression
@@ -132,7 +133,7 @@ class MicroBatches:
         outcome = Outcome(empty.rows, empty.retracted, empty.rows)
         assert self._keys is not None
         ids = self._keys.entity_ids([message.key for message in messages])
-        by_partition: dict[int, list[dict[str, str | int]]] = {}
+        by_partition: dict[int, list[dict[str, KeyValue]]] = {}
         for position, (message, entity_id) in enumerate(zip(messages, ids, strict=True)):
             try:
                 keys = group.entity.keys_of(entity_id)

@@ -18,7 +18,7 @@ from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
 from feature_store.storage.location import storage_of
 from feature_store.training_sets import publishing
-from feature_store.training_sets.blueprint import Blueprint
+from feature_store.training_sets.blueprint import Blueprint, JoinedRows
 from feature_store.training_sets.inputs import SourceFiles, source_files, visible_spans
 from feature_store.training_sets.labels import label_times
 from feature_store.training_sets.manifest import DataFile, Part
@@ -64,7 +64,7 @@ class Assembly:
         """Returns the files that the labels' features can depend on, as they are now."""
         return source_files(self.offline, self.spans(labels))
 
-    def join(self, labels: pl.DataFrame, progress: Progress | None) -> tuple[pl.DataFrame, SourceFiles]:
+    def join(self, labels: pl.DataFrame, progress: Progress | None) -> tuple[JoinedRows, SourceFiles]:
         """Joins labels, and tells of which files: those that were in place before the join and after it.
 
         Raises:
@@ -83,7 +83,7 @@ class Assembly:
         )
 
     def write_part(
-        self, staged: Path, partition: str | None, labels: pl.DataFrame, rows: pl.DataFrame, sources: SourceFiles
+        self, staged: Path, partition: str | None, labels: pl.DataFrame, joined: JoinedRows, sources: SourceFiles
     ) -> Part:
         """Writes the rows of a part to the staging folder, a file per split.
 
@@ -94,8 +94,11 @@ class Assembly:
         # Where nothing can be renamed, files of builders that race must not have the same name.
         by_content = not storage_of(self.offline.root).renames
         files: dict[str, DataFile] = {}
-        for split, of_split in rows_by_split(self.definition, labels, rows):
-            files |= publishing.write_rows(staged, part_path(partition, split), split, of_split, by_content=by_content)
+        rows = joined.rows
+        for split, of_split in rows_by_split(self.definition, labels, joined):
+            path = part_path(partition, split)
+            counts = of_split.counts()
+            files |= publishing.write_rows(staged, path, split, of_split.rows, by_content=by_content, defaulted=counts)
         return Part(
             partition=partition,
             created_at=self.now,
@@ -105,7 +108,7 @@ class Assembly:
             label_fingerprint=fingerprint(labels),
             source_files=sources.within(self.spans(labels)),
             code_versions=self.blueprint.code_versions,
-            null_rates={label: rows[label].null_count() / rows.height for label in self.blueprint.features},
+            null_rates={label: joined.stored(label).null_count() / rows.height for label in self.blueprint.features},
             files=files,
             written_with=_WRITTEN_WITH,
             libraries=self.blueprint.libraries,
@@ -113,8 +116,8 @@ class Assembly:
 
 
 def rows_by_split(
-    definition: TrainingSet, labels: pl.DataFrame, rows: pl.DataFrame
-) -> Iterator[tuple[str | None, pl.DataFrame]]:
+    definition: TrainingSet, labels: pl.DataFrame, rows: JoinedRows
+) -> Iterator[tuple[str | None, JoinedRows]]:
     """Yields the rows of each split that has some, in order; all rows, under None, if there are no splits."""
     if definition.splits is None:
         yield None, rows
@@ -122,7 +125,7 @@ def rows_by_split(
     split = assign(definition.splits, labels, definition.as_of)
     for name in definition.splits.names:
         of_split = rows.filter(split == name)
-        if of_split.height:
+        if of_split.rows.height:
             yield name, of_split
 
 

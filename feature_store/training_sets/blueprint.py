@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import polars as pl
@@ -17,12 +17,45 @@ from feature_store.definitions.names import FeatureRef
 from feature_store.definitions.on_demand import OnDemandFeatures
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.offline.point_in_time.engine import PointInTimeEngine, Progress
-from feature_store.offline.point_in_time.join import point_in_time_join
+from feature_store.offline.point_in_time.join import point_in_time_join, with_defaults
 from feature_store.offline.store import OfflineStore
 from feature_store.resolution import Resolution, resolve
 from feature_store.training_sets import splits
 from feature_store.training_sets.manifest import Manifest, Part, QueryRecord, StoredFeature
 from feature_store.transform.on_demand import compute_offline
+
+
+class JoinedRows(NamedTuple):
+    """Labels with their features.
+
+    Attributes:
+        rows: The rows of the training set.
+        defaulted: A column for each feature that declares a default: where it stands for null.
+    """
+
+    rows: pl.DataFrame
+    defaulted: pl.DataFrame
+
+    def slice(self, start: int, height: int) -> JoinedRows:
+        """Returns some of the rows."""
+        return JoinedRows(self.rows.slice(start, height), self.defaulted.slice(start, height))
+
+    def filter(self, mask: pl.Series) -> JoinedRows:
+        """Returns the rows for which a mask is true."""
+        return JoinedRows(
+            self.rows.filter(mask), self.defaulted.filter(mask) if self.defaulted.width else self.defaulted
+        )
+
+    def stored(self, label: str) -> pl.Series:
+        """Returns the values of a feature with null where its default stands."""
+        values = self.rows[label]
+        if label not in self.defaulted.columns:
+            return values
+        return values.zip_with(~self.defaulted[label], pl.Series([None], dtype=values.dtype))
+
+    def counts(self) -> dict[str, int]:
+        """Returns in how many rows the default of each feature stands."""
+        return {label: int(mask.sum()) for label, mask in self.defaulted.to_dict().items()}
 
 
 @dataclass(frozen=True)
@@ -66,6 +99,7 @@ class Blueprint:
                 join_keys=tuple(self.catalog.group(selection.feature.group).entity.join_keys),
                 ttl_seconds=selection.feature.online_ttl_seconds,
                 window=selection.feature.window,
+                default=selection.feature.default_json,
             )
             for selection in self.resolution.selections
         }
@@ -112,7 +146,7 @@ class Blueprint:
 
     def join(
         self, labels: pl.DataFrame, offline: OfflineStore, engine: PointInTimeEngine, progress: Progress | None
-    ) -> pl.DataFrame:
+    ) -> JoinedRows:
         """Returns labels with the features that were visible at each one's time."""
         as_of = self.definition.as_of
         return join_features(labels, as_of, self.resolution, self.catalog, offline, engine, progress)
@@ -154,7 +188,14 @@ def join_features(  # labels, what to join, and on which parts
     offline: OfflineStore,
     engine: PointInTimeEngine,
     progress: Progress | None = None,
-) -> pl.DataFrame:
+) -> JoinedRows:
     """Returns labels with the features, stored and on demand, that were visible at each one's time."""
-    joined = point_in_time_join(offline, catalog, labels, as_of, resolution.selections, engine, progress=progress)
-    return compute_offline(resolution, labels, joined) if resolution.computations else joined
+    stored = point_in_time_join(offline, catalog, labels, as_of, resolution.selections, engine, progress=progress)
+    joined = with_defaults(stored, resolution.selections)
+    rows = compute_offline(resolution, labels, joined) if resolution.computations else joined
+    defaulted = stored.select(
+        pl.col(selection.label).is_null()
+        for selection in resolution.selections
+        if selection.feature.default_json is not None and selection.label in rows.columns
+    )
+    return JoinedRows(rows, defaulted)

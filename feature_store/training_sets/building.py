@@ -15,9 +15,11 @@ import polars as pl
 
 from feature_store.catalog import Catalog
 from feature_store.clock import Clock
+from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.names import FeatureRef
 from feature_store.definitions.on_demand import OnDemandFeatures
 from feature_store.definitions.training_set import TrainingSet
+from feature_store.definitions.values import value_of_json
 from feature_store.errors import InvalidRequestError
 from feature_store.frame_fingerprint import fingerprint
 from feature_store.monitoring.baseline import profile_columns
@@ -26,6 +28,7 @@ from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
 from feature_store.registry.records import TrainingSetRecord
 from feature_store.registry.registry import Registry
+from feature_store.rows.polars_schema import series_of_values
 from feature_store.storage.location import storage_of
 from feature_store.training_sets import publishing
 from feature_store.training_sets.assembly import Assembly, column_types
@@ -104,16 +107,16 @@ def _build_whole(assembly: Assembly) -> WrittenTrainingSet:
     existing = _of_identity(versions(folder), identity_of(assembly.sources(labels)))
     if existing is not None:
         return written(existing, created=False)
-    rows, sources = assembly.join(labels, assembly.progress)
+    joined, sources = assembly.join(labels, assembly.progress)
     identity = identity_of(sources)
     with storage_of(folder).staging(folder) as staged:
-        part = assembly.write_part(staged, None, labels, rows, sources)
-        fitted = rows if definition.splits is None else rows.filter(_is_fitted(definition, labels))
-        baseline = profile_columns(fitted[label] for label in blueprint.features)
+        part = assembly.write_part(staged, None, labels, joined, sources)
+        fitted = joined if definition.splits is None else joined.filter(_is_fitted(definition, labels))
+        baseline = profile_columns(fitted.stored(label) for label in blueprint.features)
         publishing.write_beside(staged, BASELINE_FILE, msgspec.json.encode(baseline))
         manifest = blueprint.manifest(
             identity=identity,
-            columns=dict(column_types(rows)),
+            columns=dict(column_types(joined.rows)),
             query=query_record(definition, assembly.now),
             now=assembly.now,
             part=part,
@@ -138,8 +141,7 @@ def _record(version: TrainingSetVersion) -> TrainingSetRecord:
         baseline = msgspec.json.decode((version.path / BASELINE_FILE).read_bytes())
         label_fingerprint = manifest.part.label_fingerprint
     else:
-        rows = version.scan(next(iter(manifest.split_names()), None))
-        baseline = profile_columns(rows.select(label).collect().to_series() for label in manifest.features)
+        baseline = profile_columns(_stored_values(version, label) for label in manifest.features)
         together = [(part.partition, part.label_fingerprint) for part in version.parts]
         label_fingerprint = hashlib.sha256(msgspec.json.encode(together)).hexdigest()
     references = map(FeatureRef.parse, dict.fromkeys(manifest.features.values()))
@@ -154,6 +156,23 @@ def _record(version: TrainingSetVersion) -> TrainingSetRecord:
         path=version_path(version.name, version.version),
         created_at=manifest.created_at,
     )
+
+
+def _stored_values(version: TrainingSetVersion, label: str) -> pl.Series:
+    """Returns the values of a feature in the first split, null where its default stands, in any order."""
+    split = next(iter(version.manifest.split_names()), None)
+    values = version.scan(split).select(label).collect().to_series()
+    files = [file for part in version.parts for file in part.files.values() if split in {None, file.split}]
+    count = sum(file.defaulted.get(label, 0) for file in files)
+    stored = version.manifest.stored.get(label)
+    if not count or stored is None or stored.default is None:
+        return values
+    dtype = Dtype.parse(stored.dtype)
+    default = series_of_values("", [value_of_json(dtype, stored.default)], dtype)
+    # Rows may hold the same value as what is stored: which of them are taken makes no difference to a profile.
+    equal = (values == default.new_from_index(0, values.len())).fill_null(value=False)
+    stands = equal & (equal.cast(pl.Int64).cum_sum() <= count)
+    return values.zip_with(~stands, default.clear(1))
 
 
 def _is_fitted(definition: TrainingSet, labels: pl.DataFrame) -> pl.Series:

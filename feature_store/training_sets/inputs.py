@@ -124,11 +124,14 @@ def _changed_features(manifest: Manifest, catalog: Catalog) -> Iterator[str]:
         live = catalog.features.get(FeatureRef(name, version or 1))
         if live is None:
             yield f"feature {feature.reference} is not registered any more"
-        elif live.online_ttl_seconds != feature.ttl_seconds:
+            continue
+        if live.online_ttl_seconds != feature.ttl_seconds:
             yield (
                 f"the time to live of {feature.reference} is {_ttl(live.online_ttl_seconds)}, "
                 f"it was {_ttl(feature.ttl_seconds)}"
             )
+        if live.default_json != feature.default:
+            yield f"the default of {feature.reference} is {live.default_json or 'none'}, it was {feature.default or 'none'}"
 
 
 def _changed_code(manifest: Manifest, on_demand: Mapping[str, str]) -> Iterator[str]:

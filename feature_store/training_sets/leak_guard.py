@@ -38,6 +38,7 @@ from feature_store.training_sets.raw_rows import (
     bits,
     date_of,
     date_of_micros,
+    default_of,
     micros_of,
     moment,
     plain,
@@ -198,6 +199,7 @@ def _check_group(  # a group, what is asked of it, and where to put what is foun
     by_entity: dict[tuple[Any, ...], list[Sample]] = defaultdict(list)
     for sample in samples:
         by_entity[tuple(sample.values[key] for key in keys)].append(sample)
+    defaults = {label: default_of(feature) for label, feature in features.items()}
     days = {day for sample in samples for day in (sample.time - longest, sample.time + MICROS_PER_DAY)}
     if not days:
         return
@@ -220,6 +222,8 @@ def _check_group(  # a group, what is asked of it, and where to put what is foun
                 latest = bisect_right(events, sample.time) - 1
                 expected = _visible(observations, latest, sample.time, feature["column"], ttl)
                 value = sample.values[label]
+                if expected is None and feature.get("default") is not None:
+                    expected = defaults[label]
                 if bits(value) == bits(expected):
                     continue
                 kind, event = _explain(observations, latest, value, feature["column"])

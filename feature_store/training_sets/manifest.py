@@ -16,7 +16,7 @@ from feature_store.errors import CorruptFileError
 from feature_store.storage.location import Location
 
 
-class DataFile(msgspec.Struct, frozen=True, kw_only=True):
+class DataFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One Parquet file of rows.
 
     Attributes:
@@ -25,6 +25,7 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True):
         bytes: Size of the file.
         sha256: Digest of its bytes.
         fingerprint: Digest of its rows, whatever wrote the file; see `fingerprint`.
+        defaulted: Label to the number of rows in which the feature's default stands for null.
     """
 
     split: str | None
@@ -32,6 +33,7 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     sha256: str
     fingerprint: str
+    defaulted: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +49,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         source_files: Files of the offline store that the rows can depend on, by path below its root, each with a
             digest of what a read of it can answer. Files without rows are left out: they answer nothing.
         code_versions: Feature group to the version of its code that was registered.
-        null_rates: Share of nulls by feature label, 0 to 1.
+        null_rates: Share of nulls by feature label, 0 to 1; a default counts as the null that it stands for.
         files: The Parquet files, by path below the version's folder.
         written_with: Library that wrote the Parquet files, with its version.
         libraries: Distributions that the functions of the labels and of on-demand features use, with their versions.
@@ -67,7 +69,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     libraries: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class StoredFeature(msgspec.Struct, frozen=True, kw_only=True):
+class StoredFeature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A feature of a training set that was read from the offline store.
 
     Attributes:
@@ -77,6 +79,7 @@ class StoredFeature(msgspec.Struct, frozen=True, kw_only=True):
         column: Its column in the group's files.
         join_keys: The join keys by which it was looked up, in order.
         ttl_seconds: Its time to live when the set was written.
+        default: What stands in place of null, as JSON; None where null does.
         window: What it was folded from, if it is a windowed feature.
     """
 
@@ -86,6 +89,7 @@ class StoredFeature(msgspec.Struct, frozen=True, kw_only=True):
     column: str
     join_keys: tuple[str, ...]
     ttl_seconds: int
+    default: str | None = None
     window: WindowSpec | None = None
 
 

@@ -194,15 +194,15 @@ class _Build:
     ) -> Mapping[str, str]:
         """Joins the partitions of a pass and writes them to the staging folder; returns their columns."""
         labels = pl.concat([self.frames[key] for key in keys])
-        rows, sources = self.assembly.join(labels, self._progress(keys, all_keys))
-        columns = column_types(rows)
+        joined, sources = self.assembly.join(labels, self._progress(keys, all_keys))
+        columns = column_types(joined.rows)
         self._check_columns(keys[0], columns, expected)
         start = 0
         for key in keys:
-            of_key = rows.slice(start, self.frames[key].height)
+            of_key = joined.slice(start, self.frames[key].height)
             part = self.assembly.write_part(staged, key, self.frames[key], of_key, sources)
             publishing.write_part_manifest(staged, part)
-            start += of_key.height
+            start += of_key.rows.height
         return columns
 
     def _progress(self, keys: Sequence[str], all_keys: Sequence[str]) -> Progress | None:

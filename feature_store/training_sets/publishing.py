@@ -34,7 +34,13 @@ ROW_GROUP_ROWS = 131_072
 
 
 def write_rows(
-    staged: Path, relative: str, split: str | None, rows: pl.DataFrame, *, by_content: bool = False
+    staged: Path,
+    relative: str,
+    split: str | None,
+    rows: pl.DataFrame,
+    *,
+    by_content: bool = False,
+    defaulted: Mapping[str, int] | None = None,
 ) -> dict[str, DataFile]:
     """Writes rows to a Parquet file.
 
@@ -44,6 +50,7 @@ def write_rows(
         split: The split whose rows they are.
         rows: The rows.
         by_content: Add a digest of the file's bytes to its name.
+        defaulted: Label to the number of rows in which a default stands for null.
 
     Returns:
         The file's record by its path below the version's folder.
@@ -57,6 +64,7 @@ def write_rows(
         bytes=path.stat().st_size,
         sha256=LOCAL.digest(path),
         fingerprint=fingerprint(rows),
+        defaulted=dict(defaulted or {}),
     )
     if by_content:
         named = path.with_stem(f"{path.stem}-{record.sha256[:16]}")

@@ -5,10 +5,12 @@ No point-in-time engine is known here, nor anything that one is made of.
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -46,7 +48,11 @@ def raw_rows(
     with storage_of(path).parquet_file(path) as file:
         present = [column for column in columns if column in file.schema_arrow.names]
         table = file.read(columns=[*keys, EVENT_TIMESTAMP, INGESTED_AT, *present], use_threads=False)
-    first_keys = pa.array([entity[0] for entity in wanted]).cast(table.schema.field(keys[0]).type)
+    key_type = table.schema.field(keys[0]).type
+    first_keys = pa.array([entity[0] for entity in wanted])
+    if pa.types.is_date(key_type):  # as times, dates are microseconds here
+        first_keys = pc.divide(first_keys, MICROS_PER_DAY).cast(pa.int32())
+    first_keys = first_keys.cast(key_type)
     rows = pc.indices_nonzero(pc.is_in(table.column(keys[0]), value_set=first_keys))
     table = table.take(rows)
     events = micros_of(table.column(EVENT_TIMESTAMP))
@@ -64,13 +70,49 @@ def plain(column: Any) -> list[Any]:
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         return micros_of(column)
     values: list[Any] = column.to_pylist()
+    if pa.types.is_nested(column.type):
+        values = list(map(_inner_micros, values))
     return [None if _holds_nan(value) else value for value in values]
 
 
 def _holds_nan(value: Any) -> bool:
     if isinstance(value, list):
         return any(map(_holds_nan, value))
+    if isinstance(value, dict):
+        return any(map(_holds_nan, value.values()))
     return isinstance(value, float) and math.isnan(value)
+
+
+def _inner_micros(value: Any) -> Any:
+    """Returns a value with the times inside of it in microseconds."""
+    if isinstance(value, list):
+        return list(map(_inner_micros, value))
+    if isinstance(value, dict):
+        return {key: _inner_micros(item) for key, item in value.items()}
+    if isinstance(value, datetime):
+        return (value - _EPOCH) // timedelta(microseconds=1)
+    return (value - _EPOCH.date()).days * MICROS_PER_DAY if isinstance(value, date) else value
+
+
+def default_of(feature: Mapping[str, Any]) -> Any:
+    """Returns what a feature of a manifest declares in place of null, as Arrow would read it from the set."""
+    if feature.get("default") is None:
+        return None
+    dtype, value = feature["dtype"], json.loads(feature["default"])
+    if dtype.startswith("map["):
+        return [{"key": key, "value": _scalar(dtype[4:-1], item)} for key, item in value.items()]
+    if dtype.startswith("list["):
+        return [_scalar(dtype[5:-1], item) for item in value]
+    return _scalar(dtype, value)
+
+
+def _scalar(dtype: str, value: Any) -> Any:
+    if dtype == "float":
+        return float(value)
+    if dtype in {"timestamp", "date"}:
+        moment = datetime.fromisoformat(value)
+        return (moment.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+    return Decimal(value) if dtype.startswith("decimal[") else value
 
 
 def micros_of(column: Any) -> list[Any]:
@@ -91,6 +133,8 @@ def bits(value: Any) -> Any:
         return struct.pack("<d", value)
     if isinstance(value, list):
         return tuple(bits(element) for element in value)
+    if isinstance(value, dict):
+        return tuple((key, bits(item)) for key, item in value.items())
     return type(value), value
 
 

@@ -27,7 +27,7 @@ from feature_store.storage.location import Location, storage_of
 from feature_store.storage.parquet import scan_files
 from feature_store.training_sets import publishing
 from feature_store.training_sets.assembly import rows_by_split
-from feature_store.training_sets.blueprint import Blueprint, join_features
+from feature_store.training_sets.blueprint import Blueprint, JoinedRows, join_features
 from feature_store.training_sets.inputs import changes, files_of
 from feature_store.training_sets.labels import by_partition, read_labels
 from feature_store.training_sets.manifest import DataFile, Manifest, Part
@@ -134,20 +134,20 @@ class Rebuilder:
         resolution = pinned_resolution(version.manifest, self.catalog, self.on_demand)
         as_of = version.manifest.as_of
 
-        def joined(frame: pl.DataFrame) -> pl.DataFrame:
+        def joined(frame: pl.DataFrame) -> JoinedRows:
             return join_features(frame, as_of, resolution, self.catalog, self.offline, self.engine)
 
         files: dict[str, DataFile] = {}
         if definition is not None and labels is not None:
-            rows = joined(labels[part.partition])
+            of_part = joined(labels[part.partition])
             paths = {file.split: path for path, file in part.files.items()}
-            for split, of_split in rows_by_split(definition, labels[part.partition], rows):
+            for split, of_split in rows_by_split(definition, labels[part.partition], of_part):
                 path = paths.get(split) or part_path(part.partition, split)
-                files |= publishing.write_rows(staged, path, split, of_split)
+                files |= publishing.write_rows(staged, path, split, of_split.rows)
             return files
         columns = list(version.label_columns)
         frames = [scan_files(version.path / path).select(cs.by_name(columns)).collect() for path in part.files]
-        rows, start = joined(pl.concat(frames)), 0
+        rows, start = joined(pl.concat(frames)).rows, 0
         for path, before in part.files.items():
             files |= publishing.write_rows(staged, path, before.split, rows.slice(start, before.rows))
             start += before.rows

@@ -20,6 +20,7 @@ from feature_store.training_sets.raw_rows import (
     bits,
     date_of,
     date_of_micros,
+    default_of,
     moment,
     raw_rows,
 )
@@ -33,6 +34,7 @@ class _Window(NamedTuple):
     label: str
     spec: WindowSpec
     dtype: Dtype
+    default: Any
 
 
 def check_windows(
@@ -46,7 +48,7 @@ def check_windows(
     """Checks all sampled values of one windowed group; see `leak_guard.check_leaks`."""
     keys = next(iter(features.values()))["join_keys"]
     windows = [
-        _Window(label, WindowSpec(**feature["window"]), Dtype.parse(feature["dtype"]))
+        _Window(label, WindowSpec(**feature["window"]), Dtype.parse(feature["dtype"]), default_of(feature))
         for label, feature in features.items()
     ]
     by_entity: dict[tuple[Any, ...], list[Sample]] = defaultdict(list)
@@ -73,6 +75,8 @@ def check_windows(
                     continue
                 found.checked += 1
                 expected = _at(window, events, sample.time)
+                if expected is None:
+                    expected = window.default
                 value = sample.values[window.label]
                 if _same(value, expected):
                     continue

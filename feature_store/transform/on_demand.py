@@ -8,28 +8,31 @@ evaluated on a single row, and columns are laid out in full, in one chunk, befor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
 import polars as pl
 
-from feature_store.clock import EPOCH, to_utc
-from feature_store.definitions.dtypes import Dtype
+from feature_store.clock import EPOCH
+from feature_store.conversion import UnfitTypeError, conversion, misfits_of
+from feature_store.definitions.dtypes import TIMESTAMP, Dtype
 from feature_store.definitions.on_demand import OnDemandFeatures
+from feature_store.definitions.values import value_of
 from feature_store.errors import DefinitionError, InvalidRequestError
-from feature_store.frames import to_polars, utc_micros, without_nan
+from feature_store.frames import to_polars
 from feature_store.resolution import Computation, Resolution
-from feature_store.rows.polars_schema import polars_type
+from feature_store.rows.polars_schema import polars_type, series_of_values, values_of_series, with_default
 from feature_store.transform.forked import check_polars
 
 _LEAST_ROWS = 2
-_INT64 = range(-(2**63), 2**63)
 _SAMPLES: dict[str, list[Any]] = {
     "float": [0.0, 1.5, -2.25, 1e9, 3.7, None],
     "int": [0, 1, -3, 1_000_000, 7, None],
     "string": ["", "a", "2013-01-31", "7", "Zürich", None],
     "bool": [True, False, True, True, False, None],
+    "date": [date(1970, 1, 1), date(2024, 2, 29), date(1900, 1, 1), date(2000, 12, 31), date(9999, 12, 31), None],
     "timestamp": [EPOCH.replace(year=1999 + 3 * step, month=1 + step, hour=4 * step) for step in range(5)] + [None],
 }
 
@@ -58,13 +61,14 @@ def compute_online(
     computed: dict[str, list[Any]] = {}
     for computation in resolution.computations:
         inputs = {
-            column: pl.Series(
-                column, [row[selection.label] for row in rows], polars_type(selection.feature.dtype), strict=True
-            )
+            column: series_of_values(column, [row[selection.label] for row in rows], selection.feature.dtype)
             for column, selection in computation.inputs.items()
         }
         results = _evaluated(computation, inputs, data)
-        computed |= {label: results[column].to_list() for label, column in computation.outputs.items()}
+        dtypes = {spec.ref.column: spec.dtype for spec in computation.functions.features}
+        computed |= {
+            label: values_of_series(results[column], dtypes[column]) for label, column in computation.outputs.items()
+        }
     return [
         {label: computed[label][position] if label in computed else row[label] for label in resolution.labels}
         for position, row in enumerate(rows)
@@ -160,15 +164,15 @@ def request_series(
 def series_of(column: str, values: Sequence[Any], dtype: Dtype) -> pl.Series:
     """Returns Python or JSON values as a series of a feature dtype.
 
-    Integers may stand for floats, ISO texts for timestamps (naive ones are UTC), lists of numbers for embeddings; None
-    and NaN are null.
+    See `definitions.values.value_of` for what may stand for what.
 
     Raises:
         InvalidRequestError: If a value is of another type, or too great.
     """
-    converted = [None if value is None else _converted(column, value, dtype) for value in values]
-    series = pl.Series(column, converted, polars_type(dtype), strict=True)
-    return without_nan(series)
+    try:
+        return series_of_values(column, [value_of(dtype, value) for value in values], dtype)
+    except ValueError as error:
+        raise InvalidRequestError(f"{column!r} is declared as {dtype}, {error}.") from None
 
 
 def check_row_wise(functions: OnDemandFeatures, dtypes: Mapping[str, Dtype]) -> None:
@@ -218,7 +222,7 @@ def evaluate(functions: OnDemandFeatures, columns: Mapping[str, pl.Series]) -> d
         columns: Their inputs and request data by column, in the declared dtypes and of equal length.
 
     Returns:
-        One series per feature by column, in the declared dtype; NaN is null.
+        One series per feature by column, in the declared dtype; NaN is null, and null the default that is declared.
 
     Raises:
         InvalidRequestError: If an expression fails on these values.
@@ -226,7 +230,6 @@ def evaluate(functions: OnDemandFeatures, columns: Mapping[str, pl.Series]) -> d
     """
     rows = len(next(iter(columns.values())))
     frame = pl.DataFrame([_laid_out(series.alias(column)) for column, series in columns.items()])
-    specs = {spec.ref.column: spec.dtype for spec in functions.features}
     try:
         frame = frame.with_columns(expression.alias(name) for name, expression in functions.expressions.items())
     except pl.exceptions.ShapeError:
@@ -237,7 +240,12 @@ def evaluate(functions: OnDemandFeatures, columns: Mapping[str, pl.Series]) -> d
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
         raise InvalidRequestError(f"On-demand features {functions.name!r} cannot be computed: {reason}.") from None
-    return {column: _declared_dtype(functions, frame[column], dtype)[:rows] for column, dtype in specs.items()}
+    return {
+        spec.ref.column: with_default(
+            _declared_dtype(functions, frame[spec.ref.column], spec.dtype)[:rows], spec.dtype, spec.default
+        )
+        for spec in functions.features
+    }
 
 
 def _evaluated(
@@ -257,89 +265,71 @@ def _laid_out(series: pl.Series) -> pl.Series:
 
 
 def _declared_dtype(functions: OnDemandFeatures, series: pl.Series, dtype: Dtype) -> pl.Series:
-    target = polars_type(dtype)
-    fits = {
-        "float": series.dtype.is_float() or series.dtype.is_integer(),
-        "int": series.dtype.is_integer(),
-        "timestamp": isinstance(series.dtype, pl.Datetime) and series.dtype.time_zone is not None,
-        "embedding": isinstance(series.dtype, pl.List | pl.Array),
-    }
-    if series.dtype not in {target, pl.Null()} and not fits.get(dtype.name, False):
-        raise DefinitionError(
-            f"On-demand feature {series.name!r} of {functions.name!r} gives {series.dtype}, its schema declares "
-            f"{dtype}: add .cast(pl.{target}), or correct the schema."
-        )
+    where = f"On-demand feature {series.name!r} of {functions.name!r}"
     try:
-        series = series.cast(target)
-    except pl.exceptions.PolarsError as error:
-        raise InvalidRequestError(
-            f"On-demand feature {series.name!r} of {functions.name!r} does not fit {dtype}: "
-            f"{str(error).splitlines()[0]}."
+        if dtype == TIMESTAMP and not isinstance(series.dtype, pl.Null) and not _is_aware(series.dtype):
+            raise UnfitTypeError
+        return _in_dtype(series, dtype)
+    except UnfitTypeError as error:
+        remedy = str(error) or f"add .cast(pl.{polars_type(dtype)})"
+        raise DefinitionError(
+            f"{where} gives {series.dtype}, its schema declares {dtype}: {remedy}, or correct the schema."
         ) from None
-    return without_nan(series)
+    except ValueError as error:
+        raise InvalidRequestError(f"{where} does not fit {dtype}: {error}.") from None
 
 
-def _samples(column: str, dtype: Dtype, offset: int) -> pl.Series:
-    if dtype.name == "embedding":
-        values: list[Any] = [[float(row * 7 + step) for step in range(dtype.dimension)] for row in range(5)] + [None]
-    else:
-        values = _SAMPLES[dtype.name]
-    turned = values[offset % len(values) :] + values[: offset % len(values)]
-    return pl.Series(column, turned, polars_type(dtype))
+def _is_aware(dtype: pl.DataType) -> bool:
+    return isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
 
 
 def _label_series(series: pl.Series, dtype: Dtype) -> pl.Series:
-    actual = series.dtype
-    fits = {
-        "float": actual.is_float() or actual.is_integer(),
-        "int": actual.is_integer(),
-        "string": isinstance(actual, pl.Categorical | pl.Enum),
-        "timestamp": isinstance(actual, pl.Datetime | pl.Date),
-        "embedding": isinstance(actual, pl.List | pl.Array),
-    }
-    target = polars_type(dtype)
-    if actual not in {target, pl.Null()} and not fits.get(dtype.name, False):
-        raise InvalidRequestError(
-            f"Label column {series.name!r} holds {actual}, on-demand features declare it as {dtype}: cast it first."
-        )
-    if dtype.name == "timestamp" and actual != pl.Null():
-        return series.to_frame().select(utc_micros(series.name, {series.name: actual})).to_series()
     try:
-        series = series.cast(target)
-    except pl.exceptions.PolarsError as error:
+        return _in_dtype(series, dtype)
+    except UnfitTypeError as error:
+        remedy = str(error) or "cast it first"
         raise InvalidRequestError(
-            f"Label column {series.name!r} cannot be read as {dtype}: {str(error).splitlines()[0]}."
+            f"Label column {series.name!r} holds {series.dtype}, on-demand features declare it as {dtype}: {remedy}."
         ) from None
-    return without_nan(series)
+    except ValueError as error:
+        raise InvalidRequestError(f"Label column {series.name!r} cannot be read as {dtype}: {error}.") from None
 
 
-def _converted(column: str, value: Any, dtype: Dtype) -> Any:
-    kind = type(value)
-    if dtype.name == "float" and kind in {float, int}:
-        return _float(column, value)
-    if dtype.name == "int" and kind is int and value in _INT64:
-        return value
-    if (dtype.name, kind) in {("string", str), ("bool", bool)}:
-        return value
-    if dtype.name == "timestamp" and isinstance(value, datetime):
-        return to_utc(value)
-    if dtype.name == "timestamp" and kind is str:
-        try:
-            return to_utc(datetime.fromisoformat(value))
-        except (ValueError, OverflowError):
-            pass
-    if dtype.name == "embedding" and isinstance(value, list | tuple) and len(value) == dtype.dimension:
-        return [None if item is None else _float(column, item) for item in value]
-    raise InvalidRequestError(f"{column!r} is declared as {dtype}, got {value!r}.")
+def _in_dtype(series: pl.Series, dtype: Dtype) -> pl.Series:
+    """Returns a series as one of a dtype.
 
-
-def _float(column: str, value: Any) -> float:
-    if type(value) not in {float, int}:
-        raise InvalidRequestError(f"{column!r} holds numbers, got {value!r}.")
+    Raises:
+        UnfitTypeError: If values of the dtype do not come in the series' type.
+        ValueError: If a value does not fit.
+    """
+    frame = series.to_frame()
+    converted = conversion(series.name, series.dtype, dtype)
+    for misfit, mask in misfits_of(frame, converted):
+        raise ValueError(f"{series.filter(mask)[0]} has {misfit.reason}")
     try:
-        return float(value)
-    except OverflowError:
-        raise InvalidRequestError(f"{column!r} holds float64 numbers, got {value!r}: it is too great.") from None
+        return frame.select(converted.expression.alias(series.name)).to_series()
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(str(error).splitlines()[0]) from None
+
+
+def _samples(column: str, dtype: Dtype, offset: int) -> pl.Series:
+    values = _sample_values(dtype)
+    turned = values[offset % len(values) :] + values[: offset % len(values)]
+    return series_of_values(column, turned, dtype)
+
+
+def _sample_values(dtype: Dtype) -> list[Any]:
+    if dtype.name == "embedding":
+        return [[float(row * 7 + step) for step in range(dtype.dimension)] for row in range(5)] + [None]
+    if dtype.name == "decimal":
+        return [Decimal(value).scaleb(-dtype.scale) for value in (0, 150, -225, 1, 37)] + [None]
+    if dtype.element is None:
+        return _SAMPLES[dtype.name]
+    elements = [value for value in _sample_values(dtype.element) if value is not None]
+    lists: list[Any] = [[], elements[:1], elements, elements[::-1], elements[2:], None]
+    if dtype.name == "list":
+        return lists
+    return [None if each is None else {str(key): item for key, item in enumerate(each)} for each in lists]
 
 
 def _declared(resolution: Resolution) -> str:

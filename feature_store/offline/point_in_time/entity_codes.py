@@ -25,7 +25,7 @@ class EntityCodes:
     """The distinct keys of a label frame, numbered in their order.
 
     Args:
-        keys: Join keys of labels, one column per key, int64 or text, without nulls.
+        keys: Join keys of labels, one column per key, int64, text or date, without nulls.
 
     Attributes:
         of_labels: Code of each label's entity.
@@ -70,7 +70,12 @@ def _pair(codes: Codes, others: Codes, others_count: int) -> NDArray[np.int64]:
 
 def _column_codes(series: pl.Series) -> tuple[_IntCodes | _TextCodes, Codes]:
     """Returns the codes of a column's distinct values, and the code of each of its values."""
-    return _TextCodes.numbered(series) if series.dtype == pl.String() else _IntCodes.numbered(series.to_numpy())
+    return _TextCodes.numbered(series) if series.dtype == pl.String() else _IntCodes.numbered(_integers(series))
+
+
+def _integers(series: pl.Series) -> NDArray[np.int64]:
+    """Returns integers, or dates as days since 1970; 0 for null."""
+    return series.to_physical().cast(pl.Int64).fill_null(0).to_numpy()
 
 
 class _IntCodes:
@@ -87,7 +92,7 @@ class _IntCodes:
         return codes, codes.find_numbers(values)
 
     def find(self, values: pl.Series) -> Codes:
-        return self.find_numbers(values.fill_null(0).to_numpy())
+        return self.find_numbers(_integers(values))
 
     def find_numbers(self, values: NDArray[np.int64]) -> Codes:
         return self._table.find(_mixed(values))

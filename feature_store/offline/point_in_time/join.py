@@ -25,7 +25,7 @@ from feature_store.offline.snapshots import usable_snapshot
 from feature_store.offline.steady_reads import read_steadily
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window
-from feature_store.rows.polars_schema import polars_type
+from feature_store.rows.polars_schema import polars_type, with_default
 from feature_store.visibility import Visibility
 
 
@@ -41,7 +41,7 @@ def point_in_time_join(  # what, where, how: each is needed by every caller
     now: datetime | None = None,
     progress: Progress | None = None,
 ) -> pl.DataFrame:
-    """Returns a label frame with the values that were visible at each row's time.
+    """Returns a label frame with the stored values that were visible at each row's time; see `with_defaults`.
 
     Args:
         store: Holds the history.
@@ -76,6 +76,20 @@ def point_in_time_join(  # what, where, how: each is needed by every caller
             request = _Request(group, tuple(asked), of_entity, strict=strict)
             answers |= _read_group(store, request, engine, progress)
     return prepared.frame.with_columns(answers[selection.label] for selection in selections)
+
+
+def with_defaults(joined: pl.DataFrame, selections: Sequence[Selection]) -> pl.DataFrame:
+    """Returns a joined frame with the defaults of features in place of null: what models get, in training as online.
+
+    Args:
+        joined: What `point_in_time_join` has returned.
+        selections: The same as there.
+    """
+    return joined.with_columns(
+        with_default(joined[selection.label], selection.feature.dtype, selection.feature.default)
+        for selection in selections
+        if selection.feature.default_json is not None
+    )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import polars as pl
 
 from feature_store.catalog import RegisteredGroup, Selection
 from feature_store.clock import to_utc
-from feature_store.definitions.dtypes import INT, Dtype
+from feature_store.definitions.dtypes import DATE, INT, Dtype
 from feature_store.definitions.entity import Entity
 from feature_store.errors import InvalidRequestError, did_you_mean
 from feature_store.frames import TIMESTAMP_TYPE, to_polars, utc_micros
@@ -131,6 +131,8 @@ def _key(table: pl.DataFrame, entity: Entity, column: str, dtype: Dtype) -> pl.S
     wanted = polars_type(dtype)
     if dtype == INT:
         fits = series.dtype.is_integer()
+    elif dtype == DATE:
+        fits = series.dtype == pl.Date()
     else:
         fits = series.dtype == pl.String() or isinstance(series.dtype, pl.Categorical | pl.Enum)
     if not fits and series.dtype != pl.Null():

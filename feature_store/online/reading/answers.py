@@ -6,6 +6,7 @@ Computing on-demand features is given as a function: the online store knows no t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from feature_store.definitions.names import ENTITY_ID
@@ -32,13 +33,34 @@ def is_computed(request: Request, request_data: RequestData) -> bool:
     return bool(request.resolution.computations or request_data)
 
 
+def with_defaults(request: Request, read: Any, form: Form) -> Any:
+    """Returns what was read in a form, with the defaults of features in place of null; it may be changed in place."""
+    for place, selection in request.defaults:
+        feature, label = selection.feature, selection.label
+        if form == "frame":
+            from feature_store.rows.polars_schema import with_default
+
+            read = read.with_columns(with_default(read[label], feature.dtype, feature.default))
+            continue
+        key: Any = place if form == "rows" else label
+        for row in read:
+            value = row[key]
+            if form != "states":
+                row[key] = feature.default if value is None else value
+            elif value.value is None:
+                row[key] = replace(value, value=feature.default)
+    return read
+
+
 def values_read(request: Request, answer: Any, form: Form) -> list[Row]:
     """Returns the values of what was read in a form, by label, one dict per entity."""
     if form == "states":
         return [{label: state.value for label, state in row.items()} for row in answer]
     if form == "frame":
-        rows: list[Row] = answer.drop(ENTITY_ID).to_dicts()
-        return rows
+        from feature_store.rows.polars_schema import python_rows
+
+        dtypes = {selection.label: selection.feature.dtype for selection in request.resolution.selections}
+        return list(python_rows(answer.drop(ENTITY_ID), dtypes))
     if form == "rows":
         labels = [selection.label for selection in request.resolution.selections]
         return [dict(zip(labels, row, strict=True)) for row in answer]
@@ -84,8 +106,8 @@ def _with_states(row: Row, states: dict[str, FeatureState]) -> dict[str, Feature
 def _frame(request: Request, entity_ids: Sequence[str], rows: Sequence[Row]) -> pl.DataFrame:
     import polars as pl
 
-    from feature_store.rows.polars_schema import polars_type
+    from feature_store.rows.polars_schema import series_of_values
 
-    schema = {label: polars_type(dtype) for label, dtype in request.dtypes.items()}
     ids = pl.Series(ENTITY_ID, entity_ids, dtype=pl.String)
-    return pl.DataFrame(rows, schema=schema).select(ids, pl.all())
+    columns = [series_of_values(label, [row[label] for row in rows], dtype) for label, dtype in request.dtypes.items()]
+    return pl.DataFrame([ids, *columns])

@@ -39,7 +39,7 @@ class FeatureState:
     """What the online store knows of one feature of one entity.
 
     Attributes:
-        value: The visible value; None unless the status is `present`.
+        value: The visible value; unless the status is `present`, the feature's default, or None where it has none.
         status: `present`; `null` (known to be null); `missing` (never written, or in a row that the store's
             present has not reached); `expired` (its time to live is over).
         event_timestamp: When the stored row became knowable (aware UTC), None where there is none.

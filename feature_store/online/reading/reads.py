@@ -13,7 +13,15 @@ from feature_store.catalog import Catalog, Selection
 from feature_store.definitions.feature_service import FeatureService
 from feature_store.errors import UnknownFeatureError
 from feature_store.forking import renew_in_children
-from feature_store.online.reading.answers import Compute, Row, computed, form_read, is_computed, values_read
+from feature_store.online.reading.answers import (
+    Compute,
+    Row,
+    computed,
+    form_read,
+    is_computed,
+    values_read,
+    with_defaults,
+)
 from feature_store.online.reading.following import FollowedCatalog, Known
 from feature_store.online.reading.requests import Features, Request, RequestData, listed, request_of
 from feature_store.resolution import Resolution
@@ -212,6 +220,8 @@ class OnlineReads:
         read = await reads.read(request, ids, needed)
         if self._log is not None:
             self._note(self._log, request, ids, read, needed)
+        if request.defaults:
+            read = with_defaults(request, read, needed)
         if not computes:
             return read
         return await reads.in_thread(computed, self._compute, request, form, ids, read, request_data)
@@ -229,6 +239,8 @@ class OnlineReads:
         read = request.prepared.read(needed, ids)
         if self._log is not None:
             self._note(self._log, request, ids, read, needed)
+        if request.defaults:
+            read = with_defaults(request, read, needed)
         if not computes:
             return read
         return computed(self._compute, request, form, ids, read, request_data)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from feature_store.catalog import Catalog
+from feature_store.catalog import Catalog, Selection
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.feature_service import FeatureService
@@ -34,7 +34,9 @@ class Request:
         groups: The feature groups that are read.
         dtypes: Dtype of each label's values.
         floats: Positions of the labels whose values may be infinite, which JSON has no word for.
+        decimals: Positions of the labels whose values are or hold decimals, which JSON has as texts.
         prepared: Reads the stored features.
+        defaults: The stored features that declare a default, each with its place among all of them.
         width: Values that are read or answered of one entity; an embedding counts as its numbers.
     """
 
@@ -43,8 +45,10 @@ class Request:
     groups: frozenset[str]
     dtypes: Mapping[str, Dtype]
     floats: tuple[int, ...]
+    decimals: tuple[int, ...]
     prepared: PreparedRead
     width: int
+    defaults: tuple[tuple[int, Selection], ...] = ()
 
 
 def request_of(resolution: Resolution, catalog: Catalog, online: OnlineStore) -> Request:
@@ -64,11 +68,13 @@ def request_of(resolution: Resolution, catalog: Catalog, online: OnlineStore) ->
         frozenset(selection.feature.group for selection in resolution.selections),
         {label: dtypes[label] for label in resolution.labels},
         tuple(place for place, label in enumerate(resolution.labels) if dtypes[label].holds_floats),
+        tuple(place for place, label in enumerate(resolution.labels) if dtypes[label].scalar.name == "decimal"),
         online.prepare(resolution.selections, catalog),
         max(
             sum(dtypes[label].dimension or 1 for label in resolution.labels),
             sum(selection.feature.dtype.dimension or 1 for selection in resolution.selections),
         ),
+        tuple(each for each in enumerate(resolution.selections) if each[1].feature.default_json is not None),
     )
 
 
