@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from feature_store.catalog import RegisteredGroup
+from feature_store.changes.window_delivery import WindowDelivery
 from feature_store.clock import Clock
 from feature_store.day_windows import day_window
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
@@ -76,6 +77,7 @@ class Settler:
         self._offline = offline
         self._online = online
         self._clock = clock
+        self.windows = WindowDelivery(group, offline, online, clock) if group.online_layout == "window" else None
 
     def all_entities(self) -> SettlingReport:
         """Settles all entities of either store. All keys of the servers are looked through, without blocking them.
@@ -83,6 +85,8 @@ class Settler:
         Raises:
             OnlineStoreError: If the online store does not answer; to settle again completes the work.
         """
+        if self.windows is not None:
+            return self._rebuilt(self.windows, None)
         now = self._clock.now()
         rows = self.near_rows(now)
         remover = Remover(self._online, self._group)
@@ -100,6 +104,8 @@ class Settler:
         Raises:
             OnlineStoreError: If the online store does not answer; to settle again completes the work.
         """
+        if self.windows is not None:
+            return self._rebuilt(self.windows, entity_ids)
         now = self._clock.now()
         rows = self.near_rows(now, entity_ids)
         remover = Remover(self._online, self._group)
@@ -199,6 +205,15 @@ class Settler:
                 INGESTED_AT: pl.Series(until, dtype=pl.Int64).cast(TIMESTAMP_TYPE),
             }
         )
+
+    def _rebuilt(self, windows: WindowDelivery, entity_ids: Sequence[str] | None) -> SettlingReport:
+        retracted = self.retracted()
+        if entity_ids is None:
+            looked = windows.all_entities(retracted)
+        else:
+            looked = len(entity_ids)
+            windows.entities(entity_ids, retracted)
+        return SettlingReport(self._group.name, looked, 0, 0, 0, WriteReport())
 
     def _settle(
         self,

@@ -72,6 +72,14 @@ class StreamedRows:
         Raises:
             OnlineStoreError: If the online store does not answer; to deliver again changes nothing that is done.
         """
+        windows = self._settler.windows
+        if windows is not None:
+            if retracted.height:
+                self._online.retractions.add(self._group.name, self._identified(retracted))
+            windows.deliver(rows, retracted, self._settler.retracted())
+            if rows.height:
+                self._online.retractions.given_again(self._group.name, self._identified(rows))
+            return
         if retracted.height:
             self._online.retractions.add(self._group.name, self._identified(retracted))
             before = self._before(retracted, standing)

@@ -235,6 +235,9 @@ class WritePath:
             OnlineStoreError: If the online store fails; to deliver again changes nothing that is done.
         """
         withdrawn = 0
+        windows = self.settler.windows
+        if windows is not None:
+            return windows.deliver(changes.rows, changes.gone, self.settler.retracted()), changes.gone.height
         if changes.gone.height:
             ids = changes.gone.select(entity_id_expression(self._group.entity).unique())[ENTITY_ID].to_list()
             if self._online.ingestion.state(self._group.name).streamed:

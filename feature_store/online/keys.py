@@ -60,6 +60,10 @@ class KeySpace:
         """Returns the keys that hold a group's whole rows: `feature_row:user_activity:user_42`."""
         return self._shape(f"feature_row:{group}:")
 
+    def tiles(self, group: str) -> KeyShape:
+        """Returns the keys that hold the tiles of a windowed group: `feature_tiles:card_activity:card_42`."""
+        return self._shape(f"feature_tiles:{group}:")
+
     def nearby(self, group: str) -> KeyShape:
         """Returns the keys that hold rows around the present: those that newer ones have replaced moments ago."""
         return self._shape(f"feature_nearby:{group}:")

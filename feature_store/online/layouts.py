@@ -9,8 +9,9 @@ from feature_store.errors import OnlineStoreError
 from feature_store.online.feature_layout import FeatureLayout
 from feature_store.online.layout import Layout
 from feature_store.online.row_layout import RowLayout
+from feature_store.online.window_layout import WindowLayout
 
-_LAYOUTS: Mapping[str, Layout] = {"feature": FeatureLayout(), "row": RowLayout()}
+_LAYOUTS: Mapping[str, Layout] = {"feature": FeatureLayout(), "row": RowLayout(), "window": WindowLayout()}
 
 
 def layout_of(group: RegisteredGroup) -> Layout:

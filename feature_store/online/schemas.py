@@ -67,7 +67,7 @@ class LayoutSchema:
     @cached_property
     def fingerprint(self) -> bytes:
         """Eight bytes that stand for the text."""
-        return hashlib.sha256(self.text).digest()[:FINGERPRINT_BYTES]
+        return fingerprint_of(self.text)
 
     @cached_property
     def positions(self) -> dict[FeatureRef, int]:
@@ -95,18 +95,35 @@ class Schemas:
     """The schemas that a process has met, by group and fingerprint. They never change, so that threads may share it."""
 
     def __init__(self) -> None:
+        self._texts: dict[tuple[str, bytes], bytes] = {}
         self._known: dict[tuple[str, bytes], LayoutSchema] = {}
 
-    def get(self, group: str, fingerprint: bytes) -> LayoutSchema:
-        """Returns a schema that was learned.
+    def text(self, group: str, fingerprint: bytes) -> bytes:
+        """Returns the text of a schema that was learned.
 
         Raises:
             UnknownSchemaError: If it was not.
         """
         try:
-            return self._known[group, fingerprint]
+            return self._texts[group, fingerprint]
         except KeyError:
             raise UnknownSchemaError(group, fingerprint) from None
+
+    def get(self, group: str, fingerprint: bytes) -> LayoutSchema:
+        """Returns a schema of rows that was learned.
+
+        Raises:
+            UnknownSchemaError: If it was not.
+            OnlineStoreError: If it is no schema of rows.
+        """
+        known = self._known.get((group, fingerprint))
+        if known is None:
+            try:
+                known = LayoutSchema.parse(self.text(group, fingerprint))
+            except ValueError:
+                raise _no_schema(UnknownSchemaError(group, fingerprint)) from None
+            self._known[group, fingerprint] = known
+        return known
 
     def learn(self, unknown: UnknownSchemaError, text: bytes | None) -> None:
         """Takes in what the store says of a fingerprint.
@@ -114,20 +131,34 @@ class Schemas:
         Raises:
             OnlineStoreError: If it says nothing, or something else than a schema of this fingerprint.
         """
-        key = KeySpace.schema(unknown.group, unknown.fingerprint)
-        remedy = (
-            f"Update this process's catalog and library, or materialize feature group {unknown.group!r} again, which "
-            "writes rows and key anew."
-        )
         if text is None:
             raise OnlineStoreError(
                 f"Rows of feature group {unknown.group!r} in the online store carry the schema fingerprint "
-                f"{unknown.fingerprint.hex()}, which neither the catalog nor the key {key!r} explains. {remedy}"
+                f"{unknown.fingerprint.hex()}, which neither the catalog nor the key {_key(unknown)!r} explains. "
+                f"{_remedy(unknown)}"
             )
-        try:
-            schema = LayoutSchema.parse(text)
-        except ValueError:
-            schema = None
-        if schema is None or schema.fingerprint != unknown.fingerprint:
-            raise OnlineStoreError(f"Key {key!r} of the online store does not hold the schema of its name. {remedy}")
-        self._known[unknown.group, unknown.fingerprint] = schema
+        if fingerprint_of(text) != unknown.fingerprint:
+            raise _no_schema(unknown)
+        self._texts[unknown.group, unknown.fingerprint] = text
+
+
+def fingerprint_of(text: bytes) -> bytes:
+    """Returns the eight bytes that stand for the text of a schema."""
+    return hashlib.sha256(text).digest()[:FINGERPRINT_BYTES]
+
+
+def _no_schema(unknown: UnknownSchemaError) -> OnlineStoreError:
+    return OnlineStoreError(
+        f"Key {_key(unknown)!r} of the online store does not hold the schema of its name. {_remedy(unknown)}"
+    )
+
+
+def _key(unknown: UnknownSchemaError) -> str:
+    return KeySpace.schema(unknown.group, unknown.fingerprint)
+
+
+def _remedy(unknown: UnknownSchemaError) -> str:
+    return (
+        f"Update this process's catalog and library, or materialize feature group {unknown.group!r} again, which "
+        "writes rows and key anew."
+    )

@@ -105,6 +105,20 @@ class ScriptSession:
         self._calls = ()
         return sum(answers)
 
+    def answers(self) -> list[Any]:
+        """Waits for the answers of the chunk under way, and returns them in the order of its calls.
+
+        Raises:
+            OnlineStoreError: If a server refused, or could not be reached in all attempts.
+        """
+        try:
+            answers = self._answered()
+        except SERVER_ERRORS as error:
+            raise explained(self._address, error, f" {self.confirmed} values are confirmed as written.") from error
+        self.confirmed += self._rows
+        self._calls = ()
+        return answers
+
     def ask(self, call: ScriptCall) -> Any:
         """Returns the answer to one call.
 
@@ -158,7 +172,7 @@ class ScriptSession:
             self._sent = []
             pending = [position for position in pending if position not in answers]
             if not pending:
-                return list(answers.values())
+                return [answers[position] for position in range(len(self._calls))]
             lasting = [error for error in failures if not self._may_pass(error)]
             if lasting or attempt == ATTEMPTS:
                 break

@@ -30,6 +30,9 @@ def push_online(group: RegisteredGroup, *, offline: OfflineStore, online: Online
     entity_id = entity_id_expression(group.entity)
     settler = Settler(group, offline, online, clock)
     settler.left_behind()
+    if settler.windows is not None:
+        looked = settler.all_entities().entities
+        return WriteReport(rows=looked, written=looked)
     retracted = settler.retracted()
     total = WriteReport()
     seen: pl.DataFrame | None = None

@@ -115,8 +115,10 @@ class PreparedRead:
             by_group.setdefault(selection.feature.group, []).append(selection)
         self._parts = []
         self._pending = connections.pending
-        self._groups = [catalog.group(name) for name in by_group]
-        for group, members in zip(self._groups, by_group.values(), strict=True):
+        groups = [catalog.group(name) for name in by_group]
+        # Events of windowed groups that lie ahead of the clock are in their values.
+        self._groups = [group for group in groups if group.online_layout != "window"]
+        for group, members in zip(groups, by_group.values(), strict=True):
             features = [member.feature for member in members]
             reading = layout_of(group).reading(self._keys, group, features, self._schemas)
             self._parts.append(_Part(reading, [member.label for member in members]))

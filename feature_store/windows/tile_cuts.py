@@ -1,0 +1,112 @@
+"""Which tile an event belongs to: finer for young events, coarser for old ones, none for what no window can hold.
+
+A tile covers `(start, end]`, one step of time; it is inside a window if its start is not before the window's tail. As
+tails move in hops and hops are counted from midnight, a tile of one hop is never cut. The event at midnight itself
+begins the partition of its day, but is the last of the tile that ends there: it gets a tile of one second, so that the
+tiles of a day are made of that day's events alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_store.windows.extents import DAY_MICROS, SECOND_MICROS, Extent
+
+Ints = npt.NDArray[np.int64]
+
+LAG_MICROS = 300 * SECOND_MICROS
+"""How far a reader's clock may stand behind the writer's."""
+
+INSTANTS_WITHIN_LAG = 32
+"""So many events of the last minutes are kept one by one; where there are more, only those of the last seconds are."""
+
+YOUNG_MICROS = 5 * SECOND_MICROS
+MOST_INSTANTS = 1000
+"""How many past events of one entity are kept one by one at most."""
+
+EVER_STEP = 0
+"""Step of the one tile that holds what only windows over the whole life still see."""
+
+
+@dataclass(frozen=True, slots=True)
+class TileSteps:
+    """The steps of tiles by age.
+
+    Attributes:
+        reaches: Ages in order; an event younger than one of them is needed by all windows of that reach and longer ones.
+        steps: The step for events below each age, and last the one for events beyond all: `EVER_STEP`, or -1 for none.
+    """
+
+    reaches: Ints
+    steps: Ints
+
+    @classmethod
+    def of(cls, extents: Iterable[Extent]) -> Self:
+        """Returns the steps for windows of some extents."""
+        given = set(extents)
+        finite = sorted((each.length + each.hop, each.hop) for each in given if each.length and each.hop)
+        # Tails of all windows that still hold an event lie on multiples of the greatest step that divides their hops.
+        steps = [math.gcd(*(hop for _, hop in finite[place:])) for place in range(len(finite))]
+        beyond = EVER_STEP if any(each.length is None for each in given) else -1
+        return cls(np.array([reach for reach, _ in finite], np.int64), np.array([*steps, beyond], np.int64))
+
+    def starts(self, codes: Ints, times: Ints, now: int) -> tuple[Ints, Ints]:
+        """Returns for each event, sorted by entity and time, the number of its tile and where its tile begins.
+
+        Args:
+            codes: The entities.
+            times: Microseconds since 1970.
+            now: The writer's instant; readers' clocks may stand `LAG_MICROS` behind.
+
+        Returns:
+            The tile of each event, from 0 on, -1 for events that no window can hold any more; and the start of each
+            tile, microseconds since 1970, whole seconds.
+        """
+        ages = (now - LAG_MICROS) - times
+        steps = self.steps[np.searchsorted(self.reaches, ages, "right")]
+        kept = steps >= 0
+        safe = np.maximum(steps, 1)
+        starts = (times - 1) // safe * safe
+        seconds = (times - 1) // SECOND_MICROS * SECOND_MICROS
+        starts = np.where((times % DAY_MICROS == 0) | (steps == EVER_STEP), seconds, starts)
+        days = np.where(steps == EVER_STEP, 0, times // DAY_MICROS)
+        # The tile of all older events begins before the first of them; they are out of the sight of all other windows.
+        begins = np.ones(len(times), dtype=bool)
+        if len(times) > 1:
+            same = (codes[1:] == codes[:-1]) & (steps[1:] == steps[:-1]) & (days[1:] == days[:-1])
+            same &= (starts[1:] == starts[:-1]) | (steps[1:] == EVER_STEP)
+            begins[1:] = ~same
+        begins &= kept
+        numbers = np.where(kept, np.cumsum(begins) - 1, -1)
+        return numbers, starts[begins]
+
+
+def kept_as_instants(codes: Ints, times: Ints, now: int) -> npt.NDArray[np.bool_]:
+    """Returns which events, sorted by entity and time, are kept one by one: those that some reader may not have reached.
+
+    Args:
+        codes: The entities.
+        times: Microseconds since 1970.
+        now: The writer's instant.
+    """
+    recent = times > now - LAG_MICROS
+    if not recent.any():
+        return recent
+    places = np.flatnonzero(recent)
+    _, group, counts = np.unique(codes[places], return_inverse=True, return_counts=True)
+    group = group.reshape(-1)
+    crowded = counts[group] > INSTANTS_WITHIN_LAG
+    # From the newest on: how many of the entity's past events are later.
+    past = times[places] <= now
+    ends = np.cumsum(np.bincount(group, weights=past).astype(np.int64))
+    later = ends[group] - np.cumsum(past)
+    some = ~past | ((later < MOST_INSTANTS) & (times[places] > now - YOUNG_MICROS))
+    kept = np.where(crowded, some, True)  # noqa: FBT003 - an array's elements
+    recent[places] = kept
+    return recent
