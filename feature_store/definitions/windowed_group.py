@@ -25,7 +25,9 @@ _ANNOTATIONS: Mapping[str, Any] = {"decimal": Decimal, **{dtype.name: kind for k
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InstantsOf:
-    """Computes the rows of a windowed group: its function's events, those of one entity and instant in one row.
+    """What the rows of a windowed group are: its function's events, those of one entity and instant in one row.
+
+    Called, it gives the events; `transform.compute` makes rows of them.
 
     Attributes:
         transform: The group's function: source events in, the events that count out.
@@ -40,10 +42,8 @@ class InstantsOf:
     conditions: Mapping[str, pl.Expr]
 
     def __call__(self, events: pl.LazyFrame) -> pl.LazyFrame:
-        """Returns one row per entity and instant."""
-        from feature_store.windows.instants import instants
-
-        return instants(self.transform(events), self.keys, self.inputs, self.conditions)
+        """Returns the events that count."""
+        return self.transform(events)
 
 
 @cache

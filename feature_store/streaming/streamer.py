@@ -26,6 +26,7 @@ from feature_store.streaming.past_files import LookBackGapError
 from feature_store.streaming.session import Session
 from feature_store.streaming.snapshots import Snapshots
 from feature_store.streaming.topics import TopicInfo, features_topic, retry_topic, topic_info, topic_infos
+from feature_store.transform.compute import transformed
 
 _LOG = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class Streamer(StreamContext):
 
     def _check_readable(self) -> None:
         try:
-            self.group.transform(pl.LazyFrame(schema=self.stream.columns)).collect_schema()
+            transformed(self.group, pl.LazyFrame(schema=self.stream.columns)).collect_schema()
         except pl.exceptions.PolarsError as error:
             reason = str(error).splitlines()[0]
             raise StreamError(

@@ -9,9 +9,11 @@ import polars as pl
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.definitions.streamed_sources import identity_of
-from feature_store.errors import DefinitionError
+from feature_store.definitions.windowed_group import InstantsOf
+from feature_store.errors import DefinitionError, InvalidRowsError
 from feature_store.frames import utc_micros
 from feature_store.partitions import Window
+from feature_store.windows.instants import instants
 
 
 def compute(group: FeatureGroup, window: Window) -> pl.DataFrame:
@@ -48,9 +50,25 @@ def each_once(events: pl.LazyFrame, identity: Sequence[str] | None) -> pl.LazyFr
     return events.unique(identity, keep="first", maintain_order=True)
 
 
+def transformed(group: FeatureGroup, events: pl.LazyFrame) -> pl.LazyFrame:
+    """Returns what a group's function makes of events; of a windowed group, the rows that it stores.
+
+    Raises:
+        InvalidRowsError: If the events of a windowed group cannot be stored.
+    """
+    found = group.transform(events)
+    if not isinstance(group.transform, InstantsOf) or not isinstance(found, pl.LazyFrame):
+        return found
+    windowed = group.transform
+    try:
+        return instants(found, windowed.keys, windowed.inputs, windowed.conditions)
+    except InvalidRowsError as error:
+        raise InvalidRowsError(group.name, error.failures, error.remedy) from None
+
+
 def apply_transform(group: FeatureGroup, events: pl.LazyFrame, window: Window) -> pl.DataFrame:
     """Returns the feature rows of a window, computed from events given by the caller; see `compute`."""
-    rows = group.transform(events)
+    rows = transformed(group, events)
     if not isinstance(rows, pl.LazyFrame):
         raise DefinitionError(
             f"The function of feature group {group.name!r} returned {type(rows).__name__}: "
