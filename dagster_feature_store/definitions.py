@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -85,6 +86,7 @@ def _build(
 ) -> dg.Definitions:
     loaded = load_definitions(module)
     groups = list(loaded.groups.values())
+    names = replace(names, groups=frozenset(loaded.groups))
     training_sets = list(loaded.training_sets.values())
     sources = _own_sources(groups, source_assets)
     settings = Settings.from_env()

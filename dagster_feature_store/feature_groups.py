@@ -47,7 +47,7 @@ def source_asset(source: Source, end: datetime | None, *, names: Names = DEFAULT
         names: What the objects of the code location are called.
     """
     return dg.AssetSpec(
-        names.key(source.name),
+        names.source_key(source.name),
         description=getattr(source, "description", None),
         group_name=names.of(SOURCES),
         owners=owners(owner) if (owner := getattr(source, "owner", "")) else None,
@@ -59,7 +59,7 @@ def source_asset(source: Source, end: datetime | None, *, names: Names = DEFAULT
 def source_dependency(group: FeatureGroup, names: Names, source: SourceAsset | None) -> dg.AssetDep:
     """Returns how a group depends on its source: on the days that its look-back reaches, where there are days."""
     if source is None:
-        return dg.AssetDep(names.key(group.source.name), partition_mapping=lookback_mapping(group))
+        return dg.AssetDep(names.source_key(group.source.name), partition_mapping=lookback_mapping(group))
     if isinstance(source, dg.AssetsDefinition | dg.AssetSpec):
         is_daily = isinstance(source.partitions_def, dg.TimeWindowPartitionsDefinition)
         return dg.AssetDep(source.key, partition_mapping=lookback_mapping(group) if is_daily else None)

@@ -24,6 +24,7 @@ class Names:
     Attributes:
         prefix: Stands before all names but those of assets: `feature_store_landing_sensor`.
         asset_key_prefix: Stands before the keys of assets: `("features",)` makes `features/plane_punctuality`.
+        groups: Names of the feature groups: a source of such a name has another key.
 
     Raises:
         DefinitionError: If Dagster does not take such a name.
@@ -31,6 +32,7 @@ class Names:
 
     prefix: str = "feature_store"
     asset_key_prefix: tuple[str, ...] = ()
+    groups: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for text in (self.prefix, *self.asset_key_prefix):
@@ -45,8 +47,12 @@ class Names:
         return f"{self.prefix}_{name}"
 
     def key(self, name: str) -> dg.AssetKey:
-        """Returns the key of the asset of a source, group or training set."""
+        """Returns the key of the asset of a group or training set."""
         return dg.AssetKey([*self.asset_key_prefix, name])
+
+    def source_key(self, name: str) -> dg.AssetKey:
+        """Returns the key of the asset of a source: its name, with `_source` behind it where a group has that name."""
+        return self.key(f"{name}_source" if name in self.groups else name)
 
     def key_text(self, name: str) -> str:
         """Returns the same key as text."""

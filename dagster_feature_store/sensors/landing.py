@@ -43,7 +43,7 @@ def landed_events(
         known: The days that have landed, with their fingerprints.
         names: What the objects of the code location are called.
     """
-    key = names.key(source.name)
+    key = names.source_key(source.name)
     recorded = instance.event_log_storage.get_latest_tags_by_partition(
         key, DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
     )

@@ -6,12 +6,13 @@ from functools import partial
 
 from feature_store.changes.validation import validate
 from feature_store.conformance.instants import causality, look_back
-from feature_store.conformance.parts import entities, order, partitions
+from feature_store.conformance.parts import entities, events_apart, order, partitions
 from feature_store.conformance.probe import Probe, events_of
 from feature_store.conformance.processes import processes
 from feature_store.conformance.repetition import clock, repeatable
 from feature_store.conformance.result import BrokenPromiseError, ConformanceResult, Verdict, judged
 from feature_store.definitions.group import FeatureGroup
+from feature_store.definitions.windowed_group import InstantsOf
 from feature_store.errors import InvalidRequestError, InvalidRowsError
 from feature_store.partitions import Window
 
@@ -26,7 +27,7 @@ def check_conformance(group: FeatureGroup, span: Window, *, seed: int = 0) -> li
 
     Returns:
         One result per check: `repeatable` (run again, after other runs), `clock` (run at other times), `partitions`
-        (in parts = in one pass), `entities` (entities apart = all at once), `causality` (later events change no row),
+        (in parts = in one pass), `events` (of a windowed group: each event alone = among others), `entities` (entities apart = all at once), `causality` (later events change no row),
         `order` (the order of the events and their chunks do not matter), `lookback` (events before the look-back
         change nothing), `process` (new processes give the same) and `valid` (the schema accepts the rows).
 
@@ -34,6 +35,7 @@ def check_conformance(group: FeatureGroup, span: Window, *, seed: int = 0) -> li
         InvalidRequestError: If the span is not of whole partitions, or the function emits no row in it.
         MissingSourceError: If events of the span or its look-back have not landed.
     """
+    group = group.rows
     windows = list(group.partitioning.windows(span))
     events = events_of(group, Window(span.start - group.lookback, span.end))
     probe = Probe(group, span, windows, events, seed)
@@ -44,6 +46,8 @@ def check_conformance(group: FeatureGroup, span: Window, *, seed: int = 0) -> li
         )
     results = []
     for name, check in _CHECKS.items():
+        if check is events_apart and not isinstance(group.transform, InstantsOf):
+            continue
         results.append(judged(name, probe.identity, partial(check, probe)))
         if check is entities:
             probe.entity_local = results[-1].passed is True
@@ -62,6 +66,7 @@ _CHECKS = {
     "repeatable": repeatable,
     "clock": clock,
     "partitions": partitions,
+    "events": events_apart,
     "entities": entities,
     "causality": causality,
     "order": order,

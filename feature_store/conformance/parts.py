@@ -19,6 +19,7 @@ _SHUFFLES = 2
 _CHUNKS = 7
 _SPLITS = 10
 _ALONE = 6
+_TIMES = "_times"
 _NUMBER = "#"  # no column of events can be meant by this name
 
 
@@ -45,6 +46,28 @@ def _pieces(probe: Probe) -> Iterator[Window]:
         cuts.add(time + (number % 2) * _TICK)
     bounds = [probe.span.start, *sorted(cut for cut in cuts if probe.span.start < cut < probe.span.end), probe.span.end]
     yield from (Window(start, end) for start, end in itertools.pairwise(bounds))
+
+
+def events_apart(probe: Probe, verdict: Verdict) -> str:
+    """Checks that the function of a windowed group maps its events one by one: halves of them give halves of the rows.
+
+    The events are split by each digit of their binary numbers, so any two of them are once apart.
+    """
+    numbered = probe.events.with_row_index(_NUMBER)
+    digits = min(max(numbered.height - 1, 1).bit_length(), _SPLITS)
+    whole = _unordered(probe.events_that_count(probe.events))
+    for digit in range(digits):
+        halves = [
+            probe.events_that_count(numbered.filter((pl.col(_NUMBER) // 2**digit) % 2 == side).drop(_NUMBER))
+            for side in (0, 1)
+        ]
+        verdict.expect(whole, _unordered(pl.concat(halves)), "From the events in two halves, one after the other:")
+    return f"{numbered.height:,} events in halves, {digits} times = all at once: each is mapped by itself."
+
+
+def _unordered(events: pl.DataFrame) -> pl.DataFrame:
+    """Returns events with how often each is there, which tells them apart where all else is equal."""
+    return events.group_by(pl.all()).agg(pl.len().alias(_TIMES))
 
 
 def order(probe: Probe, verdict: Verdict) -> str:

@@ -13,6 +13,7 @@ from feature_store.conformance.state import State
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.definitions.streamed_sources import identity_of
+from feature_store.definitions.windowed_group import InstantsOf
 from feature_store.frames import utc_micros
 from feature_store.partitions import Window
 from feature_store.transform.compute import apply_transform, each_once
@@ -47,7 +48,8 @@ class Probe:
     _state: State = field(init=False)
 
     def __post_init__(self) -> None:
-        self._state = State.of(self.group.transform)
+        transform = self.group.transform
+        self._state = State.of(transform.transform if isinstance(transform, InstantsOf) else transform)
         self.rows = self.rows_of(self.events)
 
     @property
@@ -74,6 +76,13 @@ class Probe:
     def next_rows_of(self, events: pl.DataFrame, window: Window | None = None) -> pl.DataFrame:
         """Returns the same with what the function has kept from the run before."""
         return apply_transform(self.group, events.lazy(), window or self.span)
+
+    def events_that_count(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Returns what the function of a windowed group makes of events, before they become rows."""
+        with self.fresh_state():
+            found = self.group.transform(events.lazy()).collect()
+        columns = [*self.group.entity.join_keys, EVENT_TIMESTAMP, *self.group.schema.__annotations__]
+        return found.select(column for column in columns if column in found.columns)
 
     def events_for(self, window: Window) -> pl.DataFrame:
         """Returns the events of a window and of the look-back before it."""

@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 
 import polars as pl
 
 from feature_store.conformance.probe import Probe
 from feature_store.conformance.result import BrokenPromiseError, NotShownError, Verdict
 from feature_store.definitions.group import FeatureGroup
+from feature_store.definitions.windowed_group import InstantsOf
 from feature_store.partitions import Window
 
 _TIMEOUT_SECONDS = 600
@@ -85,13 +87,19 @@ def find_group(module: object, name: str) -> FeatureGroup | None:
 
 def _module_of(group: FeatureGroup) -> str:
     """Returns the module that another process can import the group from."""
-    own = getattr(group.transform, "__module__", None)
+    transform = group.transform.transform if isinstance(group.transform, InstantsOf) else group.transform
+    own = getattr(transform, "__module__", None)
     names = [name for name in (own, *list(sys.modules)) if name and name != "__main__"]
     for name in names:
         module = sys.modules.get(name)
-        if module is not None and hasattr(module, "__dict__") and find_group(module, group.name) is group:
+        if module is not None and hasattr(module, "__dict__") and _is_in(module, group):
             return name
     raise NotShownError("The group is not an attribute of a module, so a new process cannot import it.")
+
+
+def _is_in(module: ModuleType, group: FeatureGroup) -> bool:
+    found = find_group(module, group.name)
+    return found is not None and found.rows.transform is group.transform
 
 
 def _start(probe: Probe, module: str, way: _Way, folder: Path) -> subprocess.Popen[str]:

@@ -93,8 +93,6 @@ class FeatureGroup:
             raise DefinitionError(f"Feature group {self.name!r} declares no window: its layout is 'feature' or 'row'.")
         if not self.owner:
             raise DefinitionError(f"Feature group {self.name!r} has no owner: name a team or an e-mail address.")
-        if self.name == self.source.name:
-            raise DefinitionError(f"Feature group {self.name!r} has the name of its source: rename one of them.")
         names = [spec.ref.name for spec in self.features]
         columns = [spec.ref.column for spec in self.features]
         if self.name in names:

@@ -112,14 +112,17 @@ def _refuse_shared_names(module: str, loaded: LoadedDefinitions) -> None:
 
 
 def _refuse_shared_assets(module: str, loaded: LoadedDefinitions) -> None:
-    """Sources, groups and training sets are assets of one lineage: each has a name of its own."""
+    """Sources, groups and training sets are assets of one lineage: each has a name of its own.
+
+    But for a source that has the name of a group: its asset gets another one.
+    """
     sources = {group.source.name for group in loaded.groups.values()}
     kinds = {"a source": sources, "a feature group": loaded.groups, "a training set": loaded.training_sets}
     taken: dict[str, str] = {}
     for kind, names in kinds.items():
         for name in names:
             other = taken.setdefault(name, kind)
-            if other != kind:
+            if other != kind and kind == "a training set":
                 raise DefinitionError(f"{module}: {name!r} is {other} and {kind}. Rename one of them.")
 
 

@@ -121,5 +121,7 @@ def as_python(value: Any, dtype: Dtype) -> Any:
 def spelled(value: Any) -> str:
     if isinstance(value, list):
         return repr([spelled(each) for each in value])
+    if isinstance(value, dict):
+        return repr({key: spelled(each) for key, each in value.items()})
     # One instant in two classes of time zones is one value.
     return value.isoformat() if isinstance(value, datetime) else repr(value)
