@@ -11,7 +11,8 @@ import polars as pl
 from feature_store.day_windows import day_window
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.group import FeatureGroup, feature_group
-from feature_store.definitions.schema import FeatureSchema, feature
+from feature_store.definitions.schema import FeatureSchema, feature, window
+from feature_store.definitions.window_functions import age, count, last, mean, total
 from feature_store.errors import MissingSourceError
 from feature_store.frame_fingerprint import fingerprint
 from feature_store.partitions import Partitioning, Window
@@ -126,3 +127,29 @@ def hourly_activity(source: Orders) -> FeatureGroup:
         )
 
     return activity
+
+
+class Habits(FeatureSchema):
+    orders_12h: int = window("Orders of 12 hours (count).", count(), "12h")
+    amount_7d: int = window("Amount of 7 days (cents).", total("amount"), "7d")
+    mean_amount_7d: float = window("Mean amount of 7 days (cents).", mean("amount"), "7d")
+    last_amounts: list[int] = window("Amounts of the last two orders (cents).", last("amount", 2), "28d")
+    large_orders_ever: int = window("Orders above 20 cents (count).", count(), None, where=pl.col("amount") > 20)
+    hours_since_order: float = window("Time since the last order (hours).", age(unit="hours"), "28d")
+
+
+def habits(source: Orders, **arguments: object) -> FeatureGroup:
+    """Returns a group of windows over a source."""
+
+    @feature_group(
+        entity=CUSTOMER,
+        source=source,
+        schema=Habits,
+        owner="team@example.com",
+        **arguments,  # type: ignore[arg-type]
+    )
+    def habits(events: pl.LazyFrame) -> pl.LazyFrame:
+        """How a customer orders."""
+        return events.select("customer", "event_timestamp", "amount")
+
+    return habits

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import polars as pl
 
 from feature_store.catalog import Catalog, RegisteredGroup, Selection
-from feature_store.clock import Clock
+from feature_store.clock import Clock, FixedClock
 from feature_store.definitions.names import ENTITY_ID, INGESTED_AT
 from feature_store.frames import TIMESTAMP_TYPE, key_frame
 from feature_store.offline.latest import latest_rows, sampled_entities
@@ -140,7 +140,7 @@ def check_consistency(
     """
     now = clock.now()
     ids = (
-        sampled_entities(offline, group, now, entities, turn=turn, spans=2) if entity_ids is None else list(entity_ids)
+        sampled_entities(offline, group.rows, now, entities, turn=turn, spans=2) if entity_ids is None else list(entity_ids)
     )
     comparer = _Comparer(group, catalog, offline, online, engine, clock)
     faults = comparer.faults(ids)
@@ -182,7 +182,8 @@ class _Comparer:
 
     def faults(self, entity_ids: Sequence[str]) -> list[Offender]:
         now = self._clock.now()
-        states = list(self._states(entity_ids))
+        # What windows come to changes with every instant: both stores are asked for the same one.
+        states = list(self._states(entity_ids, FixedClock(now)))
         labels = key_frame(self._group.entity, entity_ids).with_columns(pl.lit(now, dtype=TIMESTAMP_TYPE).alias(_AS_OF))
         expected = point_in_time_join(
             self._offline, self._catalog, labels, _AS_OF, self._selections, self._engine
@@ -208,14 +209,14 @@ class _Comparer:
         undrained |= {each.entity_id for each in self._online.retractions.undrained(self._group.name)} & {*entity_ids}
         if not under_way(self._offline.root, self._group.name):
             return undrained
-        rows = latest_rows(self._offline, self._group, now, entity_ids)
+        rows = latest_rows(self._offline, self._group.rows, now, entity_ids)
         written = [*rows.select(ENTITY_ID, INGESTED_AT).iter_rows(), *self._ingested.items()]
         return undrained | {entity_id for entity_id, ingested in written if _is_flying(self._clock, now, ingested)}
 
-    def _states(self, entity_ids: Sequence[str]) -> Iterator[Mapping[str, FeatureState]]:
+    def _states(self, entity_ids: Sequence[str], clock: Clock) -> Iterator[Mapping[str, FeatureState]]:
         for start in range(0, len(entity_ids), ENTITIES_PER_READ):
             yield from self._online.read_states(
-                entity_ids[start : start + ENTITIES_PER_READ], self._selections, self._catalog
+                entity_ids[start : start + ENTITIES_PER_READ], self._selections, self._catalog, clock=clock
             )
 
 

@@ -105,7 +105,7 @@ def monitor_online(
         OnlineStoreError: If the online store does not answer; nothing is recorded then.
     """
     now = clock.now()
-    ids = sampled_entities(offline, group, now, entities)
+    ids = sampled_entities(offline, group.rows, now, entities)
     selections = [Selection(feature.ref.column, feature) for feature in group.features]
     states: list[Mapping[str, FeatureState]] = []
     for start in range(0, len(ids), ENTITIES_PER_READ):

@@ -47,7 +47,9 @@ def prepare_monitor(
     season = season_of(declared)
     own = Window(declared.start + declared.lookback, start)
     first = [profile for _, profile in first_profiles(offline, registered, own, FIRST_SEASONS * season)]
-    trained = trained_baselines(registered, registry, thresholds_of(declared))
+    # Columns of events are no features: a training set says nothing of them, whatever else has their names.
+    nothing = TrainedBaselines({}, {})
+    trained = nothing if registered.windows else trained_baselines(registered, registry, thresholds_of(declared))
     monitor = PartitionMonitor(declared, trained.baselines, first, rejected=trained.rejected)
     monitor.learn(profiles_before(offline, registered, Window(start, start), MOST_REMEMBERED + season))
     return monitor

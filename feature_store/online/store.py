@@ -144,10 +144,18 @@ class OnlineStore:
         if self._keys.hash_tags:
             self._keys.check(entity_ids())
 
-    def prepare(self, selections: Sequence[Selection], catalog: Catalog) -> PreparedRead:
-        """Returns a read of some features, to be used many times."""
+    def prepare(
+        self, selections: Sequence[Selection], catalog: Catalog, *, clock: Clock | None = None
+    ) -> PreparedRead:
+        """Returns a read of some features, to be used many times.
+
+        Args:
+            selections: The features.
+            catalog: What they were selected from.
+            clock: Tells the instant that values are read as of; the store's own clock if None.
+        """
         connections = Connections(
-            self._client, self._async_client, self._keys, self._clock, self._schemas, self.pending
+            self._client, self._async_client, self._keys, clock or self._clock, self._schemas, self.pending
         )
         return PreparedRead(connections, selections, catalog)
 
@@ -166,15 +174,17 @@ class OnlineStore:
         return self.prepare(selections, catalog).values(entity_ids)
 
     def read_states(
-        self, entity_ids: Sequence[str], selections: Sequence[Selection], catalog: Catalog
+        self, entity_ids: Sequence[str], selections: Sequence[Selection], catalog: Catalog, *, clock: Clock | None = None
     ) -> list[dict[str, FeatureState]]:
         """Returns values with the reason for each: present, null, missing or expired, and the row's times.
+
+        See `prepare` for the arguments.
 
         Raises:
             InvalidRequestError: If an entity id is not text, or is no id of the features' entity.
             OnlineStoreError: If the server does not answer, or refuses; there are no partial answers.
         """
-        return self.prepare(selections, catalog).states(entity_ids)
+        return self.prepare(selections, catalog, clock=clock).states(entity_ids)
 
     def publish(self, catalog: Catalog) -> None:
         """Puts the catalog into the store, for readers without a registry.

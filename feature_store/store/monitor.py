@@ -11,12 +11,13 @@ from feature_store.clock import to_utc
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import SettingsError
 from feature_store.monitoring.checks import PartitionMonitor
-from feature_store.monitoring.consistency import ConsistencyReport, check_consistency
+from feature_store.monitoring.consistency import ConsistencyReport, check_consistency, sampled_entities
 from feature_store.monitoring.findings import CheckResult
 from feature_store.monitoring.freshness import check_freshness, freshness_of
 from feature_store.monitoring.online_monitor import OnlineMonitorReport, monitor_online
-from feature_store.monitoring.preparing import baselines, prepare_monitor, thresholds_of
+from feature_store.monitoring.preparing import baselines, prepare_monitor, thresholds_of, trained_baselines
 from feature_store.monitoring.replay import ReplayReport, replay_requests
+from feature_store.monitoring.window_baselines import window_baselines
 from feature_store.store.current_catalog import CurrentCatalog
 from feature_store.store.parts import Parts
 
@@ -63,16 +64,27 @@ class Monitoring:
     def run(self, group: FeatureGroup, *, entities: int) -> OnlineMonitorReport:
         """Measures, records and judges a sample of a group's online values; see `FeatureStore.run_monitor`."""
         bound = self.catalog.bind(group)
-        parts = self.parts
+        parts, now = self.parts, self.parts.clock.now()
+        catalog = self.catalog.read()
+        registered = catalog.group(group.name)
+        if group.is_windowed:
+            ids = sampled_entities(parts.offline, registered.rows, now, entities)
+            thresholds = thresholds_of(group)
+            folded = window_baselines(
+                registered, ids, now, thresholds, catalog=catalog, offline=parts.offline, engine=parts.engine
+            )
+            known = {**folded, **trained_baselines(registered, parts.registry, thresholds).baselines}
+        else:
+            known = baselines(bound, now, offline=parts.offline, registry=parts.registry)
         return monitor_online(
-            bound.registered,
-            catalog=self.catalog.read(),
+            registered,
+            catalog=catalog,
             offline=parts.offline,
             online=parts.online,
             registry=parts.registry,
             engine=parts.engine,
             clock=parts.clock,
-            baselines=baselines(bound, parts.clock.now(), offline=parts.offline, registry=parts.registry),
+            baselines=known,
             thresholds=thresholds_of(group),
             entities=entities,
         )
