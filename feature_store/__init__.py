@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from feature_store.clock import FixedClock, SystemClock
-    from feature_store.definitions.dtypes import embedding
+    from feature_store.definitions.dtypes import decimal, embedding, list_of, map_of
     from feature_store.definitions.entity import Entity
     from feature_store.definitions.event_stream import EventStream
     from feature_store.definitions.feature_service import FeatureService
@@ -51,7 +51,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "feature_store.clock": ("FixedClock", "SystemClock"),
-    "feature_store.definitions.dtypes": ("embedding",),
+    "feature_store.definitions.dtypes": ("decimal", "embedding", "list_of", "map_of"),
     "feature_store.definitions.entity": ("Entity",),
     "feature_store.definitions.event_stream": ("EventStream",),
     "feature_store.definitions.feature_service": ("FeatureService",),
@@ -124,10 +124,13 @@ __all__ = [
     "SystemClock",
     "TrainingSet",
     "UnknownFeatureError",
+    "decimal",
     "detect_drift",
     "embedding",
     "feature",
     "feature_group",
+    "list_of",
+    "map_of",
     "on_demand",
     "split_by_entity",
     "split_by_time",

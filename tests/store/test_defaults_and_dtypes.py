@@ -221,14 +221,13 @@ def test_a_default_of_a_live_feature_may_change_and_old_training_sets_say_what_i
     store.apply([first])
     store.materialize(first, "2024-03-09", "2024-03-09")
     labels = pl.DataFrame({"user_id": ["u0", "u1", "nobody"], "at": [EVENT] * 3}, schema_overrides={"at": TIME})
-    definition = TrainingSet("held_values", lambda: labels.lazy(), ["held"], owner="team", as_of="at")
+    definition = TrainingSet("held_values", labels.lazy, ["held"], owner="team", as_of="at")
     written = store.write_training_set(definition)
     assert written.scan().collect()["held"].to_list() == [5, 0, 0]
     assert written.null_rates["held"] == pytest.approx(2 / 3)
     assert store.verify_training_set("held_values").passed
-    [record] = store.registry.training_sets("held_values") if hasattr(store, "registry") else [None]
-    if record is not None:
-        assert record.baseline["held:v1"]["nulls"] == 2
+    [record] = store.registry.training_sets("held_values")
+    assert record.baseline["held:v1"]["nulls"] == 2
 
     changed = group_of(schema_of(int, default=-1), events)
     report = store.apply([changed])
@@ -293,7 +292,7 @@ def test_a_date_is_a_join_key_with_one_spelling(open_store: Callable[..., Featur
     assert store.get_offline_features(["2024-03-01|a"], ["held"], [store.clock.now()])["held"].to_list() == [1]
     labels = events.select("day", "shop", at=pl.lit(store.clock.now(), TIME))
     assert store.training_set(labels, ["held"], as_of="at")["held"].to_list() == [1, 2]
-    definition = TrainingSet("days", lambda: labels.lazy(), ["held"], owner="team", as_of="at")
+    definition = TrainingSet("days", labels.lazy, ["held"], owner="team", as_of="at")
     store.write_training_set(definition)
     assert store.verify_training_set("days").passed
     rows = store.connect_sql().sql("SELECT entity_id FROM feature_value ORDER BY ALL").fetchall()

@@ -106,8 +106,8 @@ def answer(value: Any) -> Any:
         items = [answer(item) for item in value]
         return None if None in items else items
     if isinstance(value, dict):
-        items = {key: answer(value[key]) for key in sorted(value, key=str.encode)}
-        return None if None in items.values() else items
+        held = {key: answer(value[key]) for key in sorted(value, key=str.encode)}
+        return None if None in held.values() else held
     return value
 
 
