@@ -12,6 +12,7 @@ import polars as pl
 from feature_store.definitions.group import FeatureGroup
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.rules import column_rules
+from feature_store.definitions.values import value_json
 from feature_store.durations import duration_text
 
 if TYPE_CHECKING:
@@ -53,7 +54,12 @@ def column_schema(group: FeatureGroup) -> dg.TableSchema:
                 nullable=rules[spec.ref.column].nullable,
                 other=list(rules[spec.ref.column].texts),
             ),
-            tags={**spec.tags, "version": f"v{spec.ref.version}", "ttl": duration_text(spec.ttl, most_units=4)},
+            tags={
+                **spec.tags,
+                "version": f"v{spec.ref.version}",
+                "ttl": duration_text(spec.ttl, most_units=4),
+                **({} if spec.default is None else {"default": value_json(spec.default)}),
+            },
         )
         for spec in group.features
     ]

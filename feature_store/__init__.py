@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from feature_store.clock import FixedClock, SystemClock
-    from feature_store.definitions.dtypes import embedding
+    from feature_store.definitions.dtypes import decimal, embedding, list_of, map_of
     from feature_store.definitions.entity import Entity
     from feature_store.definitions.event_stream import EventStream
     from feature_store.definitions.feature_service import FeatureService
@@ -69,7 +69,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "feature_store.clock": ("FixedClock", "SystemClock"),
-    "feature_store.definitions.dtypes": ("embedding",),
+    "feature_store.definitions.dtypes": ("decimal", "embedding", "list_of", "map_of"),
     "feature_store.definitions.entity": ("Entity",),
     "feature_store.definitions.event_stream": ("EventStream",),
     "feature_store.definitions.feature_service": ("FeatureService",),
@@ -165,6 +165,7 @@ __all__ = [
     "approx_quantile",
     "bottom",
     "count",
+    "decimal",
     "detect_drift",
     "distinct",
     "embedding",
@@ -173,6 +174,8 @@ __all__ = [
     "first",
     "histogram",
     "last",
+    "list_of",
+    "map_of",
     "maximum",
     "mean",
     "minimum",

@@ -23,7 +23,7 @@ _ELEMENT = pl.element()
 
 
 class UnfitTypeError(Exception):
-    """A column's type is not one that values of the dtype may come in. Its text is the remedy, empty where none is known."""
+    """A column's type is not one that values of the dtype come in. Its text is the remedy, if one is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,9 @@ def _conversion(value: pl.Expr, actual: pl.DataType, dtype: Dtype) -> Conversion
     return _scalar(value, actual, dtype)
 
 
-def _scalar(value: pl.Expr, actual: pl.DataType, dtype: Dtype) -> Conversion:
+def _scalar(  # noqa: PLR0911 - one line per dtype
+    value: pl.Expr, actual: pl.DataType, dtype: Dtype
+) -> Conversion:
     target = polars_type(dtype)
     if isinstance(actual, pl.Null):
         return Conversion(value.cast(target))
@@ -189,8 +191,8 @@ def _map(value: pl.Expr, actual: pl.DataType, dtype: Dtype) -> Conversion:
     fields = {field.name: _instance(field.dtype) for field in inner.fields} if isinstance(inner, pl.Struct) else {}
     if fields.keys() != {MAP_KEY, MAP_VALUE}:
         raise UnfitTypeError(
-            f"a map is a list of entries, pl.List(pl.Struct({{'{MAP_KEY}': pl.String, '{MAP_VALUE}': ...}})), or Arrow's "
-            "map type: a struct cannot say which keys a value has"
+            f"a map is a list of entries, pl.List(pl.Struct({{'{MAP_KEY}': pl.String, '{MAP_VALUE}': ...}})), or "
+            "Arrow's map type: a struct cannot say which keys a value has"
         )
     key = _scalar(_ELEMENT.struct.field(MAP_KEY), fields[MAP_KEY], Dtype("string"))
     item = _scalar(_ELEMENT.struct.field(MAP_VALUE), fields[MAP_VALUE], dtype.element)

@@ -155,6 +155,7 @@ def _show_feature(feature: Feature, catalog: Catalog) -> None:
             ("column", feature.ref.column),
             ("owner", feature.owner),
             ("time to live", timedelta(seconds=feature.online_ttl_seconds)),
+            ("default", feature.default),
             ("tags", dict(feature.tags)),
             ("number", feature.id),
             ("registered", feature.created_at),
@@ -229,6 +230,7 @@ def _group_record(group: RegisteredGroup) -> dict[str, Any]:
                 "description": feature.description,
                 "owner": feature.owner,
                 "online_ttl_seconds": feature.online_ttl_seconds,
+                "default": feature.default,
                 "tags": dict(feature.tags),
                 "created_at": feature.created_at,
             }

@@ -55,8 +55,8 @@ class Entity:
     def entity_id(self, /, **keys: KeyValue) -> str:
         r"""Returns the entity id of one entity.
 
-        A single key's id is its value, a date in ISO format (which may be given so, too). The values of several keys are joined by `|` in the declared order,
-        each with `\` and `|` escaped by `\`.
+        A single key's id is its value, a date in ISO format (which may be given so, too). The values of several keys
+        are joined by `|` in the declared order, each with `\` and `|` escaped by `\`.
 
         Raises:
             InvalidRequestError: If a key is missing, unknown, null or of the wrong type.
@@ -72,8 +72,8 @@ class Entity:
         """Returns the join keys that an entity id stands for: the inverse of `entity_id`.
 
         Raises:
-            InvalidRequestError: If the id has another number of keys, an int key is not a number, a date not one in ISO format, or the id is not
-                the one that `entity_id` gives of these values: one entity has one id.
+            InvalidRequestError: If the id has another number of keys, an int key is not a number, a date not one in
+                ISO format, or the id is not the one that `entity_id` gives of these values: one entity has one id.
         """
         if not isinstance(entity_id, str):
             raise InvalidRequestError(

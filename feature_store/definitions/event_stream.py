@@ -39,8 +39,8 @@ class EventStream:
     Attributes:
         source: The source whose events these are: what the batch reads as files, the stream reads here.
         schema: A `msgspec.Struct` with one field per column: `event_timestamp: datetime`, and fields of type `str`,
-            `int`, `float`, `bool`, `datetime`, `date`, `Decimal`, or `list[T]` or `dict[str, T]` of those, each `| None`
-            where null is a value. Decimals have two digits after the point; `Annotated[Decimal,
+            `int`, `float`, `bool`, `datetime`, `date`, `Decimal`, or `list[T]` or `dict[str, T]` of those, each
+            `| None` where null is a value. Decimals have two digits after the point; `Annotated[Decimal,
             msgspec.Meta(extra={"scale": 4})]` has four. Fields that a message has
             beyond these are passed over; a field without a default that it lacks makes it a bad event.
         entity: The entity whose id is the key of each message, so that all events of an entity lie in one partition.

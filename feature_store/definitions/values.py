@@ -39,7 +39,7 @@ def value_of(dtype: Dtype, value: Any) -> Any:
     return _CONVERSIONS[dtype.name](dtype, value)
 
 
-def value_json(value: Any) -> str:
+def value_json(value: Any) -> str:  # noqa: PLR0911 - one line per kind
     """Returns the JSON of a value as answers have it, spelled as in the online store: infinities as 1e999."""
     match value:
         case float() if math.isinf(value):
@@ -113,7 +113,10 @@ def _date(_: Dtype, value: Any) -> date:
         return value
     if type(value) is not str or not _DAY.fullmatch(value):
         raise _unfit(value)
-    return date.fromisoformat(value)
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise _unfit(value) from None
 
 
 def _decimal(dtype: Dtype, value: Any) -> Decimal:
@@ -139,8 +142,8 @@ def exact_decimal(value: Decimal, scale: int) -> Decimal:
     shift = exponent + scale
     if shift < 0 and any(digits[shift:]):
         raise ValueError(
-            f"got {value}: it has more digits than decimal[{scale}] keeps, declare feature(..., scale=...) with a greater "
-            "scale or round it"
+            f"got {value}: it has more digits than decimal[{scale}] keeps, declare feature(..., scale=...) with "
+            "a greater scale or round it"
         )
     unscaled = int("".join(map(str, digits)))
     if shift <= DECIMAL_DIGITS:

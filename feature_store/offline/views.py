@@ -182,7 +182,9 @@ def _entity_id(group: RegisteredGroup) -> str:
 def _json(column: str, dtype: Dtype) -> str:
     """Returns the JSON text of a value as the online store spells it: infinities as 1e999, UTC with microseconds."""
     if dtype.name == "embedding":
-        elements = f"list_transform({column}, lambda {_ELEMENT}: coalesce({_float_json(f'{_ELEMENT}::DOUBLE')}, 'null'))"
+        elements = (
+            f"list_transform({column}, lambda {_ELEMENT}: coalesce({_float_json(f'{_ELEMENT}::DOUBLE')}, 'null'))"
+        )
     elif dtype.name == "list":
         assert dtype.element is not None
         elements = f"list_transform({column}, lambda {_ELEMENT}: {_scalar_json(_ELEMENT, dtype.element)})"

@@ -1,7 +1,8 @@
 """The bytes of a row in the row layout; `docs/row-layout.md` describes them for readers in other languages.
 
 A row is a header, a validity bitmap, one slot of fixed width per feature in the schema's order, and the bytes of its
-texts: of strings, of decimals, and of lists and maps as JSON. Everything is little-endian. What a row means (visibility, newest wins) is decided elsewhere.
+texts: of strings, of decimals, and of lists and maps as JSON. Everything is little-endian. What a row means
+(visibility, newest wins) is decided elsewhere.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def json_expression(column: str, dtype: Dtype) -> pl.Expr:
     return _json(nan_as_null(pl.col(column), polars_type(dtype)), dtype).fill_null("null")
 
 
-def _json(values: pl.Expr, dtype: Dtype) -> pl.Expr:
+def _json(values: pl.Expr, dtype: Dtype) -> pl.Expr:  # noqa: PLR0911 - one line per dtype
     """Returns the JSON of values without NaN; null for null, but for floats."""
     import polars as pl
 

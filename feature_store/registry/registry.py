@@ -67,8 +67,8 @@ class Registry:
     def apply(self, groups: Sequence[FeatureGroup]) -> ApplyReport:
         """Migrates, then registers groups with their entities and features: all of them, or on any error none.
 
-        Descriptions, owners, tags, defaults, times to live and look-backs may change. A feature's dtype, entity and group, an
-        entity's join keys, and a group's entity, partitioning and online layout may not.
+        Descriptions, owners, tags, defaults, times to live and look-backs may change. A feature's dtype, entity and
+        group, an entity's join keys, and a group's entity, partitioning and online layout may not.
 
         Raises:
             DefinitionError: If a text, tag or time to live cannot be stored.

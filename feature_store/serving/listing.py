@@ -21,7 +21,9 @@ class FeatureRecord(msgspec.Struct):
         group: Its feature group.
         entity: What it describes.
         join_keys: The entity's join keys with their types, in the order of entity ids.
-        dtype: `float`, `int`, `string`, `bool`, `timestamp` or `embedding[N]`.
+        dtype: `float`, `int`, `string`, `bool`, `timestamp`, `date`, `decimal[SCALE]`, `embedding[N]`, or `list[T]` or
+            `map[T]` of one of those but embeddings.
+        default: What answers have for null, as JSON; null where they have null.
         description: What it is, with the unit.
         owner: Who answers for it.
         online_ttl_seconds: How long after its event a value may be used.
@@ -37,6 +39,7 @@ class FeatureRecord(msgspec.Struct):
     description: str
     owner: str
     online_ttl_seconds: int
+    default: msgspec.Raw
     tags: dict[str, str]
 
 
@@ -107,6 +110,7 @@ def listing(served: Served, access: Access) -> Listing:
                 description=feature.description,
                 owner=feature.owner,
                 online_ttl_seconds=feature.online_ttl_seconds,
+                default=msgspec.Raw((feature.default_json or "null").encode()),
                 tags=dict(feature.tags),
             )
             for group in catalog.groups.values()

@@ -1,8 +1,9 @@
 """Feature rows as messages of the topic `features.{group}`: JSON in, JSON out, every value exact.
 
 One message per row, keyed by the entity id: an object with the join keys, `event_timestamp`, the features by column and
-`ingested_at`. Timestamps are ISO in UTC with microseconds, dates ISO, decimals texts, maps objects, infinities the texts
-"Infinity" and "-Infinity". A message with the header `kind: retraction` has keys and times alone: the row of that entity and event time is no more.
+`ingested_at`. Timestamps are ISO in UTC with microseconds, dates ISO, decimals texts, maps objects, infinities the
+texts "Infinity" and "-Infinity". A message with the header `kind: retraction` has keys and times alone: the row of that
+entity and event time is no more.
 """
 
 from __future__ import annotations

@@ -131,7 +131,8 @@ def _changed_features(manifest: Manifest, catalog: Catalog) -> Iterator[str]:
                 f"it was {_ttl(feature.ttl_seconds)}"
             )
         if live.default_json != feature.default:
-            yield f"the default of {feature.reference} is {live.default_json or 'none'}, it was {feature.default or 'none'}"
+            now, before = live.default_json or "none", feature.default or "none"
+            yield f"the default of {feature.reference} is {now}, it was {before}"
 
 
 def _changed_code(manifest: Manifest, on_demand: Mapping[str, str]) -> Iterator[str]:

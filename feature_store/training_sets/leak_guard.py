@@ -222,8 +222,7 @@ def _check_group(  # a group, what is asked of it, and where to put what is foun
                 latest = bisect_right(events, sample.time) - 1
                 expected = _visible(observations, latest, sample.time, feature["column"], ttl)
                 value = sample.values[label]
-                if expected is None and feature.get("default") is not None:
-                    expected = defaults[label]
+                expected = defaults[label] if expected is None else expected
                 if bits(value) == bits(expected):
                     continue
                 kind, event = _explain(observations, latest, value, feature["column"])

@@ -267,9 +267,7 @@ def _laid_out(series: pl.Series) -> pl.Series:
 def _declared_dtype(functions: OnDemandFeatures, series: pl.Series, dtype: Dtype) -> pl.Series:
     where = f"On-demand feature {series.name!r} of {functions.name!r}"
     try:
-        if dtype == TIMESTAMP and not isinstance(series.dtype, pl.Null) and not _is_aware(series.dtype):
-            raise UnfitTypeError
-        return _in_dtype(series, dtype)
+        return _in_dtype(series, dtype, aware=True)
     except UnfitTypeError as error:
         remedy = str(error) or f"add .cast(pl.{polars_type(dtype)})"
         raise DefinitionError(
@@ -277,10 +275,6 @@ def _declared_dtype(functions: OnDemandFeatures, series: pl.Series, dtype: Dtype
         ) from None
     except ValueError as error:
         raise InvalidRequestError(f"{where} does not fit {dtype}: {error}.") from None
-
-
-def _is_aware(dtype: pl.DataType) -> bool:
-    return isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
 
 
 def _label_series(series: pl.Series, dtype: Dtype) -> pl.Series:
@@ -295,13 +289,21 @@ def _label_series(series: pl.Series, dtype: Dtype) -> pl.Series:
         raise InvalidRequestError(f"Label column {series.name!r} cannot be read as {dtype}: {error}.") from None
 
 
-def _in_dtype(series: pl.Series, dtype: Dtype) -> pl.Series:
+def _in_dtype(series: pl.Series, dtype: Dtype, *, aware: bool = False) -> pl.Series:
     """Returns a series as one of a dtype.
+
+    Args:
+        series: The series.
+        dtype: The dtype.
+        aware: Whether times must have a zone.
 
     Raises:
         UnfitTypeError: If values of the dtype do not come in the series' type.
         ValueError: If a value does not fit.
     """
+    actual = series.dtype
+    if aware and dtype == TIMESTAMP and (isinstance(actual, pl.Date) or getattr(actual, "time_zone", "") is None):
+        raise UnfitTypeError
     frame = series.to_frame()
     converted = conversion(series.name, series.dtype, dtype)
     for misfit, mask in misfits_of(frame, converted):

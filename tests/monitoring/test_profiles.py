@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from statistics import mean, stdev
 
 import msgspec
@@ -12,14 +13,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from feature_store.definitions.dtypes import STRING, list_of
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.group import FeatureGroup, feature_group
+from feature_store.definitions.monitor import Monitor
 from feature_store.definitions.schema import Embedding, FeatureSchema, feature
 from feature_store.monitoring import profile as profiling
 from feature_store.monitoring.baseline import DECILES, profile_column, reach
-from feature_store.monitoring.profile import PartitionProfile, profile_partitions
+from feature_store.monitoring.profile import FeatureProfile, PartitionProfile, profile_partitions, profile_values
 from feature_store.monitoring.quantiles import Quantiles, merged_quantiles
 from feature_store.monitoring.reference import merged
+from feature_store.monitoring.watchers import watcher
 from feature_store.partitions import Window
 from tests.orders import START, Orders, orders
 
@@ -235,3 +239,67 @@ def test_a_partition_without_rows_has_an_empty_profile():
     assert (profile.rows, profile.entities, profile.last_event) == (0, 0, None)
     assert profile.features["price"].null_rate == 0
     assert datetime(2024, 3, 2, tzinfo=UTC) == window.start
+
+
+class Collections(FeatureSchema):
+    day: date = feature("A day.")
+    spent: Decimal = feature("Money.")
+    kinds: list[str] = feature("Texts.")
+    amounts: dict[str, float] = feature("Numbers by text.")
+
+
+def test_dates_and_decimals_are_numbers_and_collections_have_lengths_and_elements():
+    @feature_group(entity=Entity("user", {"user": str}), source=Orders(orders()), schema=Collections, owner="team")
+    def collections(events: pl.LazyFrame) -> pl.LazyFrame:
+        """What is no plain number."""
+        return events
+
+    rows = pl.DataFrame(
+        {
+            "user": ["a", "b", "a", "c"],
+            "event_timestamp": [START + timedelta(minutes=minute) for minute in range(4)],
+            "day": [date(1970, 1, 2), date(1970, 1, 4), None, date(1970, 1, 4)],
+            "spent": [Decimal("1.50"), Decimal("2.50"), None, Decimal("2.50")],
+            "kinds": [["x", "y"], [], None, ["x"]],
+            "amounts": [
+                [{"key": "k", "value": 2.0}],
+                [{"key": "k", "value": 4.0}, {"key": "l", "value": 6.0}],
+                [],
+                [{"key": "k", "value": float("inf")}],
+            ],
+        },
+        schema_overrides={"event_timestamp": pl.Datetime("us", "UTC"), "spent": pl.Decimal(38, 2)},
+    )
+    [found] = profile_partitions(collections, rows, [Window(START, START + timedelta(days=1))])
+    day, spent, kinds, amounts = (found.features[name] for name in ("day", "spent", "kinds", "amounts"))
+    assert (day.mean, day.minimum, day.maximum, day.nulls) == (pytest.approx(7 / 3), 1.0, 3.0, 1)
+    assert (spent.mean, spent.maximum) == (pytest.approx(6.5 / 3), 2.5)
+    assert (kinds.mean, kinds.maximum, kinds.nulls) == (1.0, 2.0, 1)
+    assert (amounts.mean, amounts.infinite) == (1.0, 1)
+    assert kinds.elements is not None
+    assert kinds.elements.categories == {"x": 2, "y": 1}
+    assert amounts.elements is not None
+    assert (amounts.elements.rows, amounts.elements.mean, amounts.elements.infinite) == (4, 4.0, 1)
+    # A baseline is the same whether it is made of the values or of their partitions.
+    for column in ("day", "spent", "kinds", "amounts"):
+        whole, parts = profile_column(rows[column]), merged([found.features[column]])
+        shared = ("n", "nulls", "infinite", "minimum", "maximum", "edges", "counts")
+        assert {name: parts[name] for name in shared} == {name: whole[name] for name in shared}
+        assert parts["mean"] == pytest.approx(whole["mean"])
+    assert profile_column(rows["kinds"])["elements"]["categories"] == {"x": 2, "y": 1}
+
+
+def test_the_elements_of_lists_are_watched():
+    def partition(words: list[str], length: int) -> FeatureProfile:
+        values = pl.DataFrame(
+            {"kinds": [[words[(row + place) % len(words)] for place in range(length)] for row in range(200)]}
+        )
+        return profile_values({"kinds": list_of(STRING)}, values)["kinds"]
+
+    usual = [partition(["x", "y", "z"], 3) for _ in range(30)]
+    judge = watcher("kinds", list_of(STRING), Monitor(), merged(usual), 7, 1e-4)
+    assert judge is not None
+    assert [judge.see(each, 200, 0).finding for each in usual] == [None] * 30
+    finding = judge.see(partition(["x", "q", "q", "q"], 3), 200, 0).finding
+    assert finding is not None
+    assert finding.text.startswith("the elements of kinds: ")

@@ -1,4 +1,4 @@
-"""Every dtype through every door: what was given comes back from both stores, bit for bit, by whatever way it is read."""
+"""Every dtype through every door: what was given comes back from both stores, bit for bit, however it is read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from feature_store.serving.logs import JsonLog
 from feature_store.store import FeatureStore
 from feature_store.streaming.rows import RowCodec
 from tests.orders import Orders
-from tests.store.values import Column, bits, columns, loads, of_frame, of_json, schema_of
+from tests.store.values import Column, bits, columns, of_frame, of_json, schema_of
 
 USER = Entity("user_of_values", {"user_id": str})
 EVENT = datetime(2024, 3, 9, 12, tzinfo=UTC)
@@ -111,7 +111,7 @@ async def posted(app: FeatureServer, path: str, body: Any) -> Any:
     await app(scope, receive, send)
     answer = b"".join(message.get("body", b"") for message in sent)
     assert sent[0]["status"] == 200, answer
-    return loads(answer)
+    return json.loads(answer)
 
 
 async def by_http(store: FeatureStore, features: Mapping[str, Column], ids: list[str]) -> Values:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -35,10 +34,11 @@ class Kind:
 
 
 def _decimals(scale: int) -> st.SearchStrategy[Decimal]:
-    most = 10**38 - 1
-    return st.integers(-most, most).map(
-        lambda units: Decimal(units).scaleb(-scale) if units else Decimal((0, (0,), -scale))
-    )
+    def of_units(units: int) -> Decimal:
+        # Arithmetic of decimals rounds to 28 digits.
+        return Decimal((int(units < 0), tuple(map(int, str(abs(units)))), -scale))
+
+    return st.integers(-(10**38) + 1, 10**38 - 1).map(of_units)
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=6)
@@ -106,8 +106,8 @@ def answer(value: Any) -> Any:
         items = [answer(item) for item in value]
         return None if None in items else items
     if isinstance(value, dict):
-        items = {key: answer(value[key]) for key in sorted(value, key=str.encode)}
-        return None if None in items.values() else items
+        held = {key: answer(value[key]) for key in sorted(value, key=str.encode)}
+        return None if None in held.values() else held
     return value
 
 
@@ -147,7 +147,7 @@ def of_json(value: Any, column: Column) -> Any:
     return _of_json(value, column.polars)
 
 
-def _of_json(value: Any, dtype: Any) -> Any:
+def _of_json(value: Any, dtype: Any) -> Any:  # noqa: PLR0911 - one line per dtype
     if value is None:
         return None
     if isinstance(dtype, pl.List):
@@ -166,10 +166,3 @@ def _of_json(value: Any, dtype: Any) -> Any:
         assert isinstance(value, str)
         return Decimal(value)
     return value
-
-
-def loads(text: bytes) -> Any:
-    return json.loads(text)
-
-
-DAY = timedelta(days=1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated
 
 import msgspec
 import polars as pl
@@ -124,3 +126,63 @@ def test_rows_survive_the_topic_bit_for_bit():
     assert codec.decode([b'{"customer": "x"}'])["number"].to_list() == [None]
     with pytest.raises(msgspec.ValidationError):
         codec.decode([b'{"count": "many"}'])
+
+
+class Basket(msgspec.Struct):
+    customer: str
+    event_timestamp: datetime
+    day: date
+    paid: Decimal
+    rate: Annotated[Decimal, msgspec.Meta(extra={"scale": 4})] | None = None
+    items: list[str] = []
+    prices: dict[str, Decimal] = {}
+    times: list[datetime] | None = None
+
+
+def basket(**fields: object) -> bytes:
+    known = {"customer": "c", "event_timestamp": "2024-03-05T12:00:00Z", "day": "2024-03-05", "paid": "1.50"}
+    return msgspec.json.encode({**known, **fields})
+
+
+def test_events_hold_dates_decimals_lists_and_maps():
+    stream = EventStream(no_files(), Basket)
+    assert {name: str(dtype) for name, dtype in stream.dtypes.items()} == {
+        "customer": "string",
+        "event_timestamp": "timestamp",
+        "day": "date",
+        "paid": "decimal[2]",
+        "rate": "decimal[4]",
+        "items": "list[string]",
+        "prices": "map[decimal[2]]",
+        "times": "list[timestamp]",
+    }
+    good = basket(
+        rate="0.1234", items=["b", "a"], prices={"b": "2.00", "a": "0.10"}, times=["2024-03-05T14:00:00+02:00"]
+    )
+    plain = basket(paid=7)
+    for bad in ([], [basket(paid="1.505")]):  # read at once, and message by message
+        decoded = EventDecoder(stream).decode([Payload(value) for value in (good, plain, *bad)])
+        assert decoded.events.drop(GONE).to_dicts() == [
+            {
+                "customer": "c",
+                "event_timestamp": datetime(2024, 3, 5, 12, tzinfo=UTC),
+                "day": date(2024, 3, 5),
+                "paid": Decimal("1.50"),
+                "rate": Decimal("0.1234"),
+                "items": ["b", "a"],
+                "prices": [{"key": "a", "value": Decimal("0.10")}, {"key": "b", "value": Decimal("2.00")}],
+                "times": [datetime(2024, 3, 5, 12, tzinfo=UTC)],
+            },
+            {
+                "customer": "c",
+                "event_timestamp": datetime(2024, 3, 5, 12, tzinfo=UTC),
+                "day": date(2024, 3, 5),
+                "paid": Decimal("7.00"),
+                "rate": None,
+                "items": [],
+                "prices": [],
+                "times": None,
+            },
+        ]
+        assert list(decoded.rejected) == [2] * len(bad)
+    assert "more digits than decimal[2]" in decoded.rejected[2]
