@@ -197,6 +197,14 @@ class OnlineStore:
         """
         return _decoded(self._client().fetch([[CATALOG]])[0], known)
 
+    def put_schema(self, group: str, fingerprint: bytes, text: bytes) -> None:
+        """Says what a fingerprint of a group's values stands for: before the values, for who meets it must find it.
+
+        Raises:
+            OnlineStoreError: If the server refuses, or does not answer in several attempts.
+        """
+        self._client().put(KeySpace.schema(group, fingerprint), text)
+
     def has_catalog(self) -> bool:
         """Returns whether a catalog is published.
 
