@@ -41,9 +41,13 @@ class InstantsOf:
 
     def __call__(self, events: pl.LazyFrame) -> pl.LazyFrame:
         """Returns one row per entity and instant."""
+        return self.of_events(self.transform(events))
+
+    def of_events(self, events: pl.LazyFrame) -> pl.LazyFrame:
+        """Returns one row per entity and instant, of what the function gives."""
         from feature_store.windows.instants import instants
 
-        return instants(self.transform(events), self.keys, self.inputs, self.conditions)
+        return instants(events, self.keys, self.inputs, self.conditions)
 
 
 @cache

@@ -17,7 +17,7 @@ from feature_store.offline.point_in_time.labels import EntityLabels
 from feature_store.offline.steady_reads import read_steadily
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window as Span
-from feature_store.rows.polars_schema import polars_type
+from feature_store.rows.polars_schema import polars_type, series_of_values
 from feature_store.windows.fold import Window
 
 
@@ -72,6 +72,10 @@ def read_windows(
     span = window_span(int(times.min()), int(times.max()), windows)  # type: ignore[arg-type]  # integers without nulls
 
     def read(files: list[PartitionFile]) -> Sequence[pl.Series]:
+        if not files:
+            return [
+                series_of_values("", [window.spec.empty(window.dtype)] * len(times), window.dtype) for window in windows
+            ]
         wanted = dict.fromkeys(column for window in windows for column in window.spec.inputs)
         present = present_columns(rows, files)
         columns = tuple(column for column in (*wanted, OTHER_EVENTS) if any(column in names for names in present))
