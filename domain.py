@@ -1,10 +1,9 @@
-
 from datetime import UTC, datetime, timedelta
 import polars as pl
 import feature_store
 from feature_store import Entity, FeatureSchema, ParquetSource, feature, feature_group
 
-SALES = ParquetSource("sales", '/work/main/sales', start=datetime(2024, 3, 1, tzinfo=UTC))
+SALES = ParquetSource("sales", "/work/main/sales", start=datetime(2024, 3, 1, tzinfo=UTC))
 SHOP = Entity("shop", {"user_id": str})
 given = {"entity": SHOP, "source": SALES, "owner": "team@example.com"}
 

@@ -54,9 +54,7 @@ def group() -> RegisteredGroup:
     for number, (function, length) in enumerate((function, length) for function in FUNCTIONS for length in LENGTHS):
         extent = Extent.of(length)
         column = None if function == "count" else "amount"
-        spec = WindowSpec(
-            function, column, None if column is None else "float", None, None, extent.length, extent.hop
-        )
+        spec = WindowSpec(function, column, None if column is None else "float", None, None, extent.length, extent.hop)
         ref = FeatureRef(f"{function}_{length}", 1)
         dtype = FUNCTIONS[function]
         features.append(Feature(number + 1, ref, "user", dtype, "", "team", 1, {}, "payments", START, window=spec))
@@ -75,14 +73,14 @@ def make_data(data: Path, events: int, labels: int, days: int, entities: int, se
     for day in range(days):
         moments = np.sort(chance.integers(0, 86_400_000, per_day)) * 1000
         # Ties are common: one event in 20 repeats the instant of the one before it.
-        repeated = chance.random(per_day) < 0.05  # noqa: PLR2004
+        repeated = chance.random(per_day) < 0.05
         moments[1:][repeated[1:]] = moments[:-1][repeated[1:]]
         amounts = chance.gamma(2.0, 30.0, per_day).round(2)
         frame = pl.DataFrame(
             {
                 "user_id": pl.Series(zipf(chance, entities, per_day)).cast(pl.String),
                 "event_timestamp": pl.Series(moments + day * 86_400_000_000).cast(pl.Duration("us")),
-                "amount": pl.Series(amounts).zip_with(pl.Series(chance.random(per_day) > 0.01), pl.Series([None])),  # noqa: PLR2004
+                "amount": pl.Series(amounts).zip_with(pl.Series(chance.random(per_day) > 0.01), pl.Series([None])),
             }
         ).with_columns(pl.col("event_timestamp") + pl.lit(START).cast(pl.Datetime("us", "UTC")))
         frame = frame.unique(["user_id", "event_timestamp"]).sort("user_id", "event_timestamp")
@@ -152,7 +150,7 @@ def by_duckdb(folder: Path, output: Path) -> None:
                     UNION ALL SELECT user_id, t, NULL, NULL FROM '{folder}/labels.parquet'
                 ) WINDOW {frames}
             ) WHERE event IS NULL
-        ) TO '{output}' (FORMAT parquet, COMPRESSION zstd)"""  # noqa: S608
+        ) TO '{output}' (FORMAT parquet, COMPRESSION zstd)"""
     )
 
 
@@ -249,9 +247,7 @@ def main(
     medians = {name: [statistics.median(each) for each in zip(*runs, strict=True)] for name, runs in measured.items()}
     base = medians.get("ours") or next(iter(medians.values()))
     for name, (wall, cpu, peak) in medians.items():
-        table.add_row(
-            name, f"{wall:.2f}", f"{cpu:.2f}", f"{peak:.2f}", f"{wall / base[0]:.2f}", f"{cpu / base[1]:.2f}"
-        )
+        table.add_row(name, f"{wall:.2f}", f"{cpu:.2f}", f"{peak:.2f}", f"{wall / base[0]:.2f}", f"{cpu / base[1]:.2f}")
     console.print(table)
 
 

@@ -62,6 +62,7 @@ class Feature:
     def default(self) -> Any:
         """What every reader gets for null, in the form that answers have, a new object each time; or None."""
         return None if self.default_json is None else value_of_json(self.dtype, self.default_json)
+
     window: WindowSpec | None = None
 
 

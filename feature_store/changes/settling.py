@@ -6,7 +6,7 @@ Nothing is computed here. Rows that are on their way to the offline store, from 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from feature_store.catalog import RegisteredGroup
-from feature_store.changes.window_delivery import WindowDelivery
+from feature_store.changes.window_delivery import WindowDelivery, chained
 from feature_store.clock import Clock
 from feature_store.day_windows import day_window
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
@@ -77,7 +77,9 @@ class Settler:
         self._offline = offline
         self._online = online
         self._clock = clock
-        self.windows = WindowDelivery(group, offline, online, clock) if group.online_layout == "window" else None
+        self.windows: WindowDelivery | None = None
+        if group.online_layout == "window":
+            self.windows = WindowDelivery(group, offline, online, clock, self)
 
     def all_entities(self) -> SettlingReport:
         """Settles all entities of either store. All keys of the servers are looked through, without blocking them.
@@ -92,7 +94,7 @@ class Settler:
         remover = Remover(self._online, self._group)
         known = dict.fromkeys(rows[ENTITY_ID].unique(maintain_order=True))
         state = self._online.ingestion.state(self._group.name)
-        return self._settle(now, rows, self._chained(known, remover.entity_ids()), remover, state)
+        return self._settle(now, rows, chained(known, remover.entity_ids()), remover, state)
 
     def entities(self, entity_ids: Sequence[str], *, drained: datetime | None = None) -> SettlingReport:
         """Settles some entities, also for readers whose clocks stand a little behind.
@@ -207,12 +209,11 @@ class Settler:
         )
 
     def _rebuilt(self, windows: WindowDelivery, entity_ids: Sequence[str] | None) -> SettlingReport:
-        retracted = self.retracted()
         if entity_ids is None:
-            looked = windows.all_entities(retracted)
+            looked = windows.all_entities()
         else:
             looked = len(entity_ids)
-            windows.entities(entity_ids, retracted)
+            windows.entities(entity_ids)
         return SettlingReport(self._group.name, looked, 0, 0, 0, WriteReport())
 
     def _settle(
@@ -285,11 +286,3 @@ class Settler:
             found.append(held.to_series())
             found.append(self._offline.superseded(self._group, window).select(entity_id.unique()).to_series())
         return pl.concat(found).unique().to_list()
-
-    @staticmethod
-    def _chained(known: dict[str, None], others: Iterable[str]) -> Iterator[str]:
-        yield from known
-        for entity_id in others:
-            if entity_id not in known:
-                known[entity_id] = None
-                yield entity_id

@@ -76,7 +76,7 @@ class StreamedRows:
         if windows is not None:
             if retracted.height:
                 self._online.retractions.add(self._group.name, self._identified(retracted))
-            windows.deliver(rows, retracted, self._settler.retracted())
+            windows.deliver_streamed(rows, retracted)
             if rows.height:
                 self._online.retractions.given_again(self._group.name, self._identified(rows))
             return

@@ -237,7 +237,9 @@ class WritePath:
         withdrawn = 0
         windows = self.settler.windows
         if windows is not None:
-            return windows.deliver(changes.rows, changes.gone, self.settler.retracted()), changes.gone.height
+            if changes.gone.height and self._online.ingestion.state(self._group.name).streamed:
+                self._online.ingestion.withdrawn(self._group.name, changes.gone[INGESTED_AT].max())  # type: ignore[arg-type]
+            return windows.deliver(changes.rows, changes.gone), changes.gone.height
         if changes.gone.height:
             ids = changes.gone.select(entity_id_expression(self._group.entity).unique())[ENTITY_ID].to_list()
             if self._online.ingestion.state(self._group.name).streamed:

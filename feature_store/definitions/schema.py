@@ -21,9 +21,9 @@ from feature_store.definitions.declared_feature import DeclaredFeature, members_
 from feature_store.definitions.dtypes import Dtype, dtype_of_annotation, embedding, without_none
 from feature_store.definitions.monitor import Monitor
 from feature_store.definitions.names import FeatureRef
+from feature_store.definitions.values import value_of
 from feature_store.definitions.window_functions import WindowFunction
 from feature_store.definitions.window_spec import DeclaredWindow, WindowSpec, longest_life, with_column_dtypes
-from feature_store.definitions.values import value_of
 from feature_store.errors import DefinitionError
 
 DEFAULT_TTL = timedelta(days=1)
@@ -165,7 +165,9 @@ def window(
         DefinitionError: If `where` or `by` is given here and in the function.
     """
     if not isinstance(function, WindowFunction):
-        raise DefinitionError(f'window({description!r}, {function!r}): name a function, count() or total("amount"), say.')
+        raise DefinitionError(
+            f'window({description!r}, {function!r}): name a function, count() or total("amount"), say.'
+        )
     for name, given, own in (("where", where, function.where), ("by", by, function.by)):
         if given is not None and own is not None:
             raise DefinitionError(f"window({description!r}): {name}= is given twice, once in {function.name}(...).")

@@ -58,8 +58,6 @@ def rows_schema(schema: type[FeatureSchema]) -> type[FeatureSchema]:
     return type(f"{schema.__name__}Rows", (FeatureSchema,), members)
 
 
-
-
 @cache
 def instants_of(
     transform: Callable[[pl.LazyFrame], pl.LazyFrame], schema: type[FeatureSchema], keys: tuple[str, ...]

@@ -140,7 +140,9 @@ def check_consistency(
     """
     now = clock.now()
     ids = (
-        sampled_entities(offline, group.rows, now, entities, turn=turn, spans=2) if entity_ids is None else list(entity_ids)
+        sampled_entities(offline, group.rows, now, entities, turn=turn, spans=2)
+        if entity_ids is None
+        else list(entity_ids)
     )
     comparer = _Comparer(group, catalog, offline, online, engine, clock)
     faults = comparer.faults(ids)

@@ -64,6 +64,10 @@ class KeySpace:
         """Returns the keys that hold the tiles of a windowed group: `feature_tiles:card_activity:card_42`."""
         return self._shape(f"feature_tiles:{group}:")
 
+    def undrained(self, group: str) -> KeyShape:
+        """Returns the keys that hold rows of a windowed group that a stream has not brought into the offline store."""
+        return self._shape(f"feature_undrained:{group}:")
+
     def nearby(self, group: str) -> KeyShape:
         """Returns the keys that hold rows around the present: those that newer ones have replaced moments ago."""
         return self._shape(f"feature_nearby:{group}:")

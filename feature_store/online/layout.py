@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from feature_store.catalog import Feature, RegisteredGroup
 from feature_store.errors import FeatureStoreError, OnlineStoreError
@@ -99,6 +99,15 @@ class GroupRead(Protocol):
 
     def nearby(self, entity_id: str, raw: bytes | None, now: int) -> list[bytes | None]:
         """Returns what the entity's keys held at `now`, of what the key of the rows around the present holds."""
+        ...
+
+
+@runtime_checkable
+class FoldsMany(Protocol):
+    """A `GroupRead` that answers many entities faster together."""
+
+    def many(self, entity_ids: Sequence[str], replies: Sequence[bytes | None], now: int) -> list[Sequence[Any]]:
+        """Returns what `GroupRead.values` says of each entity, in order."""
         ...
 
 

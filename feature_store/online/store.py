@@ -144,9 +144,7 @@ class OnlineStore:
         if self._keys.hash_tags:
             self._keys.check(entity_ids())
 
-    def prepare(
-        self, selections: Sequence[Selection], catalog: Catalog, *, clock: Clock | None = None
-    ) -> PreparedRead:
+    def prepare(self, selections: Sequence[Selection], catalog: Catalog, *, clock: Clock | None = None) -> PreparedRead:
         """Returns a read of some features, to be used many times.
 
         Args:
@@ -174,7 +172,12 @@ class OnlineStore:
         return self.prepare(selections, catalog).values(entity_ids)
 
     def read_states(
-        self, entity_ids: Sequence[str], selections: Sequence[Selection], catalog: Catalog, *, clock: Clock | None = None
+        self,
+        entity_ids: Sequence[str],
+        selections: Sequence[Selection],
+        catalog: Catalog,
+        *,
+        clock: Clock | None = None,
     ) -> list[dict[str, FeatureState]]:
         """Returns values with the reason for each: present, null, missing or expired, and the row's times.
 
@@ -206,6 +209,14 @@ class OnlineStore:
             OnlineStoreError: If the server does not answer, refuses, or holds something else at the catalog's key.
         """
         return _decoded(self._client().fetch([[CATALOG]])[0], known)
+
+    def put_schema(self, group: str, fingerprint: bytes, text: bytes) -> None:
+        """Says what a fingerprint of a group's values stands for: before the values, for who meets it must find it.
+
+        Raises:
+            OnlineStoreError: If the server refuses, or does not answer in several attempts.
+        """
+        self._client().put(KeySpace.schema(group, fingerprint), text)
 
     def has_catalog(self) -> bool:
         """Returns whether a catalog is published.

@@ -76,7 +76,6 @@ class SparkEngine:
             progress(history.group.name, 1.0)
         return SelectedRows(found.drop(_LABEL_ROW))
 
-
     def windows(
         self, labels: EntityLabels, history: WindowHistory, progress: Progress | None = None
     ) -> Sequence[pl.Series]:
@@ -96,7 +95,9 @@ class SparkEngine:
         found = pl.DataFrame(answer.select(_LABEL_ROW, *names).toArrow()).sort(_LABEL_ROW)
         if progress is not None:
             progress(history.group.name, 1.0)
-        return [found[name].cast(polars_type(window.dtype)) for name, window in zip(names, history.windows, strict=True)]
+        return [
+            found[name].cast(polars_type(window.dtype)) for name, window in zip(names, history.windows, strict=True)
+        ]
 
 
 def latest_rows(

@@ -112,9 +112,13 @@ def join_files(
             span = window_span(extent.oldest, extent.newest, windows)
             files = store.files(group.name, span)
             reads.append(_Read(group.rows, span, files))
-            keys_of = tuple(joined[quoted(key)].cast(spark_type(dtype)) for key, dtype in group.entity.key_dtypes.items())
+            keys_of = tuple(
+                joined[quoted(key)].cast(spark_type(dtype)) for key, dtype in group.entity.key_dtypes.items()
+            )
             names = [item.label for item in asked]
-            joined = with_windows(session, joined, keys_of, window_history(group.rows, windows, files, span), names, windows)
+            joined = with_windows(
+                session, joined, keys_of, window_history(group.rows, windows, files, span), names, windows
+            )
             continue
         span = visible_span(extent.oldest, extent.newest, asked)
         files = store.files(group.name, span)

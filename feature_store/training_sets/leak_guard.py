@@ -49,7 +49,6 @@ from feature_store.training_sets.window_guard import check_windows
 SAMPLE_ROWS = 1000
 
 
-
 @dataclass(frozen=True, slots=True)
 class LeakReport:
     """What the guard has found.
@@ -263,5 +262,3 @@ def _explain(observations: Sequence[Observation], latest: int, value: Any, colum
         if bits(observation.value(column)) == wanted:
             return FUTURE, observation.event
     return DIFFERENT, None
-
-

@@ -57,11 +57,20 @@ def transformed(group: FeatureGroup, events: pl.LazyFrame) -> pl.LazyFrame:
         InvalidRowsError: If the events of a windowed group cannot be stored.
     """
     found = group.transform(events)
-    if not isinstance(group.transform, InstantsOf) or not isinstance(found, pl.LazyFrame):
-        return found
+    return rows_of_events(group, found) if isinstance(found, pl.LazyFrame) else found
+
+
+def rows_of_events(group: FeatureGroup, events: pl.LazyFrame) -> pl.LazyFrame:
+    """Returns the rows that a windowed group stores of the events that count; of any other group, what is given.
+
+    Raises:
+        InvalidRowsError: If they cannot be stored.
+    """
     windowed = group.transform
+    if not isinstance(windowed, InstantsOf):
+        return events
     try:
-        return instants(found, windowed.keys, windowed.inputs, windowed.conditions)
+        return instants(events, windowed.keys, windowed.inputs, windowed.conditions)
     except InvalidRowsError as error:
         raise InvalidRowsError(group.name, error.failures, error.remedy) from None
 

@@ -68,9 +68,9 @@ class ExactSums:
             return [sum(scaled[begin:end]) for begin, end in pairs], unit
         limbs = [(sums[ends] - sums[begins]).tolist() for sums in self._sums]
         width = self._width
-        return [sum(limb << (width * place) for place, limb in enumerate(parts)) for parts in zip(*limbs, strict=True)], (
-            self._low
-        )
+        return [
+            sum(limb << (width * place) for place, limb in enumerate(parts)) for parts in zip(*limbs, strict=True)
+        ], (self._low)
 
 
 def sums_of_whole(values: Ints, begins: Ints, ends: Ints) -> Ints:

@@ -116,9 +116,7 @@ def _grouped(frame: pl.DataFrame, keys: Sequence[str], inputs: Mapping[str, Dtyp
 
 
 def _encoded(events: Sequence[Mapping[str, Any]]) -> str:
-    plain = [
-        {name: _plain(value) for name, value in sorted(event.items()) if value is not None} for event in events
-    ]
+    plain = [{name: _plain(value) for name, value in sorted(event.items()) if value is not None} for event in events]
     return msgspec.json.encode(plain).decode()
 
 
@@ -203,7 +201,9 @@ def _decimal(values: pl.Series, dtype: Dtype) -> pl.Series:
         # By way of its shortest text: 12.34 is 12.34, as it was written.
         exact = _finite(values).cast(pl.String).str.to_decimal(scale=18)
         found = exact.cast(target)
-        lost = (found.cast(pl.Decimal(38, 18)) != exact).fill_null(value=False) | (found.is_null() & values.is_not_null())
+        lost = (found.cast(pl.Decimal(38, 18)) != exact).fill_null(value=False) | (
+            found.is_null() & values.is_not_null()
+        )
     elif actual.is_decimal() or actual.is_integer():
         found = values.cast(target)
         lost = (found.cast(actual) != values).fill_null(value=False) if actual.is_decimal() else None
@@ -222,4 +222,3 @@ def _decimal(values: pl.Series, dtype: Dtype) -> pl.Series:
 
 def _other(name: str, actual: pl.DataType, dtype: Dtype) -> InvalidRowsError:
     return InvalidRowsError("", [f"column {name!r} holds {actual}, the windows read it as {dtype}"], _REMEDY)
-

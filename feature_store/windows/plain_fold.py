@@ -48,9 +48,7 @@ def inside(spec: WindowSpec, events: Sequence[Event], at: int, *, inclusive: boo
     )
 
 
-def value_of(
-    spec: WindowSpec, dtype: Dtype, events: Sequence[Event], at: int, *, inclusive: bool = True
-) -> Any:
+def value_of(spec: WindowSpec, dtype: Dtype, events: Sequence[Event], at: int, *, inclusive: bool = True) -> Any:
     """Returns the value of a windowed feature for a reader at an instant.
 
     Args:

@@ -38,7 +38,9 @@ def registers_of(texts: Iterable[str]) -> Ints:
     """
     found = []
     for text in texts:
-        digest = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+        digest = int.from_bytes(
+            hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
+        )
         rest = digest >> REGISTER_BITS
         rank = (rest & -rest).bit_length() if rest else _RANK_BITS + 1
         found.append((digest & (REGISTERS - 1)) * 64 + rank)

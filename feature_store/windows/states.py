@@ -25,6 +25,9 @@ from feature_store.definitions.window_functions import UNITS
 from feature_store.definitions.window_spec import WindowSpec
 from feature_store.errors import InvalidRowsError
 
+Columns = Mapping[str, Any]
+"""The columns of one event, in plain values."""
+
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _FAMILIES = {"stddev": "variance"}
 _SIZED = frozenset({"first", "last", "top", "bottom", "distinct"})

@@ -1,9 +1,7 @@
 """Which tile an event belongs to: finer for young events, coarser for old ones, none for what no window can hold.
 
 A tile covers `(start, end]`, one step of time; it is inside a window if its start is not before the window's tail. As
-tails move in hops and hops are counted from midnight, a tile of one hop is never cut. The event at midnight itself
-begins the partition of its day, but is the last of the tile that ends there: it gets a tile of one second, so that the
-tiles of a day are made of that day's events alone.
+tails move in hops and hops are counted from midnight, a tile of one hop is never cut.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.windows.extents import DAY_MICROS, SECOND_MICROS, Extent
+from feature_store.windows.extents import SECOND_MICROS, Extent
 
 Ints = npt.NDArray[np.int64]
 
@@ -56,35 +54,28 @@ class TileSteps:
         beyond = EVER_STEP if any(each.length is None for each in given) else -1
         return cls(np.array([reach for reach, _ in finite], np.int64), np.array([*steps, beyond], np.int64))
 
-    def starts(self, codes: Ints, times: Ints, now: int) -> tuple[Ints, Ints]:
-        """Returns for each event, sorted by entity and time, the number of its tile and where its tile begins.
+    def tiles(self, codes: Ints, times: Ints, ages: Ints) -> tuple[Ints, Ints]:
+        """Returns for each record, sorted by entity and time, the number of its tile and where that tile begins.
 
         Args:
             codes: The entities.
-            times: Microseconds since 1970.
-            now: The writer's instant; readers' clocks may stand `LAG_MICROS` behind.
+            times: Times of events, or times inside of finer tiles, microseconds since 1970.
+            ages: How old each is for the reader whose clock stands behind most; for a tile, how old its begin is.
 
         Returns:
-            The tile of each event, from 0 on, -1 for events that no window can hold any more; and the start of each
-            tile, microseconds since 1970, whole seconds.
+            The tile of each record, from 0 on, -1 for records that no window can hold any more; and the start of each
+            tile, seconds since 1970.
         """
-        ages = (now - LAG_MICROS) - times
         steps = self.steps[np.searchsorted(self.reaches, ages, "right")]
         kept = steps >= 0
-        safe = np.maximum(steps, 1)
-        starts = (times - 1) // safe * safe
-        seconds = (times - 1) // SECOND_MICROS * SECOND_MICROS
-        starts = np.where((times % DAY_MICROS == 0) | (steps == EVER_STEP), seconds, starts)
-        days = np.where(steps == EVER_STEP, 0, times // DAY_MICROS)
-        # The tile of all older events begins before the first of them; they are out of the sight of all other windows.
+        # What only windows over the whole life see begins before its first event: out of the sight of all others.
+        starts = (times - 1) // np.where(steps > 0, steps, SECOND_MICROS) * np.maximum(steps, SECOND_MICROS)
         begins = np.ones(len(times), dtype=bool)
         if len(times) > 1:
-            same = (codes[1:] == codes[:-1]) & (steps[1:] == steps[:-1]) & (days[1:] == days[:-1])
-            same &= (starts[1:] == starts[:-1]) | (steps[1:] == EVER_STEP)
-            begins[1:] = ~same
+            same = (codes[1:] == codes[:-1]) & (steps[1:] == steps[:-1])
+            begins[1:] = ~(same & ((starts[1:] == starts[:-1]) | (steps[1:] == EVER_STEP)))
         begins &= kept
-        numbers = np.where(kept, np.cumsum(begins) - 1, -1)
-        return numbers, starts[begins]
+        return np.where(kept, np.cumsum(begins) - 1, -1), starts[begins] // SECOND_MICROS
 
 
 def kept_as_instants(codes: Ints, times: Ints, now: int) -> npt.NDArray[np.bool_]:
@@ -107,6 +98,6 @@ def kept_as_instants(codes: Ints, times: Ints, now: int) -> npt.NDArray[np.bool_
     ends = np.cumsum(np.bincount(group, weights=past).astype(np.int64))
     later = ends[group] - np.cumsum(past)
     some = ~past | ((later < MOST_INSTANTS) & (times[places] > now - YOUNG_MICROS))
-    kept = np.where(crowded, some, True)  # noqa: FBT003 - an array's elements
+    kept = np.where(crowded, some, True)
     recent[places] = kept
     return recent

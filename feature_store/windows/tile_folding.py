@@ -2,56 +2,34 @@
 
 from __future__ import annotations
 
-import struct
+import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
 from feature_store.definitions.dtypes import Dtype
+from feature_store.definitions.window_functions import UNITS
 from feature_store.definitions.window_spec import WindowSpec
 from feature_store.windows.extents import SECOND_MICROS, Extent
-from feature_store.windows.states import StateKey, merged, state_of, value_of_state
-from feature_store.windows.tile_format import HEADER, header_of
-from feature_store.windows.tile_schema import TileSchema
+from feature_store.windows.states import StateKey, merged, total_of_whole, user_value, value_of_state
+from feature_store.windows.tile_format import Tiles, with_instants
+from feature_store.windows.tile_schema import Field, TileSchema, fields_of
+
+_PLAIN = frozenset({"float", "int"})
 
 
-class Tiles(NamedTuple):
-    """An entity's tiles, decoded.
+class FoldPart(NamedTuple):
+    """How one window is folded: from which fields, or from which states."""
 
-    Attributes:
-        last_of_tiles: Time of its latest event that is in a tile, microseconds since 1970.
-        ingested: When the latest of its rows was ingested, likewise.
-        starts: Where the tiles begin, microseconds since 1970, in order.
-        states: For each key of the schema the states of the tiles.
-        instants: Times and columns of the events that are kept one by one, in order.
-    """
-
-    last_of_tiles: int
-    ingested: int
-    starts: list[int]
-    states: list[list[Any]]
-    instants: list[tuple[int, dict[str, Any]]]
-
-
-def decode_tiles(schema: TileSchema, raw: bytes) -> Tiles:
-    """Returns the tiles of a value of a schema.
-
-    Raises:
-        ValueError: If the bytes are none.
-    """
-    header = header_of(raw)
-    begin = HEADER.size
-    end = begin + 8 * header.tiles
-    try:
-        offsets = struct.unpack_from(f"<{header.tiles}q", raw, begin)
-        states, single = msgspec.msgpack.decode(raw[end:])
-    except (struct.error, msgspec.MsgspecError) as error:
-        raise ValueError(str(error)) from None
-    starts = [(header.base + offset) * SECOND_MICROS for offset in offsets]
-    instants = [(time, dict(zip(schema.columns, values, strict=True))) for time, *values in single]
-    return Tiles(header.event, header.ingested, starts, states, instants)
+    spec: WindowSpec
+    dtype: Dtype
+    rows: int
+    nulls: int
+    field: int
+    rest: int
+    key: StateKey | None
+    place: int
+    fold: _Fold | None
 
 
 class TileFold:
@@ -68,14 +46,15 @@ class TileFold:
 
     def __init__(self, schema: TileSchema, windows: Sequence[tuple[WindowSpec, Dtype]], longest: Extent) -> None:
         self.schema = schema
-        self._windows = windows
-        self._places = []
         self._longest = longest
-        for spec, _ in windows:
-            key = StateKey.of(spec)
-            if key not in schema.positions:
-                raise LookupError(key)
-            self._places.append(schema.positions[key])
+        self._parts = [_part(schema, spec, dtype) for spec, dtype in windows]
+        self._extents = list(dict.fromkeys(spec.extent for spec, _ in windows))
+        self._of_extent = [self._extents.index(spec.extent) for spec, _ in windows]
+
+    @property
+    def parts(self) -> Sequence[FoldPart]:
+        """How each window is folded."""
+        return self._parts
 
     def last_event(self, tiles: Tiles, at: int) -> int | None:
         """Returns when the last event was that a reader has reached; None where the longest window holds none.
@@ -86,23 +65,151 @@ class TileFold:
         for time, _ in reversed(tiles.instants):
             if time <= at:
                 return time if time > tail else None
-        if not tiles.starts or tiles.starts[-1] < tail:
+        if not tiles.starts or tiles.starts[-1] * SECOND_MICROS < tail:
             return None
-        return tiles.last_of_tiles
+        return tiles.header.event
 
     def values(self, tiles: Tiles, at: int) -> list[Any]:
         """Returns the value of each window for a reader at an instant (microseconds since 1970).
 
         Raises:
             InvalidRowsError: If a total is greater than its dtype can hold.
+            OverflowError: If a sum is greater than any float.
         """
+        if tiles.instants:
+            tiles = with_instants(self.schema, tiles, at)
+        starts = tiles.starts
+        begins = [bisect_left(starts, extent.tails(at) // SECOND_MICROS) for extent in self._extents]
         found = []
-        reached = [event for event in tiles.instants if event[0] <= at]
-        for (spec, dtype), place in zip(self._windows, self._places, strict=True):
-            key = self.schema.keys[place]
-            tail = spec.extent.tails(at)
-            states = tiles.states[place][bisect_left(tiles.starts, tail) :]
-            single = state_of(key, [event for event in reached if event[0] > tail]) if reached else None
-            state = merged(key, states if single is None else [*states, single])
-            found.append(value_of_state(spec, dtype, state, at))
+        counted: dict[tuple[int, int, int], int] = {}
+        fields = tiles.fields
+        for part, extent in zip(self._parts, self._of_extent, strict=True):
+            begin = begins[extent]
+            if part.key is not None:
+                state = merged(part.key, tiles.states[part.place][begin:])
+                found.append(value_of_state(part.spec, part.dtype, state, at))
+                continue
+            view = (part.rows, part.nulls, begin)
+            count = counted.get(view)
+            if count is None:
+                rows = fields[part.rows]
+                count = 0 if rows is None else sum(rows[begin:])
+                if part.nulls >= 0:
+                    nulls = fields[part.nulls]
+                    count -= 0 if nulls is None else sum(nulls[begin:])
+                counted[view] = count
+            if part.fold is None:
+                found.append(count)
+            elif count:
+                found.append(part.fold(part, tiles, begin, count, at))
+            else:
+                found.append(part.spec.empty(part.dtype))
         return found
+
+
+def _part(schema: TileSchema, spec: WindowSpec, dtype: Dtype) -> FoldPart:
+    needed = fields_of(spec)
+    positions = schema.positions
+    if not needed or not all(field in positions for field in needed):
+        key = StateKey.of(spec)
+        return FoldPart(spec, dtype, -1, -1, -1, -1, key, schema.key_positions[key], None)
+    by_kind: dict[str, Field] = {field.kind: field for field in needed}
+    main = [kind for kind in by_kind if kind not in {"rows", "nulls", "rest"}]
+    return FoldPart(
+        spec,
+        dtype,
+        positions[by_kind["rows"]],
+        positions[by_kind["nulls"]] if "nulls" in by_kind else -1,
+        positions[by_kind[main[0]]] if main else -1,
+        positions[by_kind["rest"]] if "rest" in by_kind else -1,
+        None,
+        -1,
+        _FOLDS[spec.function],
+    )
+
+
+def _sum(part: FoldPart, tiles: Tiles, begin: int) -> float:
+    sums, rests = tiles.fields[part.field], tiles.fields[part.rest]
+    parts: list[float] = [] if sums is None else list(sums[begin:])
+    if rests is not None:
+        parts += rests[begin:]
+    for place, tile, more in tiles.sums:
+        if place == part.field and tile >= begin:
+            parts += more
+    return math.fsum(parts)
+
+
+def _whole(part: FoldPart, tiles: Tiles, begin: int) -> int:
+    sums = tiles.fields[part.field]
+    return 0 if sums is None else sum(sums[begin:])
+
+
+def _total(part: FoldPart, tiles: Tiles, begin: int, count: int, at: int) -> Any:
+    del count, at
+    if part.rest >= 0:
+        return _sum(part, tiles, begin)
+    return total_of_whole(_whole(part, tiles, begin), part.dtype)
+
+
+def _mean(part: FoldPart, tiles: Tiles, begin: int, count: int, at: int) -> Any:
+    del at
+    if part.rest >= 0:
+        return _sum(part, tiles, begin) / count
+    return _whole(part, tiles, begin) / (count * scale_of(part.spec))
+
+
+def scale_of(spec: WindowSpec) -> int:
+    """Returns how many units of the last digit of a window's column make one."""
+    dtype = Dtype.parse(spec.column_dtype or "float")
+    return 10**dtype.scale if dtype.name == "decimal" else 1
+
+
+def _present(part: FoldPart, tiles: Tiles, begin: int) -> list[int]:
+    """Returns how many values each tile from one on has."""
+    rows = tiles.fields[part.rows]
+    nulls = tiles.fields[part.nulls] if part.nulls >= 0 else None
+    if rows is None:
+        return []
+    return list(rows[begin:]) if nulls is None else [a - b for a, b in zip(rows[begin:], nulls[begin:], strict=True)]
+
+
+def _end(part: FoldPart, tiles: Tiles, begin: int, count: int, at: int) -> Any:
+    """Returns the extreme, first or last value: of tiles that have one."""
+    del count, at
+    column = tiles.fields[part.field]
+    present = _present(part, tiles, begin)
+    values = [0.0 if part.spec.column_dtype == "float" else 0] * len(present) if column is None else column[begin:]
+    name = part.spec.function
+    if name in {"first", "last"}:
+        order = range(len(present)) if name == "first" else range(len(present) - 1, -1, -1)
+        found = next(values[place] for place in order if present[place])
+    elif all(present):
+        found = (min if name == "minimum" else max)(values)
+    else:
+        pick = min if name == "minimum" else max
+        found = pick(value for value, is_there in zip(values, present, strict=True) if is_there)
+    dtype = part.dtype
+    if dtype.name in _PLAIN:
+        return found
+    return bool(found) if dtype.name == "bool" else user_value(found, dtype)
+
+
+def _age(part: FoldPart, tiles: Tiles, begin: int, count: int, at: int) -> Any:
+    del begin, count
+    present = _present(part, tiles, 0)
+    times = tiles.fields[part.field] or [0] * len(present)
+    last = next(times[place] for place in range(len(present) - 1, -1, -1) if present[place])
+    return (at - last) / UNITS[part.spec.unit or "seconds"]
+
+
+_Fold = Callable[[FoldPart, Tiles, int, int, int], Any]
+_FOLDS: dict[str, _Fold | None] = {
+    "count": None,
+    "total": _total,
+    "mean": _mean,
+    "minimum": _end,
+    "maximum": _end,
+    "first": _end,
+    "last": _end,
+    "age": _age,
+}

@@ -63,9 +63,7 @@ def test_its_asset_shows_its_windows(windowed):
 def test_a_late_order_is_folded_in_at_once(windowed, domain, instance, store):
     assert run(windowed, instance, "feature_store_features", tags=RANGE).success
     before = store.get_online_features("c1", ["orders_12h", "amount_7d"])
-    event = pl.DataFrame(
-        [("c1", NOW - timedelta(hours=1), 7)], schema=domain.source.events.schema, orient="row"
-    )
+    event = pl.DataFrame([("c1", NOW - timedelta(hours=1), 7)], schema=domain.source.events.schema, orient="row")
     domain.source.events = pl.concat([domain.source.events, event])
     assert run(windowed, instance, "feature_store_features", partition_key="2024-03-09").success
     after = store.get_online_features("c1", ["orders_12h", "amount_7d"])

@@ -108,10 +108,7 @@ def test_every_engine_says_what_plain_python_says(
             schema_overrides={"flight": pl.Int64, "t": pl.Datetime("us", "UTC")},
         )
         expected = [
-            [
-                value_of(spec, Dtype.parse(dtype), standing.get(flight, []), to_micros(time))
-                for dtype, spec in WINDOWS
-            ]
+            [value_of(spec, Dtype.parse(dtype), standing.get(flight, []), to_micros(time)) for dtype, spec in WINDOWS]
             for flight, time in asked
         ]
         for name, engine in ENGINES.items():

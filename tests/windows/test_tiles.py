@@ -14,9 +14,12 @@ from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.window_spec import WindowSpec
 from feature_store.rows.polars_schema import polars_type
 from feature_store.windows.plain_fold import Event, value_of
-from feature_store.windows.tile_building import EntityEvents, build_tiles
+from feature_store.windows.tile_building import TileBuilder
 from feature_store.windows.tile_cuts import LAG_MICROS, TileSteps
-from feature_store.windows.tile_folding import TileFold, decode_tiles
+from feature_store.windows.tile_folding import TileFold
+from feature_store.windows.tile_folding_many import values_of_many
+from feature_store.windows.tile_format import decode_tiles
+from feature_store.windows.tile_parts import EntityEvents
 from feature_store.windows.tile_schema import TileSchema
 from tests.windows.test_fold import EXTENTS, HOUR, MINUTE, VALUES, spelled, windows_of
 
@@ -87,7 +90,7 @@ def test_tiles_of_any_writer_say_what_the_events_say(
     dtypes = {"value": Dtype.parse(column), "true": Dtype("bool"), "category": Dtype("string")}
     latest = max((event.time for _, event in events), default=0)
     written = latest + data.draw(st.sampled_from([-LAG_MICROS, -1, 0, 1, MINUTE, HOUR, 5 * HOUR, DAY, 9 * DAY]))
-    built = build_tiles(schema, steps, dtypes, events_of(events, dtypes), 4, written)
+    built = TileBuilder(schema, steps, dtypes).build(events_of(events, dtypes), 4, written)
     fold = TileFold(schema, asked, specs[0].extent)
     later = st.integers(0, 3 * DAY) | st.sampled_from([0, 1, 5 * MINUTE, HOUR, DAY, 40 * DAY])
     for wait in data.draw(st.lists(later, min_size=1, max_size=5)):
@@ -100,3 +103,49 @@ def test_tiles_of_any_writer_say_what_the_events_say(
             else:
                 found = [spec.empty(dtype) for spec, dtype in asked]
             assert list(map(spelled, found)) == list(map(spelled, expected)), asked
+        check_many(fold, schema, [raw for raw in built.values if raw], at)
+
+
+def check_many(fold: TileFold, schema: TileSchema, raws: list[bytes], at: int) -> None:
+    """Folded together, entities have the values that each has alone."""
+    if not raws or schema.keys:
+        return
+    columns, left = values_of_many(fold, raws, at)
+    for place, (raw, row) in enumerate(zip(raws, zip(*columns, strict=True), strict=True)):
+        if place not in left:
+            assert list(map(spelled, row)) == list(map(spelled, fold.values(decode_tiles(schema, raw), at)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(histories(), st.data())
+def test_later_events_join_the_tiles_that_stand(
+    history: tuple[str, list[tuple[int, Event]]], data: st.DataObject
+) -> None:
+    column, events = history
+    asked = windows(column, data)
+    specs = [spec for spec, _ in asked]
+    schema, steps = TileSchema.of(specs), TileSteps.of(spec.extent for spec in specs)
+    dtypes = {"value": Dtype.parse(column), "true": Dtype("bool"), "category": Dtype("string")}
+    builder = TileBuilder(schema, steps, dtypes)
+    times = sorted({event.time for _, event in events})
+    cuts = sorted(data.draw(st.lists(st.sampled_from(times), max_size=4))) if times else []
+    values: list[bytes | None] = [None] * 4
+    written = -(2**40)
+    for begin, end in zip([-(2**62), *cuts], [*cuts, 2**62], strict=True):
+        batch = [(code, event) for code, event in events if begin < event.time <= end]
+        latest = max((event.time for _, event in batch), default=written)
+        written = max(written, latest + data.draw(st.sampled_from([-LAG_MICROS, -1, 0, 1, MINUTE, HOUR, 9 * DAY])))
+        built = builder.build(events_of(batch, dtypes), 4, written, standing=values)
+        values = [raw or None for raw in built.values]
+    fold = TileFold(schema, asked, specs[0].extent)
+    later = st.integers(0, 3 * DAY) | st.sampled_from([0, 1, 5 * MINUTE, HOUR, DAY, 40 * DAY])
+    for wait in data.draw(st.lists(later, min_size=1, max_size=4)):
+        at = data.draw(st.sampled_from([written + wait, -(-(written + wait) // (5 * MINUTE)) * 5 * MINUTE]))
+        for code, raw in enumerate(values):
+            own = [event for c, event in events if c == code]
+            expected = [value_of(spec, dtype, own, at) for spec, dtype in asked]
+            found = [spec.empty(dtype) for spec, dtype in asked]
+            if raw is not None:
+                found = fold.values(decode_tiles(schema, raw), at)
+            assert list(map(spelled, found)) == list(map(spelled, expected)), asked
+        check_many(fold, schema, [raw for raw in values if raw], at)

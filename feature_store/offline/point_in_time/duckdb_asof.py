@@ -83,7 +83,6 @@ class DuckDBEngine:
             progress(history.group.name, 1.0)
         return SelectedRows(numbered.select(ROW).join(rows, on=ROW, how="left", maintain_order="left").drop(ROW))
 
-
     def windows(
         self, labels: EntityLabels, history: WindowHistory, progress: Progress | None = None
     ) -> Sequence[pl.Series]:

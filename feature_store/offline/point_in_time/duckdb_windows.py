@@ -104,4 +104,3 @@ def _series(values: Sequence[Any], window: Window) -> pl.Series:
     if window.dtype.name == "map":
         values = [[{"key": key, "value": value} for key, value in each.items()] for each in values]
     return pl.Series(values, dtype=polars_type(window.dtype))
-

@@ -105,6 +105,4 @@ def read_windows(
         found = read_steadily(group.name, lambda: store.files(group.name, span), read)
     except InvalidRowsError as error:
         raise InvalidRowsError(group.name, error.failures, error.remedy) from None
-    return {
-        selection.label: series.alias(selection.label) for selection, series in zip(selections, found, strict=True)
-    }
+    return {selection.label: series.alias(selection.label) for selection, series in zip(selections, found, strict=True)}

@@ -139,9 +139,7 @@ def _events(labels: EntityLabels, rows: pl.DataFrame, windows: Sequence[Window],
     if not known.all():
         frame = frame.filter(pl.Series(known))
     if has_rivals:
-        frame = frame.sort(INGESTED_AT, maintain_order=True).unique(
-            [_CODE, _TIME], keep="last", maintain_order=True
-        )
+        frame = frame.sort(INGESTED_AT, maintain_order=True).unique([_CODE, _TIME], keep="last", maintain_order=True)
     inputs = {name: dtype for window in windows for name, dtype in window.spec.inputs.items()}
     kept = [_CODE, _TIME, *(name for name in (*inputs, OTHER_EVENTS) if name in frame.columns)]
     return events_of(frame.select(kept), inputs)
@@ -154,7 +152,9 @@ def _as_events(frame: pl.DataFrame, shards: int, windows: Sequence[Window]) -> E
         for name, dtype in window.spec.inputs.items():
             if name not in columns:
                 has = name in frame.columns
-                columns[name] = frame[name] if has else pl.repeat(None, frame.height, dtype=polars_type(dtype), eager=True)
+                columns[name] = (
+                    frame[name] if has else pl.repeat(None, frame.height, dtype=polars_type(dtype), eager=True)
+                )
     return Events(frame[_CODE].to_numpy() // shards, frame[_TIME].to_numpy(), columns)
 
 
@@ -217,4 +217,3 @@ def _all(work: Callable[[_Item], _Result], items: Sequence[_Item], threads: int)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-

@@ -15,7 +15,7 @@ from feature_store.clock import Clock, to_micros
 from feature_store.definitions.names import ENTITY_ID
 from feature_store.errors import InvalidRequestError
 from feature_store.online.keys import KeySpace
-from feature_store.online.layout import GroupRead, RowAheadError, Status
+from feature_store.online.layout import FoldsMany, GroupRead, RowAheadError, Status
 from feature_store.online.layouts import layout_of
 from feature_store.online.schemas import Schemas, UnknownSchemaError
 from feature_store.online.stamps import to_datetime
@@ -123,6 +123,7 @@ class PreparedRead:
             reading = layout_of(group).reading(self._keys, group, features, self._schemas)
             self._parts.append(_Part(reading, [member.label for member in members]))
         self._only = self._parts[0].reading if len(self._parts) == 1 else None
+        self._many = self._only.many if isinstance(self._only, FoldsMany) else None
         self._width = sum(part.reading.width for part in self._parts)
         entities = {catalog.groups[name].entity.name: catalog.groups[name].entity for name in by_group}
         # Any text is the id of an entity with a single key of text; others are looked at one by one.
@@ -249,6 +250,8 @@ class PreparedRead:
         now = self._now()
         labels, width = self._labels, self._width
         only = self._only
+        if self._many is not None and len(entity_ids) > 1:
+            return [dict(zip(labels, row, strict=True)) for row in self._many(entity_ids, replies, now)]
         if only is not None and width == 1:
             return [
                 dict(zip(labels, only.values(entity_id, (raw,), now), strict=True))
@@ -275,6 +278,8 @@ class PreparedRead:
         if only is None:
             return [list(answer.values()) for answer in self._decode_values(entity_ids, replies)]
         now = self._now()
+        if self._many is not None and len(entity_ids) > 1:
+            return [list(row) for row in self._many(entity_ids, replies, now)]
         if width == 1:
             return [
                 list(only.values(entity_id, (raw,), now)) for entity_id, raw in zip(entity_ids, replies, strict=True)

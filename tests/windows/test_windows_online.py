@@ -1,0 +1,182 @@
+"""Windows online, offline and in plain Python agree, whoever wrote the events, in whatever order, at any instant."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+
+from feature_store import FeatureSchema, FeatureStore, FixedClock, age, count, feature_group, last, maximum, mean, total
+from feature_store import window as windowed
+from feature_store.changes.streaming_rows import DrainedRows, StreamedRows
+from feature_store.clock import to_micros
+from feature_store.definitions.group import FeatureGroup
+from feature_store.frames import TIMESTAMP_TYPE
+from feature_store.offline.stream_files import StreamFiles
+from feature_store.rows.polars_schema import row_schema
+from feature_store.windows.plain_fold import Event, value_of
+from tests.changes.histories import USER
+from tests.orders import Orders
+
+NOON = datetime(2024, 3, 5, 12, tzinfo=UTC)
+USERS = ("ann", "bob", "cy")
+EVENTS = {"user_id": pl.String, "event_timestamp": TIMESTAMP_TYPE, "amount": pl.Float64, "shop": pl.String}
+Identity = tuple[str, datetime]
+Content = tuple[float | None, str | None]
+
+
+class Spending(FeatureSchema):
+    payments_1h: int = windowed("Payments.", count(), "1h")
+    spent_1h: float = windowed("Spent.", total("amount"), "1h")
+    mean_1d: float = windowed("Mean.", mean("amount"), "1d")
+    greatest_1d: float = windowed("Greatest.", maximum("amount"), "1d")
+    last_7d: float = windowed("Last.", last("amount"), "7d")
+    large_1d: int = windowed("Large payments.", count(where=pl.col("amount") > 1), "1d")
+    shops_1d: list[str] = windowed("Shops of the last payments.", last("shop", 2), "1d")
+    by_shop_7d: dict[str, float] = windowed("Spent by shop.", total("amount", by="shop"), "7d")
+    since: float = windowed("Since the last payment.", age(unit="minutes"), "7d")
+
+
+@pytest.fixture
+def group() -> FeatureGroup:
+    source = Orders(events=pl.DataFrame(schema=EVENTS))
+
+    @feature_group(entity=USER, source=source, schema=Spending, owner="team@example.com", name="spending")
+    def given(events: pl.LazyFrame) -> pl.LazyFrame:
+        """Payments."""
+        return events
+
+    return given
+
+
+class World:
+    """All writers of one group, and the events that the last of them gave."""
+
+    def __init__(self, store: FeatureStore, group: FeatureGroup, clock: FixedClock, seed: int) -> None:
+        self.store, self.group, self.clock = store, group, clock
+        self.registered = store.registered(group)
+        self.random = random.Random(seed)
+        self.model: dict[Identity, Content] = {}
+        self.undrained: list[tuple[pl.DataFrame, pl.DataFrame]] = []
+        self.offset = 0
+        self.stream = StreamedRows(self.registered, store.offline, store.online, store.clock)
+        self.notes = DrainedRows(self.registered, store.offline, store.online, store.clock)
+        self.files = StreamFiles(store.offline, self.registered)
+
+    def some(self, most: int = 4) -> dict[Identity, Content]:
+        now = self.clock.now()
+        back = self.random.choice([10, 600, 4000, 100_000, 700_000])
+        hops = [now - timedelta(seconds=self.random.randrange(back)) for _ in range(most)]
+        moments = [*hops, *(hop.replace(minute=hop.minute // 5 * 5, second=0, microsecond=0) for hop in hops)]
+        moments += [now, now + timedelta(seconds=3)]
+        return {
+            (self.random.choice(USERS), self.random.choice(moments)): (
+                self.random.choice([None, 0.1, 0.2, 1.1, 1e16, -1e16, 3.0]),
+                self.random.choice([None, "a", "b"]),
+            )
+            for _ in range(self.random.randrange(1, most))
+        }
+
+    def frame(self, given: Mapping[Identity, Content]) -> pl.DataFrame:
+        return pl.DataFrame([(*key, *content) for key, content in given.items()], EVENTS, orient="row")
+
+    def ingest(self) -> None:
+        given = self.some()
+        self.store.ingest(self.group, self.frame(given))
+        self.model |= given
+
+    def send(self) -> None:
+        given = self.some()
+        gone: set[Identity] = set()
+        if self.undrained and self.random.random() < 0.4:
+            known = [row for rows, _ in self.undrained for row in rows.select("user_id", "event_timestamp").rows()]
+            gone = {each for each in self.random.sample(known, 1) if each in self.model and each not in given}
+        at = self.stream.claim("one", self.clock.now())
+        rows = self.group.rows.transform(self.frame(given).lazy()).collect()  # type: ignore[attr-defined]
+        stamp = pl.lit(at, TIMESTAMP_TYPE).alias("ingested_at")
+        rows = rows.with_columns(stamp).select(row_schema(self.registered).names())
+        taken = pl.DataFrame(list(gone), {key: EVENTS[key] for key in ("user_id", "event_timestamp")}, orient="row")
+        taken = taken.with_columns(stamp)
+        self.undrained.append((rows, taken))
+        self.stream.committed("one")
+        self.stream.deliver(rows, taken, rows.clear())
+        self.model |= given
+        for each in gone:
+            del self.model[each]
+
+    def drain(self) -> None:
+        self.notes.begin()
+        for rows, gone in self.undrained:
+            if rows.height:
+                self.files.write("features.spending", 0, self.offset, self.offset, rows)
+                self.notes.write(rows)
+            if gone.height:
+                self.files.remove(gone)
+                self.notes.withdraw(gone)
+            self.offset += 1
+        self.undrained = []
+        self.notes.end()
+
+    def expected(self, user: str) -> dict[str, Any]:
+        events = [
+            Event(to_micros(time), {"amount": amount, "shop": shop, "large": amount is not None and amount > 1})
+            for (name, time), (amount, shop) in self.model.items()
+            if name == user
+        ]
+        found = {}
+        for feature in self.registered.windows:
+            spec = feature.window
+            assert spec is not None
+            if spec.condition is not None:
+                events = [Event(each.time, {**each.values, spec.condition: each.values["large"]}) for each in events]
+            found[feature.ref.name] = value_of(spec, feature.dtype, events, to_micros(self.clock.now()))
+        return found
+
+    def check(self) -> None:
+        expected = [self.expected(user) for user in (*USERS, "nobody")]
+        served = self.store.get_online_features_batch([*USERS, "nobody"], ["spending"])
+        assert repr(served) == repr(expected)
+        assert repr(self.store.get_online_features("bob", ["spending"])) == repr(expected[1])
+        if not self.undrained:
+            times = [self.clock.now()] * len(USERS)
+            trained = self.store.get_offline_features(list(USERS), ["spending"], times).to_dicts()
+            names = list(expected[0])
+            assert repr([[plain(row[name], expected[0][name]) for name in names] for row in trained]) == repr(
+                [[row[name] for name in names] for row in expected[:3]]
+            )
+
+
+def plain(value: Any, like: Any) -> Any:
+    return {pair["key"]: pair["value"] for pair in value} if isinstance(like, dict) else value
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_all_writers_and_readers_agree(store: FeatureStore, group: FeatureGroup, clock: FixedClock, seed: int) -> None:
+    clock.set(NOON)
+    store.apply([group])
+    world = World(store, group, clock, seed)
+    for _ in range(25):
+        step = world.random.choice(["ingest", "ingest", "send", "send", "send", "drain", "wait", "settle"])
+        if step == "wait":
+            waits = [timedelta(microseconds=1), timedelta(seconds=7), timedelta(minutes=5), timedelta(hours=3)]
+            clock.set(clock.now() + world.random.choice([*waits, timedelta(days=2)]))
+        elif step == "settle":
+            store.repair_online(group.name)
+        else:
+            getattr(world, step)()
+        world.check()
+
+
+def test_an_entity_without_events_has_the_values_of_empty_windows(store: FeatureStore, group: FeatureGroup) -> None:
+    store.apply([group])
+    states = store.get_online_statuses(["nobody"], ["spending"])[0]
+    assert {state.status for state in states.values()} == {"missing"}
+    assert states["payments_1h"].value == 0
+    assert states["shops_1d"].value == []
+    assert states["mean_1d"].value is None
+    frame = store.get_online_features_frame(["nobody"], ["spending"])
+    assert frame["payments_1h"].to_list() == [0]
