@@ -30,6 +30,18 @@ _DOUBT = 2.0**-30
 """Share of the last bit by which errors of errors could move what is left over; they are far smaller."""
 
 
+class SumOverflowError(OverflowError):
+    """A sum, or what follows from it, is greater than its type can hold.
+
+    Attributes:
+        place: Number of the range.
+    """
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+        super().__init__(f"What range {place} comes to is too large.")
+
+
 class ExactSums:
     """The sums of a column over ranges of its positions.
 
@@ -53,7 +65,7 @@ class ExactSums:
         """Returns the sum of `values[begin:end]` for each range, correctly rounded; 0.0 for an empty one.
 
         Raises:
-            OverflowError: If a sum is greater than any float.
+            SumOverflowError: If a sum is greater than any float.
         """
         if self._sums is None:
             return _one_by_one(self._values, begins, ends)
@@ -77,11 +89,12 @@ def sums_of_whole(values: Ints, begins: Ints, ends: Ints) -> Ints:
     """Returns the sum of integers over each range.
 
     Raises:
-        OverflowError: If one does not fit into 64 bits.
+        SumOverflowError: If one does not fit into 64 bits.
     """
     high, low = _whole_halves(values, begins, ends)
-    if ((high >= 2**31) | (high < -(2**31))).any():
-        raise OverflowError("A sum does not fit into 64 bits.")
+    is_long = (high >= 2**31) | (high < -(2**31))
+    if is_long.any():
+        raise SumOverflowError(int(np.argmax(is_long)))
     return (high << 32) + low
 
 
@@ -108,6 +121,9 @@ def variances(values: Floats | Ints, begins: Ints, ends: Ints, scale: int) -> Fl
 
     Returns:
         One per range; 0.0 for ranges of less than two values.
+
+    Raises:
+        SumOverflowError: If one is greater than any float.
     """
     counts = (ends - begins).tolist()
     sums, unit, squares, unit_of_squares = _moments(values, begins, ends)
@@ -117,7 +133,10 @@ def variances(values: Floats | Ints, begins: Ints, ends: Ints, scale: int) -> Fl
         if count > 1:
             over = (count * square << (unit_of_squares - lowest)) - (total * total << (2 * unit - lowest))
             under = count * (count - 1) * scale * scale
-            found[place] = (over << lowest) / under if lowest > 0 else over / (under << -lowest)
+            try:
+                found[place] = (over << lowest) / under if lowest > 0 else over / (under << -lowest)
+            except OverflowError:
+                raise SumOverflowError(place) from None
     return found
 
 
@@ -228,14 +247,26 @@ def _two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
 
 
 def _scaled(total: Floats, low: int) -> Floats:
-    with np.errstate(over="raise"):
-        try:
-            scaled: Floats = np.ldexp(total, low)
-        except FloatingPointError:
-            raise OverflowError("A sum is greater than any float.") from None
+    with np.errstate(over="ignore"):
+        scaled: Floats = np.ldexp(total, low)
+    if np.isinf(scaled).any():
+        raise SumOverflowError(int(np.argmax(np.isinf(scaled))))
     return scaled
 
 
 def _one_by_one(values: Floats, begins: Ints, ends: Ints) -> Floats:
-    pairs = zip(begins.tolist(), ends.tolist(), strict=True)
-    return np.array([math.fsum(values[begin:end].tolist()) for begin, end in pairs])
+    found = np.zeros(len(begins))
+    for place, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
+        try:
+            found[place] = math.fsum(values[begin:end].tolist())
+        except OverflowError:
+            # `fsum` gives up where a part of the sum is too large, though the whole may not be.
+            found[place] = _from_fractions(values[begin:end], place)
+    return found
+
+
+def _from_fractions(values: Floats, place: int) -> float:
+    try:
+        return float(sum(map(Fraction, values.tolist())))
+    except OverflowError:
+        raise SumOverflowError(place) from None

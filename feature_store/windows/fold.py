@@ -21,7 +21,7 @@ from feature_store.definitions.window_spec import WindowSpec
 from feature_store.errors import InvalidRowsError
 from feature_store.rows.polars_schema import polars_type
 from feature_store.windows.columns import Column, decimals, lists, masked
-from feature_store.windows.exact_sums import ExactSums, mean_of_whole, sums_of_whole, variances
+from feature_store.windows.exact_sums import ExactSums, SumOverflowError, mean_of_whole, sums_of_whole, variances
 from feature_store.windows.extents import Extent
 from feature_store.windows.extremes import range_extremes
 from feature_store.windows.sketches import (
@@ -38,6 +38,24 @@ Ints = npt.NDArray[np.int64]
 
 PAIRS_AT_ONCE = 4_000_000
 """Events that are looked at one by one at a time, in windows whose values no prefix tells."""
+
+
+class WindowOverflowError(InvalidRowsError):
+    """What a window comes to is greater than its type can hold.
+
+    Attributes:
+        reader: Number of the reader who asked for it.
+    """
+
+    def __init__(self, window: Window, reader: int) -> None:
+        self.reader = reader
+        spec = window.spec
+        remedy = "Annotate the window as float." if window.dtype.scalar.name != "float" else "Scale the column down."
+        super().__init__("", [f"the {spec.function} of {spec.column!r} is too large for {window.dtype.scalar}"], remedy)
+
+    def of_entity(self, entity: str) -> InvalidRowsError:
+        """Returns the error with the entity named."""
+        return InvalidRowsError(self.group, [f"{failure}, of {entity}" for failure in self.failures], self.remedy)
 
 
 class Window(NamedTuple):
@@ -216,7 +234,7 @@ def fold(events: Events, readers: Readers, windows: Sequence[Window]) -> list[pl
         windows: The windows.
 
     Raises:
-        InvalidRowsError: If a total is greater than its dtype can hold.
+        WindowOverflowError: If a total is greater than its dtype can hold.
     """
     timeline = events.timeline
     find = timeline.until if readers.inclusive else timeline.before
@@ -238,7 +256,10 @@ def fold(events: Events, readers: Readers, windows: Sequence[Window]) -> list[pl
 
 
 def _folded(view: _View, ranges: _Ranges, window: Window) -> pl.Series:
-    found = _FOLDS[window.spec.function](view, ranges, window)
+    try:
+        found = _FOLDS[window.spec.function](view, ranges, window)
+    except SumOverflowError as error:
+        raise WindowOverflowError(window, error.place) from None
     target = polars_type(window.dtype)
     return found if found.dtype == target else found.cast(target)
 
@@ -252,12 +273,7 @@ def _total(view: _View, ranges: _Ranges, window: Window) -> pl.Series:
     if window.dtype.name == "float":
         return pl.Series(view.totals(window.spec.extent, ranges))
     column = view.values
-    try:
-        whole = sums_of_whole(column.whole, ranges.begins, ranges.ends)
-    except OverflowError:
-        raise InvalidRowsError(
-            "", [f"a total of {window.spec.column!r} does not fit into 64 bits"], "Annotate the window as float."
-        ) from None
+    whole = sums_of_whole(column.whole, ranges.begins, ranges.ends)
     return decimals(whole, window.dtype.scale) if window.dtype.name == "decimal" else pl.Series(whole)
 
 
@@ -446,7 +462,10 @@ def _by_category(events: Events, readers: Readers, window: Window) -> pl.Series:
         at = np.repeat(readers.at[start:end], some)
         counted = Window(_counting(plain), Dtype("int"))
         asking = Readers(asked, at, readers.inclusive)
-        number, values = fold(inner, asking, [counted, Window(plain, window.dtype.element)])
+        try:
+            number, values = fold(inner, asking, [counted, Window(plain, window.dtype.element)])
+        except WindowOverflowError as error:
+            raise WindowOverflowError(window, start + int(np.repeat(np.arange(end - start), some)[error.reader])) from None
         is_there = (number > 0) & values.is_not_null()
         kept = pl.DataFrame({"key": names.gather(pl.Series(pairs[asked] % width)), "value": values}).filter(is_there)
         reader = pl.Series(np.repeat(np.arange(end - start), some)).filter(is_there)

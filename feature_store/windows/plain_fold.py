@@ -117,7 +117,7 @@ def _folded(spec: WindowSpec, dtype: Dtype, held: Sequence[Event], at: int) -> A
 
 def _total(values: Sequence[Any], dtype: Dtype) -> Any:
     if dtype.name == "float":
-        return math.fsum(values)
+        return float(sum(map(Fraction, values)))
     found = sum(values, Decimal(0).scaleb(-dtype.scale) if dtype.name == "decimal" else 0)
     whole = int(found.scaleb(dtype.scale)) if isinstance(found, Decimal) else found
     if not -(2**63) <= whole < 2**63:
@@ -127,7 +127,7 @@ def _total(values: Sequence[Any], dtype: Dtype) -> Any:
 
 def _mean(values: Sequence[Any]) -> float:
     if isinstance(values[0], float):
-        return math.fsum(values) / len(values)
+        return float(sum(map(Fraction, values))) / len(values)
     return float(sum(map(Fraction, values)) / len(values))
 
 

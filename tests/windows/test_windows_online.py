@@ -19,6 +19,7 @@ from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.offline.stream_files import StreamFiles
 from feature_store.rows.polars_schema import row_schema
 from feature_store.windows.plain_fold import Event, value_of
+from feature_store.transform.compute import transformed
 from tests.changes.histories import USER
 from tests.orders import Orders
 
@@ -96,7 +97,7 @@ class World:
             known = [row for rows, _ in self.undrained for row in rows.select("user_id", "event_timestamp").rows()]
             gone = {each for each in self.random.sample(known, 1) if each in self.model and each not in given}
         at = self.stream.claim("one", self.clock.now())
-        rows = self.group.rows.transform(self.frame(given).lazy()).collect()  # type: ignore[attr-defined]
+        rows = transformed(self.group.rows, self.frame(given).lazy()).collect()
         stamp = pl.lit(at, TIMESTAMP_TYPE).alias("ingested_at")
         rows = rows.with_columns(stamp).select(row_schema(self.registered).names())
         taken = pl.DataFrame(list(gone), {key: EVENTS[key] for key in ("user_id", "event_timestamp")}, orient="row")

@@ -28,7 +28,7 @@ from feature_store.offline.point_in_time.labels import EntityLabels
 from feature_store.partitions import Window as Span
 from feature_store.rows.polars_schema import polars_type, row_schema
 from feature_store.storage.parquet import scan_files
-from feature_store.windows.fold import Events, Readers, Window, fold
+from feature_store.windows.fold import Events, Readers, Window, WindowOverflowError, fold
 from feature_store.windows.instants import events_of
 
 Ints = npt.NDArray[np.int64]
@@ -76,7 +76,7 @@ def swept_windows(
         of_shard = _as_events(events, shards, history.windows)
         del events
         readers = Readers(codes[members] // shards, at[members], history.inclusive)
-        found = fold(of_shard, readers, history.windows)
+        found = _folded(of_shard, readers, history.windows, labels, members)
         told.add()
         return members, found
 
@@ -103,10 +103,22 @@ def folded_rows(labels: EntityLabels, rows: pl.DataFrame, windows: Sequence[Wind
     codes = labels.codes.of_labels.astype(np.int64)
     at = labels.as_of.to_physical().rechunk().to_numpy()
     order = np.lexsort((at, codes))
-    found = fold(_as_events(events, 1, windows), Readers(codes[order], at[order]), windows)
+    found = _folded(_as_events(events, 1, windows), Readers(codes[order], at[order]), windows, labels, order)
     places = np.empty(len(at), dtype=np.int64)
     places[order] = np.arange(len(at))
     return [series.gather(pl.Series(places)) for series in found]
+
+
+def _folded(
+    events: Events, readers: Readers, windows: Sequence[Window], labels: EntityLabels, members: Ints
+) -> list[pl.Series]:
+    """Returns what the windows of some labels come to; an error names the label's entity."""
+    try:
+        return fold(events, readers, windows)
+    except WindowOverflowError as error:
+        keys = labels.keys.row(int(members[error.reader]), named=True)
+        entity = ", ".join(f"{key}={value!r}" for key, value in keys.items())
+        raise error.of_entity(entity) from None
 
 
 def without_events(labels: EntityLabels, windows: Sequence[Window]) -> list[pl.Series]:
