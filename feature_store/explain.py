@@ -16,6 +16,7 @@ from feature_store.clock import Clock, to_micros, to_utc
 from feature_store.definitions.names import EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.durations import duration_text
 from feature_store.errors import InvalidRequestError, OnlineStoreError
+from feature_store.explain_window import ExplainedWindow, explain_window
 from feature_store.monitoring.stored import PROFILE
 from feature_store.offline.digests import CONTENT
 from feature_store.offline.footers import metadata_of
@@ -118,6 +119,7 @@ class Explanation:
         code_is_current: Whether the row that decides was computed by the function as it was last applied; None where
             that is unknown.
         online: What the online store says now.
+        window: Which events it comes from, if it is a windowed feature: then there is neither winner nor time to live.
     """
 
     entity_id: str
@@ -136,6 +138,7 @@ class Explanation:
     expires_at: datetime | None
     code_is_current: bool | None
     online: OnlineAnswer
+    window: ExplainedWindow | None = None
 
 
 def explain(
@@ -164,6 +167,8 @@ def explain(
     group = catalog.group(found.group)
     now = clock.now()
     instant = now if at is None else to_utc(at)
+    if found.window is not None:
+        return _explained_window(entity_id, found, group, instant, offline, online, is_now=instant == now)
     ttl_seconds = found.online_ttl_seconds
     visibility = Visibility.of([found])
     question = _Question(entity_id, found, group, instant, timedelta(seconds=ttl_seconds), visibility)
@@ -194,6 +199,55 @@ def explain(
         expires_at=None if winner is None else expires_at(ttl_seconds, winner.event_timestamp),
         code_is_current=winner.code_version == group.code_version if winner and winner.code_version else None,
         online=answer,
+    )
+
+
+def _explained_window(
+    entity_id: str,
+    feature: Feature,
+    group: RegisteredGroup,
+    instant: datetime,
+    offline: OfflineStore,
+    online: Callable[[str, str], FeatureState],
+    *,
+    is_now: bool,
+) -> Explanation:
+    found = explain_window(entity_id, feature, group, instant, offline)
+    value = found.value
+    try:
+        state = online(entity_id, str(feature.ref))
+        agrees, why = (None, "It answers for now, the question is about another instant.")
+        if is_now:
+            agrees = state.value == value
+            why = "It answers what the events come to." if agrees else "It answers something else than its events say."
+            if not agrees and feature.window is not None and feature.window.function == "age":
+                agrees, why = None, "An age grows while it is asked for."
+        answer = OnlineAnswer(state.status, state.value, state.event_timestamp, state.ingested_at, agrees, why)
+    except OnlineStoreError as error:
+        answer = OnlineAnswer("unreachable", None, None, None, None, str(error))
+    since = "its whole life" if found.tail is None else f"after {found.tail.isoformat()}"
+    reason = f"The {found.function} of {found.inside:,} event(s), {since}, up to {instant.isoformat()}."
+    if found.next_change is not None:
+        reason += f" The first of them leaves at {found.next_change.isoformat()}."
+    status: Status = "present" if found.value is not None else "null" if found.inside else "missing"
+    return Explanation(
+        entity_id=entity_id,
+        feature=str(feature.ref),
+        group=group.name,
+        owner=feature.owner,
+        at=instant,
+        status=status,
+        value=value,
+        default=feature.default,
+        reason=reason,
+        winner=None,
+        losers=(),
+        ttl_seconds=feature.online_ttl_seconds,
+        ttl_left_seconds=None,
+        expires_at=None,
+        code_is_current=None,
+        online=answer,
+        window=found,
     )
 
 

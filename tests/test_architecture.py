@@ -39,7 +39,7 @@ LAYERS = (
     ("feature_store.frames", "feature_store.resolution"),
     ("feature_store.conversion", "feature_store.windows"),
     ("feature_store.offline", "feature_store.online", "feature_store.registry", "feature_store.sources"),
-    ("feature_store.alerts", "feature_store.changes"),
+    ("feature_store.alerts", "feature_store.changes", "feature_store.explain_window"),
     ("feature_store.monitoring",),
     ("feature_store.transform", "feature_store.explain"),
     (

@@ -57,6 +57,14 @@ def explain(entity_id: str, feature: str, *, at: datetime | None, as_json: bool)
             ["outcome", "event time", "ingested", "value", "file", "why"],
             [_cells(row) for row in sorted(rows, key=lambda row: row.event_timestamp, reverse=True)],
         )
+    if explanation.window is not None:
+        print_table(
+            ["place", "event time", "leaves", "values", "ingested", "file"],
+            [
+                [each.place, each.event_timestamp, each.leaves_at or "never", dict(each.values), each.ingested_at, each.file]
+                for each in explanation.window.events
+            ],
+        )
     if explanation.online.agrees is False:
         hint("Online and offline disagree: `feature-store materialize` of the row's partition pushes it again.")
 
@@ -71,8 +79,11 @@ def _properties(explanation: Explanation) -> list[tuple[str, object]]:
         ("why", explanation.reason),
         ("group", explanation.group),
         ("owner", explanation.owner),
-        ("time to live", timedelta(seconds=explanation.ttl_seconds)),
     ]
+    if explanation.window is None:
+        properties.append(("time to live", timedelta(seconds=explanation.ttl_seconds)))
+    elif explanation.window.newest is not None:
+        properties.append(("newest event ingested", explanation.window.newest))
     if winner is not None and explanation.ttl_left_seconds is not None:
         code = {True: " (as it was last applied)", False: " (not the one that was last applied)", None: ""}
         properties += [

@@ -50,7 +50,7 @@ def coverage(group: FeatureGroup, offline: OfflineStore) -> Coverage:
         group: As it is declared now.
         offline: The offline store.
     """
-    declared = frozenset(spec.ref.column for spec in group.features)
+    declared = frozenset(spec.ref.column for spec in group.rows.features)
     files = batch_files(group, offline)
     asked = (declared, group.code_version, group.partitioning)
     seen = tuple((file.date, file.name, file.size, file.modified_ns, file.e_tag) for file in files)

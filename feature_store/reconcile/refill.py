@@ -58,11 +58,12 @@ def push_online(group: RegisteredGroup, *, offline: OfflineStore, online: Online
 def shows_more(before: RegisteredGroup, after: RegisteredGroup) -> bool:
     """Tells whether rows may be visible by a group's definition that were not, or not there, by the one before it.
 
-    So it is where a time to live is longer, for what had expired by the shorter one is gone; and where the layout is
-    another, for its keys are.
+    So it is where a time to live is longer, for what had expired by the shorter one is gone; where the layout is
+    another, for its keys are; and where there is a window more, which the tiles that stand online were not made for.
     """
     former = {feature.ref: feature.online_ttl_seconds for feature in before.features}
     longer = any(
         feature.online_ttl_seconds > former.get(feature.ref, feature.online_ttl_seconds) for feature in after.features
     )
-    return longer or before.online_layout != after.online_layout
+    is_wider = any(feature.window is not None and feature.ref not in former for feature in after.features)
+    return longer or is_wider or before.online_layout != after.online_layout
