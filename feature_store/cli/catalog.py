@@ -12,6 +12,7 @@ from feature_store.cli.context import definitions_option, load, open_store
 from feature_store.cli.output import examples, hint, print_json, print_properties, print_table, size
 
 if TYPE_CHECKING:
+    from feature_store.definitions.window_spec import WindowSpec
     from feature_store.catalog import Catalog, Feature, RegisteredGroup
     from feature_store.definitions.entity import Entity
     from feature_store.store import FeatureStore
@@ -154,13 +155,29 @@ def _show_feature(feature: Feature, catalog: Catalog) -> None:
             ("group", feature.group),
             ("column", feature.ref.column),
             ("owner", feature.owner),
-            ("time to live", timedelta(seconds=feature.online_ttl_seconds)),
+            *(_window(feature.window) if feature.window else [_time_to_live(feature)]),
             ("default", feature.default),
             ("tags", dict(feature.tags)),
             ("number", feature.id),
             ("registered", feature.created_at),
         ],
     )
+
+
+def _time_to_live(feature: Feature) -> tuple[str, object]:
+    return "time to live", timedelta(seconds=feature.online_ttl_seconds)
+
+
+def _window(spec: WindowSpec) -> list[tuple[str, object]]:
+    """Returns what a windowed feature is folded from."""
+    details = [text for text in (spec.column, spec.size, spec.quantile, spec.unit) if text is not None]
+    return [
+        ("function", f"{spec.function}({', '.join(map(str, details))})"),
+        ("by", spec.category or ""),
+        ("where", "some events only" if spec.condition else "all events"),
+        ("window", "whole life" if spec.length is None else timedelta(microseconds=spec.length)),
+        ("hop", "none" if spec.hop is None else timedelta(microseconds=spec.hop)),
+    ]
 
 
 def _show_stored(group: RegisteredGroup, store: FeatureStore) -> None:

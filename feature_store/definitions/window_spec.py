@@ -205,13 +205,27 @@ def condition_column(where: str, expression: pl.Expr) -> str:
 
     if not isinstance(expression, pl.Expr):
         raise DefinitionError(f"{where}: where={expression!r} is no expression: write where=pl.col(...) > 0, say.")
-    if not expression.meta.is_row_separable() or expression.meta.is_literal():
+    if not _is_of_one_row(expression):
         raise DefinitionError(
-            f"{where}: where={expression} looks at other events than its own (an aggregate, a shift, a rank): the "
-            "events of a window are chosen one by one. Use the columns of one event."
+            f"{where}: where={expression} looks at other events than its own (an aggregate, a shift, a rank), or is a "
+            "Python function: the events of a window are chosen one by one. Use expressions on the columns of one event."
         )
     digest = hashlib.sha256(expression.meta.serialize(format="json").encode()).hexdigest()[:12]
     return f"where_{digest}"
+
+
+def _is_of_one_row(expression: pl.Expr) -> bool:
+    """Tells whether an expression's value for a row depends on that row alone."""
+    import polars as pl
+
+    meta = expression.meta
+    try:
+        if meta.is_column() or meta.is_literal():
+            return True
+        return meta.is_row_separable() and not meta.is_scalar() and all(map(_is_of_one_row, meta.pop()))
+    except pl.exceptions.PolarsError:
+        # A function in Python, of which nothing is known.
+        return False
 
 
 def _check_type(where: str, function: WindowFunction, dtype: Dtype) -> None:
@@ -220,25 +234,27 @@ def _check_type(where: str, function: WindowFunction, dtype: Dtype) -> None:
         if dtype.name != "map" or dtype.element is None:
             raise _wrong_type(where, function, dtype, "a map, because of by=: dict[str, ...]")
         inner = dtype.element
-    if function.name in _COUNTS and not (function.name == "distinct" and inner.name == "list"):
-        if inner != INT:
-            raise _wrong_type(where, function, dtype, "int" if function.by is None else "dict[str, int]")
-    elif function.name == "histogram":
-        if inner.name != "map" or inner.element != INT:
-            raise _wrong_type(where, function, dtype, "dict[str, int]")
-    elif function.name in _OF_NUMBERS or function.name == "age":
-        if inner != FLOAT:
-            raise _wrong_type(where, function, dtype, "float" if function.by is None else "dict[str, float]")
-    elif function.name == "total":
-        if inner.name not in _NUMBERS:
-            raise _wrong_type(where, function, dtype, "int, float or Decimal")
-    elif function.name in _LISTS and function.size is not None:
-        if inner.name != "list":
-            raise _wrong_type(where, function, dtype, "a list of the column's type: list[str], say")
-    elif inner.name not in _SCALARS and inner.name != "list":
-        raise _wrong_type(where, function, dtype, "the column's type: float, int, str, bool, datetime, date or Decimal")
-    elif inner.name == "list" and function.name != "distinct":
-        raise _wrong_type(where, function, dtype, f"one value, not a list; for several write {function.name}(..., 5)")
+    right = _right_type(function, inner)
+    if right is not None:
+        raise _wrong_type(where, function, dtype, right if function.by is None else f"dict[str, {right}]")
+
+
+def _right_type(function: WindowFunction, inner: Dtype) -> str | None:  # noqa: PLR0911 - one line per kind
+    """Returns which type a function gives, in words; None where it is the one that is annotated."""
+    name = function.name
+    if name == "histogram":
+        return None if inner.name == "map" and inner.element == INT else "dict[str, int]"
+    if name in _COUNTS:
+        return None if inner == INT or (name == "distinct" and inner.name == "list") else "int"
+    if name in _OF_NUMBERS or name == "age":
+        return None if inner == FLOAT else "float"
+    if name == "total":
+        return None if inner.name in _NUMBERS else "int, float or Decimal"
+    if name in _LISTS and function.size is not None:
+        return None if inner.name == "list" else "a list of the column's type: list[str], say"
+    if inner.name == "list":
+        return f"one value, not a list; for several write {name}(..., 5)"
+    return None if inner.name in _SCALARS else "the column's type: float, int, str, bool, datetime, date or Decimal"
 
 
 def _wrong_type(where: str, function: WindowFunction, dtype: Dtype, right: str) -> DefinitionError:
