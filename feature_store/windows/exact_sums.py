@@ -164,11 +164,29 @@ def _whole_halves(values: Ints, begins: Ints, ends: Ints) -> tuple[Ints, Ints]:
 
 def _bits(values: Floats) -> tuple[int, int]:
     """Returns the position of the lowest bit that is set in any value, and that above the highest."""
+    bits = values.view(np.int64) & _MAGNITUDE
+    bits = bits[bits != 0]
+    if not len(bits):
+        return 0, 1
+    least = int(bits.min())
+    if least <= _MANTISSA:
+        return _bits_of_any(values)
+    mantissas = (bits & _MANTISSA) | (_MANTISSA + 1)
+    # A power of two as a float says in its exponent which it is.
+    lowest = (mantissas & -mantissas).astype(np.float64).view(np.int64)
+    return int(((bits >> _MANTISSA_BITS) + (lowest >> _MANTISSA_BITS)).min()) - 2098, int(bits.max() >> 52) - 1022
+
+
+_MANTISSA_BITS = 52
+_MANTISSA = (1 << _MANTISSA_BITS) - 1
+_MAGNITUDE = (1 << 63) - 1
+
+
+def _bits_of_any(values: Floats) -> tuple[int, int]:
+    """Does what `_bits` does, also where some values are subnormal."""
     mantissas, exponents = np.frexp(values)
     whole = np.abs(mantissas * 2.0**_EXACT_BITS).astype(np.int64)
     is_set = whole != 0
-    if not is_set.any():
-        return 0, 1
     whole, exponents = whole[is_set], exponents[is_set].astype(np.int64)
     lowest = (whole & -whole).astype(np.float64)
     trailing = np.frexp(lowest)[1] - 1
@@ -182,11 +200,18 @@ def _limbs(values: Floats, low: int, width: int, limbs: int) -> list[Ints]:
     for number in range(limbs - 1, 0, -1):
         unit = low + number * width
         # Towards zero: what is left has fewer bits, and is exact.
-        whole = np.trunc(np.ldexp(rest, -unit))
+        whole = np.trunc(_times_power(rest, -unit))
         columns.append(whole.astype(np.int64))
-        rest = rest - np.ldexp(whole, unit)
-    columns.append(np.ldexp(rest, -low).astype(np.int64))
+        rest = rest - _times_power(whole, unit)
+    columns.append(_times_power(rest, -low).astype(np.int64))
     return columns[::-1]
+
+
+def _times_power(values: Floats, power: int) -> Floats:
+    """Returns values times a power of two."""
+    # A product is five times faster, and as exact while the power is a float and nothing comes near the smallest ones.
+    found: Floats = values * 2.0**power if abs(power) < 900 else np.ldexp(values, power)  # noqa: PLR2004
+    return found
 
 
 def _prefix_sums(column: Ints) -> Ints:
