@@ -20,6 +20,7 @@ from feature_store.offline.store import OfflineStore
 from feature_store.offline.unfinished import under_way
 from feature_store.online.reading.prepared import FeatureState
 from feature_store.online.store import OnlineStore
+from feature_store.rows.forms import MAP_KEY, MAP_VALUE
 
 SAMPLED_ENTITIES = 1000
 
@@ -137,6 +138,7 @@ def check_consistency(
         OnlineStoreError: If the online store does not answer.
         InvalidRequestError: If an entity id is malformed.
     """
+    group = group.rows
     now = clock.now()
     ids = (
         sampled_entities(offline, group, now, entities, turn=turn, spans=2) if entity_ids is None else list(entity_ids)
@@ -149,7 +151,7 @@ def check_consistency(
     offenders = [fault for fault in again if fault.entity_id not in in_flight]
     compared = len(ids) - len(in_flight)
     features = []
-    for feature in group.features:
+    for feature in group.windows or group.features:
         kinds = [offender.fault for offender in offenders if offender.feature == str(feature.ref)]
         counted = (kinds.count("mismatch"), kinds.count("missing"), kinds.count("extra"))
         features.append(FeatureConsistency(str(feature.ref), compared, *counted))
@@ -190,7 +192,7 @@ class _Comparer:
         for entity_id, state, row in zip(entity_ids, states, expected.iter_rows(named=True), strict=True):
             for label, right in row.items():
                 each = state[label]
-                fault = _fault(each.value, right)
+                fault = _fault(each.value, _as_served(right, each.value))
                 if fault is not None:
                     found.append(Offender(entity_id, label, fault, each.value, right, each.event_timestamp))
                     if each.ingested_at is not None:
@@ -218,7 +220,14 @@ class _Comparer:
 
 
 def _selections(group: RegisteredGroup) -> list[Selection]:
-    return [Selection(str(feature.ref), feature) for feature in group.features]
+    return [Selection(str(feature.ref), feature) for feature in group.windows or group.features]
+
+
+def _as_served(value: Any, served: Any) -> Any:
+    """Returns a value of a frame as it is served: maps are lists of entries there."""
+    if not isinstance(served, dict) or value is None:
+        return value
+    return {entry[MAP_KEY]: entry[MAP_VALUE] for entry in value}
 
 
 def _fault(online: Any, offline: Any) -> Fault | None:

@@ -9,14 +9,18 @@ from typing import Any
 
 import polars as pl
 import pytest
+from redis import Redis
 
 from feature_store import FeatureSchema, FeatureStore, FixedClock, age, count, feature_group, last, maximum, mean, total
 from feature_store import window as windowed
 from feature_store.changes.streaming_rows import DrainedRows, StreamedRows
 from feature_store.clock import to_micros
 from feature_store.definitions.group import FeatureGroup
+from feature_store.errors import OnlineStoreError
 from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.offline.stream_files import StreamFiles
+from feature_store.online.schemas import fingerprint_of
+from feature_store.reconcile.online_sample import OnlineSample, sample_online
 from feature_store.rows.polars_schema import row_schema
 from feature_store.windows.plain_fold import Event, value_of
 from tests.changes.histories import USER
@@ -182,3 +186,52 @@ def test_an_entity_without_events_has_the_values_of_empty_windows(store: Feature
     assert frame["payments_1h"].to_list() == [0]
 
 
+def test_lost_keys_are_noticed_and_filled_again(
+    store: FeatureStore, group: FeatureGroup, clock: FixedClock, redis_url: str
+) -> None:
+    clock.set(NOON)
+    store.apply([group])
+    world = World(store, group, clock, 3)
+    for _ in range(6):
+        world.ingest()
+    assert store.check_consistency(group.name).passed
+    assert sample(world).lost == 0
+    with Redis.from_url(redis_url) as server:
+        for key in server.scan_iter("feature_tiles:*"):
+            server.delete(key)
+    lost = sample(world)
+    assert lost.lost == lost.entities > 0
+    assert not store.check_consistency(group.name).passed
+    store.push_online(group.name)
+    assert store.check_consistency(group.name).passed
+    world.check()
+
+
+def sample(world: World) -> OnlineSample:
+    store = world.store
+    return sample_online(
+        world.registered, catalog=store.registry.catalog(), offline=store.offline, online=store.online, clock=store.clock
+    )
+
+
+def test_changed_windows_need_a_refill_and_say_so(store: FeatureStore, group: FeatureGroup, redis_url: str) -> None:
+    store.apply([group])
+    store.ingest(group, pl.DataFrame([("ann", store.clock.now(), 1.5, "a")], EVENTS, orient="row"))
+    with Redis.from_url(redis_url) as server:
+        [key] = list(server.scan_iter("feature_tiles:*"))
+        raw = server.get(key)
+        assert isinstance(raw, bytes)
+        text = b'[[["rows",null,null,null]],[]]'
+        other = fingerprint_of(text)
+        server.set(f"feature_schema:spending:{other.hex()}", text)
+        server.set(key, raw[:2] + other + raw[10:])
+        with pytest.raises(OnlineStoreError, match="written for other windows.*feature-store refill"):
+            store.get_online_features("ann", ["spending"])
+        server.set(key, b"nonsense")
+        with pytest.raises(OnlineStoreError, match="does not hold tiles"):
+            store.get_online_features("ann", ["spending"])
+        server.set(key, raw[:-3])
+        with pytest.raises(OnlineStoreError, match="does not hold tiles"):
+            store.get_online_features_batch(["ann"] * 20, ["spending"])
+    store.repair_online(group.name)
+    assert store.get_online_features("ann", ["payments_1h"]) == {"payments_1h": 1}

@@ -23,6 +23,7 @@ from feature_store.offline.layout import PartitionFile
 from feature_store.offline.point_in_time.date_sweep_rows import CHUNK_ROWS, Chunk, plan
 from feature_store.offline.point_in_time.engine import Progress, WindowHistory
 from feature_store.offline.point_in_time.labels import EntityLabels
+from feature_store.partitions import Partitioning
 from feature_store.rows.polars_schema import row_schema
 from feature_store.storage.parquet import scan_files
 from feature_store.windows.fold import Events, Readers, fold
@@ -106,7 +107,7 @@ def _events(labels: EntityLabels, history: WindowHistory, chunk: Chunk) -> pl.Da
     )
     if not known.all():
         frame = frame.filter(pl.Series(known))
-    if _have_rivals(chunk.files):
+    if _have_rivals(chunk.files, Partitioning(group.partitioning)):
         identity = [_CODE, _TIME]
         frame = frame.sort(INGESTED_AT, maintain_order=True).unique(identity, keep="last", maintain_order=True)
     frame = frame.drop(EVENT_TIMESTAMP, INGESTED_AT)
@@ -114,9 +115,10 @@ def _events(labels: EntityLabels, history: WindowHistory, chunk: Chunk) -> pl.Da
     return events_of(frame, inputs) if OTHER_EVENTS in history.columns else frame
 
 
-def _have_rivals(files: Sequence[PartitionFile]) -> bool:
-    """Tells whether two files of a chunk may hold rows of one entity and instant: files of one partition."""
-    return len({file.window for file in files}) < len(files)
+def _have_rivals(files: Sequence[PartitionFile], partitioning: Partitioning) -> bool:
+    """Tells whether there may be two rows of one entity and instant: in two files of one partition, or in one of ingest."""
+    several = len({file.window for file in files}) < len(files)
+    return several or not all(file.belongs_to(partitioning) for file in files)
 
 
 def _dealt(events: pl.DataFrame, shards: int) -> list[pl.DataFrame]:
