@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -27,6 +29,7 @@ from tests.changes.histories import USER
 from tests.orders import Orders
 
 NOON = datetime(2024, 3, 5, 12, tzinfo=UTC)
+DOCUMENT = Path(__file__).parents[2] / "docs" / "tile-layout.md"
 USERS = ("ann", "bob", "cy")
 EVENTS = {"user_id": pl.String, "event_timestamp": TIMESTAMP_TYPE, "amount": pl.Float64, "shop": pl.String}
 Identity = tuple[str, datetime]
@@ -235,3 +238,32 @@ def test_changed_windows_need_a_refill_and_say_so(store: FeatureStore, group: Fe
             store.get_online_features_batch(["ann"] * 20, ["spending"])
     store.repair_online(group.name)
     assert store.get_online_features("ann", ["payments_1h"]) == {"payments_1h": 1}
+
+
+def test_the_documented_reader_reads_what_the_store_reads(
+    store: FeatureStore, group: FeatureGroup, clock: FixedClock, redis_url: str
+) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text("utf-8"), flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert len(code[code.index("def read_count_and_sum") :].splitlines()) <= 30
+    clock.set(NOON)
+    store.apply([group])
+    world = World(store, group, clock, 5)
+    with Redis.from_url(redis_url) as server:
+        for _ in range(12):
+            world.ingest()
+        # Every event is in a tile by then.
+        clock.set(NOON + timedelta(minutes=7))
+        for user in USERS:
+            event = pl.DataFrame([(user, NOON + timedelta(minutes=1), 0.7, "c")], EVENTS, orient="row")
+            world.model[user, NOON + timedelta(minutes=1)] = (0.7, "c")
+            store.ingest(group, event)
+        for wait in (timedelta(), timedelta(minutes=3), timedelta(minutes=53), timedelta(hours=20)):
+            clock.set(NOON + timedelta(minutes=7) + wait)
+            world.check()
+            now = to_micros(clock.now())
+            for user in (*USERS, "nobody"):
+                read = names["read_count_and_sum"]
+                hour = read(server.get, "spending", user, "amount", 3_600_000_000, 300_000_000, now)
+                assert hour == tuple(store.get_online_features(user, ["payments_1h", "spent_1h"]).values())
