@@ -20,6 +20,7 @@ import polars as pl
 from feature_store.conformance.probe import Probe
 from feature_store.conformance.result import BrokenPromiseError, NotShownError, Verdict
 from feature_store.definitions.group import FeatureGroup
+from feature_store.definitions.windowed_group import InstantsOf
 from feature_store.partitions import Window
 
 _TIMEOUT_SECONDS = 600
@@ -83,13 +84,19 @@ def find_group(module: object, name: str) -> FeatureGroup | None:
     return next((group for group in groups if group.name == name), None)
 
 
+def _is_of(rows: FeatureGroup, declared: FeatureGroup | None) -> bool:
+    """Tells whether these are the rows of a declared group."""
+    return declared is not None and (declared is rows or (declared.is_windowed and declared.rows == rows))
+
+
 def _module_of(group: FeatureGroup) -> str:
     """Returns the module that another process can import the group from."""
-    own = getattr(group.transform, "__module__", None)
+    function = group.transform.transform if isinstance(group.transform, InstantsOf) else group.transform
+    own = getattr(function, "__module__", None)
     names = [name for name in (own, *list(sys.modules)) if name and name != "__main__"]
     for name in names:
         module = sys.modules.get(name)
-        if module is not None and hasattr(module, "__dict__") and find_group(module, group.name) is group:
+        if module is not None and hasattr(module, "__dict__") and _is_of(group, find_group(module, group.name)):
             return name
     raise NotShownError("The group is not an attribute of a module, so a new process cannot import it.")
 

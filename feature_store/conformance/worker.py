@@ -40,7 +40,7 @@ def work(folder: Path) -> None:
             window = Window(*map(datetime.fromisoformat, bounds))
             events = pl.read_parquet(folder / f"events-{number}.parquet")
             try:
-                rows = apply_transform(group, events.lazy(), window)
+                rows = apply_transform(group.rows, events.lazy(), window)
             except Exception as error:  # noqa: BLE001 - the function under test may raise anything
                 (folder / "failure").write_text(f"{type(error).__name__}: {error}")
                 return
