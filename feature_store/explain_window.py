@@ -126,9 +126,7 @@ def _events_of(row: Mapping[str, Any], spec: WindowSpec) -> list[tuple[Event, Ma
     return [(event, row) for event in events]
 
 
-def _explained(
-    event: Event, row: Mapping[str, Any], spec: WindowSpec, instant: int, tail: int
-) -> ExplainedEvent:
+def _explained(event: Event, row: Mapping[str, Any], spec: WindowSpec, instant: int, tail: int) -> ExplainedEvent:
     columns = [column for column in (spec.column, spec.category) if column is not None]
     counts = all(event.values[column] is not None for column in columns)
     if spec.condition is not None:

@@ -1,8 +1,8 @@
 """Bringing a windowed group online: the events of entities become their tiles.
 
-Events that are later than all in the tiles of an entity join them. For all else, late events, rows that changed or are gone,
-entities without a value, the value is made anew of the entity's events, those of the offline store and of streams that
-are not drained; nothing is ever taken out of a sum.
+Events that are later than all in the tiles of an entity join them. For all else, late events, rows that changed or are
+gone, entities without a value, the value is made anew of the entity's events, those of the offline store and of streams
+that are not drained; nothing is ever taken out of a sum.
 
 The version of a value is read before the events are, and it is set only if nobody has set it since. So whatever order
 writers come in, the last value is made of all that was in the offline store when its writer began, and a writer that

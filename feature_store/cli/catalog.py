@@ -12,9 +12,9 @@ from feature_store.cli.context import definitions_option, load, open_store
 from feature_store.cli.output import examples, hint, print_json, print_properties, print_table, size
 
 if TYPE_CHECKING:
-    from feature_store.definitions.window_spec import WindowSpec
     from feature_store.catalog import Catalog, Feature, RegisteredGroup
     from feature_store.definitions.entity import Entity
+    from feature_store.definitions.window_spec import WindowSpec
     from feature_store.store import FeatureStore
 
 

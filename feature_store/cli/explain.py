@@ -61,7 +61,14 @@ def explain(entity_id: str, feature: str, *, at: datetime | None, as_json: bool)
         print_table(
             ["place", "event time", "leaves", "values", "ingested", "file"],
             [
-                [each.place, each.event_timestamp, each.leaves_at or "never", dict(each.values), each.ingested_at, each.file]
+                [
+                    each.place,
+                    each.event_timestamp,
+                    each.leaves_at or "never",
+                    dict(each.values),
+                    each.ingested_at,
+                    each.file,
+                ]
                 for each in explanation.window.events
             ],
         )

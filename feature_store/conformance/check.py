@@ -27,9 +27,10 @@ def check_conformance(group: FeatureGroup, span: Window, *, seed: int = 0) -> li
 
     Returns:
         One result per check: `repeatable` (run again, after other runs), `clock` (run at other times), `partitions`
-        (in parts = in one pass), `events` (of a windowed group: each event alone = among others), `entities` (entities apart = all at once), `causality` (later events change no row),
-        `order` (the order of the events and their chunks do not matter), `lookback` (events before the look-back
-        change nothing), `process` (new processes give the same) and `valid` (the schema accepts the rows).
+        (in parts = in one pass), `events` (of a windowed group: each event alone = among others), `entities` (entities
+        apart = all at once), `causality` (later events change no row), `order` (the order of the events and their
+        chunks do not matter), `lookback` (events before the look-back change nothing), `process` (new processes give
+        the same) and `valid` (the schema accepts the rows).
 
     Raises:
         InvalidRequestError: If the span is not of whole partitions, or the function emits no row in it.

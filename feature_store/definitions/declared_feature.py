@@ -1,4 +1,4 @@
-"""What `feature(...)` and `window(...)` leave in the body of a schema. Which type and name the feature has, its class knows."""
+"""What `feature(...)` and `window(...)` leave in a schema. Which type and name the feature has, its class knows."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ def condition_column(where: str, expression: pl.Expr) -> str:
     if not _is_of_one_row(expression):
         raise DefinitionError(
             f"{where}: where={expression} looks at other events than its own (an aggregate, a shift, a rank), or is a "
-            "Python function: the events of a window are chosen one by one. Use expressions on the columns of one event."
+            "Python function: the events of a window are chosen one by one. Use expressions on columns of one event."
         )
     digest = hashlib.sha256(expression.meta.serialize(format="json").encode()).hexdigest()[:12]
     return f"where_{digest}"

@@ -138,11 +138,10 @@ def check_consistency(
         OnlineStoreError: If the online store does not answer.
         InvalidRequestError: If an entity id is malformed.
     """
+    group = group.rows
     now = clock.now()
     ids = (
-        sampled_entities(offline, group.rows, now, entities, turn=turn, spans=2)
-        if entity_ids is None
-        else list(entity_ids)
+        sampled_entities(offline, group, now, entities, turn=turn, spans=2) if entity_ids is None else list(entity_ids)
     )
     comparer = _Comparer(group, catalog, offline, online, engine, clock)
     faults = comparer.faults(ids)
@@ -152,7 +151,7 @@ def check_consistency(
     offenders = [fault for fault in again if fault.entity_id not in in_flight]
     compared = len(ids) - len(in_flight)
     features = []
-    for feature in group.features:
+    for feature in group.windows or group.features:
         kinds = [offender.fault for offender in offenders if offender.feature == str(feature.ref)]
         counted = (kinds.count("mismatch"), kinds.count("missing"), kinds.count("extra"))
         features.append(FeatureConsistency(str(feature.ref), compared, *counted))
@@ -211,7 +210,7 @@ class _Comparer:
         undrained |= {each.entity_id for each in self._online.retractions.undrained(self._group.name)} & {*entity_ids}
         if not under_way(self._offline.root, self._group.name):
             return undrained
-        rows = latest_rows(self._offline, self._group.rows, now, entity_ids)
+        rows = latest_rows(self._offline, self._group, now, entity_ids)
         written = [*rows.select(ENTITY_ID, INGESTED_AT).iter_rows(), *self._ingested.items()]
         return undrained | {entity_id for entity_id, ingested in written if _is_flying(self._clock, now, ingested)}
 
@@ -223,7 +222,7 @@ class _Comparer:
 
 
 def _selections(group: RegisteredGroup) -> list[Selection]:
-    return [Selection(str(feature.ref), feature) for feature in group.features]
+    return [Selection(str(feature.ref), feature) for feature in group.windows or group.features]
 
 
 def _fault(online: Any, offline: Any) -> Fault | None:

@@ -64,8 +64,8 @@ class ReplayReport:
 
     Attributes:
         values: Values that were compared.
-        skipped: Values of windowed features, of features that are registered no more, or of which the log does not say by which time to live
-            they were read.
+        skipped: Values of windowed features, of features that are registered no more, or of which the log does not say
+            by which time to live they were read.
         wrong: Values that the store had no reason for.
         late: Values that were right by what was online then, and are different now.
         undrained: Values that cannot be judged yet: they may stand in rows of a stream that are not drained.

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 
 import polars as pl
 
-from feature_store.catalog import Catalog, RegisteredGroup, Selection
+from feature_store.catalog import Catalog, Feature, RegisteredGroup, Selection
 from feature_store.clock import Clock, to_micros
 from feature_store.definitions.names import EVENT_TIMESTAMP
 from feature_store.frames import entity_id_expression
@@ -77,39 +78,52 @@ def sample_online(
     Raises:
         OnlineStoreError: If the online store does not answer.
     """
-    online.pending.promote(group)
+    group = group.rows
+    if not group.windows:
+        online.pending.promote(group)
     now = clock.now()
     # Rows that a stream has taken back are in the files until the retraction is drained.
     retracted = {each.entity_id for each in online.retractions.undrained(group.name)}
     expected = {each: row for each, row in _expected(group, offline, now, turn).items() if each not in retracted}
-    selections = [Selection(str(feature.ref), feature) for feature in group.features]
-    visibilities = [Visibility.of([feature]) for feature in group.features]
+    features = group.windows or group.features
+    selections = [Selection(str(feature.ref), feature) for feature in features]
     soon = to_micros(now + _EXPIRING)
     ids = list(expected)
     states = online.read_states(ids, selections, catalog) if ids else []
-    lost = []
-    for entity_id, state in zip(ids, states, strict=True):
-        event, columns = expected[entity_id]
+    lost = [
+        entity_id
+        for entity_id, state in zip(ids, states, strict=True)
         if any(
-            selection.feature.ref.column in columns
-            and visibility.verdict(to_micros(event), soon) == "visible"
-            and _is_lost(state[selection.label], event)
-            for selection, visibility in zip(selections, visibilities, strict=True)
-        ):
-            lost.append(entity_id)
+            _is_seen(feature, to_micros(expected[entity_id].event), expected[entity_id].columns, soon)
+            and _is_lost(state[str(feature.ref)], expected[entity_id].event)
+            for feature in features
+        )
+    ]
     unfinished = len(left_behind(offline.root, group.name))
     return OnlineSample(group.name, len(ids), len(lost), tuple(lost[:_EXAMPLES]), unfinished)
 
 
-def _expected(
-    group: RegisteredGroup, offline: OfflineStore, now: datetime, turn: int
-) -> dict[str, tuple[datetime, frozenset[str]]]:
+class _Expected(NamedTuple):
+    """A row that must be visible: its event time, and the columns that its file has."""
+
+    event: datetime
+    columns: frozenset[str]
+
+
+def _is_seen(feature: Feature, event: int, columns: frozenset[str], at: int) -> bool:
+    """Tells whether a row is seen at an instant: by its time to live, or in the window."""
+    if feature.window is not None:
+        return feature.window.extent.tails(at) < event
+    return feature.ref.column in columns and Visibility.of([feature]).verdict(event, at) == "visible"
+
+
+def _expected(group: RegisteredGroup, offline: OfflineStore, now: datetime, turn: int) -> dict[str, _Expected]:
     """Returns entities with the event time of a visible row, and the columns that the row's file has."""
     window = Visibility.of(group.features).window(now)
     newest = sorted(files_with_rows(group, offline, window), reverse=True)
     older = newest[NEWEST_FILES:]
     rotated = [older[(turn * OTHER_FILES + step) % len(older)] for step in range(min(OTHER_FILES, len(older)))]
-    expected: dict[str, tuple[datetime, frozenset[str]]] = {}
+    expected: dict[str, _Expected] = {}
     for file in [*rotated, *reversed(newest[:NEWEST_FILES])]:
         rows = scan_files(file.path)
         columns = frozenset(rows.collect_schema().names())
@@ -120,8 +134,8 @@ def _expected(
         )
         for entity_id, event in least_hashed(latest, ENTITIES_PER_FILE, turn).collect().rows():
             known = expected.get(entity_id)
-            if known is None or known[0] < event:
-                expected[entity_id] = event, columns
+            if known is None or known.event < event:
+                expected[entity_id] = _Expected(event, columns)
     return expected
 
 

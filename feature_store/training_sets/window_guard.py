@@ -37,7 +37,7 @@ class _Window(NamedTuple):
     default: Any
 
 
-def check_windows(
+def check_windows(  # noqa: C901 - a group, what is asked of it, and where to put what is found
     history: Callable[[str, date, date], Sequence[Location]],
     group: str,
     features: Mapping[str, Any],
@@ -105,8 +105,11 @@ def _events(rows: Sequence[Observation], inputs: Mapping[str, Dtype]) -> list[Ev
     for time, row in sorted(standing.items()):
         events.append(Event(time, {name: _input(row.value(name), dtype) for name, dtype in inputs.items()}))
         others = row.value(OTHER_EVENTS)
-        for event in json.loads(others) if others else ():
-            events.append(Event(time, {name: _input(event.get(name), dtype) for name, dtype in inputs.items()}))
+        if others:
+            events += [
+                Event(time, {name: _input(event.get(name), dtype) for name, dtype in inputs.items()})
+                for event in json.loads(others)
+            ]
     return events
 
 

@@ -23,6 +23,7 @@ Ints = npt.NDArray[np.int64]
 MOST_LIMBS = 4
 _LONGEST_LIMB = 44
 _EXACT_BITS = 53
+_POWER_OF_TWO = 0.5
 _FRACTION_BITS = 52
 _EXPONENT_MASK = 0x7FF
 _BIAS = 1023
@@ -203,11 +204,18 @@ def _limbs(values: Floats, low: int, width: int, limbs: int) -> list[Ints]:
     for number in range(limbs - 1, 0, -1):
         unit = low + number * width
         # Towards zero: what is left has fewer bits, and is exact.
-        whole = np.trunc(np.ldexp(rest, -unit))
+        whole = np.trunc(_times_power(rest, -unit))
         columns.append(whole.astype(np.int64))
-        rest = rest - np.ldexp(whole, unit)
-    columns.append(np.ldexp(rest, -low).astype(np.int64))
+        rest = rest - _times_power(whole, unit)
+    columns.append(_times_power(rest, -low).astype(np.int64))
     return columns[::-1]
+
+
+def _times_power(values: Floats, power: int) -> Floats:
+    """Returns values times a power of two."""
+    # A product is five times faster, and as exact while the power is a float and nothing comes near the smallest ones.
+    found: Floats = values * 2.0**power if abs(power) < 900 else np.ldexp(values, power)  # noqa: PLR2004
+    return found
 
 
 def _prefix_sums(column: Ints) -> Ints:
@@ -233,7 +241,7 @@ def _rounded(sums: list[Ints], width: int) -> Floats:
     # Up to half of the last bit is rounded away; below a power of two, up to a quarter.
     last_bit = np.spacing(np.abs(total))
     near = np.abs(np.abs(error) - last_bit / 2) <= last_bit * _DOUBT
-    in_doubt = has_lost & (near | (np.abs(np.frexp(total)[0]) == 0.5))
+    in_doubt = has_lost & (near | (np.abs(np.frexp(total)[0]) == _POWER_OF_TWO))
     for position in np.flatnonzero(in_doubt).tolist():
         total[position] = float(sum(int(limb[position]) << (width * number) for number, limb in enumerate(sums)))
     return total

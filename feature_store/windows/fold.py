@@ -465,7 +465,9 @@ def _by_category(events: Events, readers: Readers, window: Window) -> pl.Series:
         try:
             number, values = fold(inner, asking, [counted, Window(plain, window.dtype.element)])
         except WindowOverflowError as error:
-            raise WindowOverflowError(window, start + int(np.repeat(np.arange(end - start), some)[error.reader])) from None
+            raise WindowOverflowError(
+                window, start + int(np.repeat(np.arange(end - start), some)[error.reader])
+            ) from None
         is_there = (number > 0) & values.is_not_null()
         kept = pl.DataFrame({"key": names.gather(pl.Series(pairs[asked] % width)), "value": values}).filter(is_there)
         reader = pl.Series(np.repeat(np.arange(end - start), some)).filter(is_there)

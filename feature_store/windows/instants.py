@@ -142,7 +142,7 @@ def restored(value: Any, dtype: Dtype) -> Any:
     return float(value) if dtype.name == "float" else value
 
 
-def _canonical(values: pl.Series, dtype: Dtype) -> pl.Series:
+def _canonical(values: pl.Series, dtype: Dtype) -> pl.Series:  # noqa: C901, PLR0911 - one line per dtype
     """Returns a column in its dtype, without losing anything of it."""
     name, actual = values.name, values.dtype
     target = polars_type(dtype)
@@ -185,8 +185,7 @@ def _finite(values: pl.Series) -> pl.Series:
         examples = ", ".join(str(value) for value in values.filter(wrong).unique().head(_EXAMPLES).to_list())
         raise InvalidRowsError(
             "",
-            [f"column {values.name!r} is not a finite number in {count:,} of {len(values):,} events, for example "
-             f"{examples}"],
+            [f"column {values.name!r} is not a finite number in {count:,} of {len(values):,} events: {examples}"],
             f"A window over it would be lost for good: let the group's function drop these events, or make them null, "
             f"pl.col({values.name!r}).fill_nan(None), say.",
         )  # fmt: skip
@@ -213,8 +212,7 @@ def _decimal(values: pl.Series, dtype: Dtype) -> pl.Series:
         examples = ", ".join(str(value) for value in values.filter(lost).head(_EXAMPLES).to_list())
         raise InvalidRowsError(
             "",
-            [f"column {name!r} has more digits than {dtype} in {count:,} of {len(values):,} events, for example "
-             f"{examples}"],
+            [f"column {name!r} has more digits than {dtype} in {count:,} of {len(values):,} events: {examples}"],
             "Round it in the group's function, or declare more digits: window(..., scale=4).",
         )  # fmt: skip
     return found

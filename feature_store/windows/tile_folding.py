@@ -40,6 +40,11 @@ class TileFold:
         windows: The windows, and the dtypes of their values.
         longest: The longest window of the group.
 
+    Attributes:
+        parts: How each window is folded.
+        extents: The extents that windows have.
+        extent_of: For each window the place of its own.
+
     Raises:
         LookupError: If the tiles lack what a window is folded from.
     """
@@ -47,14 +52,9 @@ class TileFold:
     def __init__(self, schema: TileSchema, windows: Sequence[tuple[WindowSpec, Dtype]], longest: Extent) -> None:
         self.schema = schema
         self._longest = longest
-        self._parts = [_part(schema, spec, dtype) for spec, dtype in windows]
-        self._extents = list(dict.fromkeys(spec.extent for spec, _ in windows))
-        self._of_extent = [self._extents.index(spec.extent) for spec, _ in windows]
-
-    @property
-    def parts(self) -> Sequence[FoldPart]:
-        """How each window is folded."""
-        return self._parts
+        self.parts = [_part(schema, spec, dtype) for spec, dtype in windows]
+        self.extents = list(dict.fromkeys(spec.extent for spec, _ in windows))
+        self.extent_of = [self.extents.index(spec.extent) for spec, _ in windows]
 
     def last_event(self, tiles: Tiles, at: int) -> int | None:
         """Returns when the last event was that a reader has reached; None where the longest window holds none.
@@ -79,11 +79,12 @@ class TileFold:
         if tiles.instants:
             tiles = with_instants(self.schema, tiles, at)
         starts = tiles.starts
-        begins = [bisect_left(starts, extent.tails(at) // SECOND_MICROS) for extent in self._extents]
+        begins = [bisect_left(starts, extent.tails(at) // SECOND_MICROS) for extent in self.extents]
         found = []
         counted: dict[tuple[int, int, int], int] = {}
+        memo: Memo = {}
         fields = tiles.fields
-        for part, extent in zip(self._parts, self._of_extent, strict=True):
+        for part, extent in zip(self.parts, self.extent_of, strict=True):
             begin = begins[extent]
             if part.key is not None:
                 state = merged(part.key, tiles.states[part.place][begin:])
@@ -101,7 +102,7 @@ class TileFold:
             if part.fold is None:
                 found.append(count)
             elif count:
-                found.append(part.fold(part, tiles, begin, count, at))
+                found.append(part.fold(part, tiles, begin, count, at, memo))
             else:
                 found.append(part.spec.empty(part.dtype))
         return found
@@ -128,7 +129,10 @@ def _part(schema: TileSchema, spec: WindowSpec, dtype: Dtype) -> FoldPart:
     )
 
 
-def _sum(part: FoldPart, tiles: Tiles, begin: int) -> float:
+def _sum(part: FoldPart, tiles: Tiles, begin: int, memo: Memo) -> float:
+    known = memo.get((part.field, begin))
+    if known is not None:
+        return known  # type: ignore[no-any-return]
     sums, rests = tiles.fields[part.field], tiles.fields[part.rest]
     parts: list[float] = [] if sums is None else list(sums[begin:])
     if rests is not None:
@@ -136,7 +140,8 @@ def _sum(part: FoldPart, tiles: Tiles, begin: int) -> float:
     for place, tile, more in tiles.sums:
         if place == part.field and tile >= begin:
             parts += more
-    return math.fsum(parts)
+    found = memo[part.field, begin] = math.fsum(parts)
+    return found
 
 
 def _whole(part: FoldPart, tiles: Tiles, begin: int) -> int:
@@ -144,17 +149,17 @@ def _whole(part: FoldPart, tiles: Tiles, begin: int) -> int:
     return 0 if sums is None else sum(sums[begin:])
 
 
-def _total(part: FoldPart, tiles: Tiles, begin: int, count: int, at: int) -> Any:
+def _total(part: FoldPart, tiles: Tiles, begin: int, count: int, at: int, memo: Memo) -> Any:
     del count, at
     if part.rest >= 0:
-        return _sum(part, tiles, begin)
+        return _sum(part, tiles, begin, memo)
     return total_of_whole(_whole(part, tiles, begin), part.dtype)
 
 
-def _mean(part: FoldPart, tiles: Tiles, begin: int, count: int, at: int) -> Any:
+def _mean(part: FoldPart, tiles: Tiles, begin: int, count: int, at: int, memo: Memo) -> Any:
     del at
     if part.rest >= 0:
-        return _sum(part, tiles, begin) / count
+        return _sum(part, tiles, begin, memo) / count
     return _whole(part, tiles, begin) / (count * scale_of(part.spec))
 
 
@@ -164,45 +169,61 @@ def scale_of(spec: WindowSpec) -> int:
     return 10**dtype.scale if dtype.name == "decimal" else 1
 
 
-def _present(part: FoldPart, tiles: Tiles, begin: int) -> list[int]:
-    """Returns how many values each tile from one on has."""
-    rows = tiles.fields[part.rows]
-    nulls = tiles.fields[part.nulls] if part.nulls >= 0 else None
-    if rows is None:
-        return []
-    return list(rows[begin:]) if nulls is None else [a - b for a, b in zip(rows[begin:], nulls[begin:], strict=True)]
+def _present(part: FoldPart, tiles: Tiles, memo: Memo) -> Sequence[int] | None:
+    """Returns how many values each tile has; None where each has some."""
+    key = ("present", part.rows, part.nulls)
+    if key not in memo:
+        rows = tiles.fields[part.rows]
+        nulls = tiles.fields[part.nulls] if part.nulls >= 0 else None
+        found = rows or ()
+        if nulls is not None:
+            found = [a - b for a, b in zip(found, nulls, strict=True)]
+        memo[key] = None if all(found) else found
+    return memo[key]  # type: ignore[no-any-return]
 
 
-def _end(part: FoldPart, tiles: Tiles, begin: int, count: int, at: int) -> Any:
+def _end(part: FoldPart, tiles: Tiles, begin: int, count: int, at: int, memo: Memo) -> Any:
     """Returns the extreme, first or last value: of tiles that have one."""
     del count, at
-    column = tiles.fields[part.field]
-    present = _present(part, tiles, begin)
-    values = [0.0 if part.spec.column_dtype == "float" else 0] * len(present) if column is None else column[begin:]
+    values = tiles.fields[part.field]
+    if values is None:
+        values = [0.0 if part.spec.column_dtype == "float" else 0] * len(tiles.starts)
+    present = _present(part, tiles, memo)
     name = part.spec.function
-    if name in {"first", "last"}:
-        order = range(len(present)) if name == "first" else range(len(present) - 1, -1, -1)
-        found = next(values[place] for place in order if present[place])
-    elif all(present):
-        found = (min if name == "minimum" else max)(values)
+    found: Any
+    if name == "last":
+        found = values[-1] if present is None else values[_last(present)]
+    elif name == "first":
+        place = begin if present is None else next(at for at in range(begin, len(present)) if present[at])
+        found = values[place]
     else:
-        pick = min if name == "minimum" else max
-        found = pick(value for value, is_there in zip(values, present, strict=True) if is_there)
+        held = values[begin:]
+        if present is not None:
+            held = [value for value, is_there in zip(held, present[begin:], strict=True) if is_there]
+        found = (min if name == "minimum" else max)(held)
     dtype = part.dtype
     if dtype.name in _PLAIN:
         return found
     return bool(found) if dtype.name == "bool" else user_value(found, dtype)
 
 
-def _age(part: FoldPart, tiles: Tiles, begin: int, count: int, at: int) -> Any:
+def _age(part: FoldPart, tiles: Tiles, begin: int, count: int, at: int, memo: Memo) -> Any:
     del begin, count
-    present = _present(part, tiles, 0)
-    times = tiles.fields[part.field] or [0] * len(present)
-    last = next(times[place] for place in range(len(present) - 1, -1, -1) if present[place])
+    present = _present(part, tiles, memo)
+    times = tiles.fields[part.field]
+    place = -1 if present is None else _last(present)
+    last = 0 if times is None else times[place]
     return (at - last) / UNITS[part.spec.unit or "seconds"]
 
 
-_Fold = Callable[[FoldPart, Tiles, int, int, int], Any]
+def _last(present: Sequence[int]) -> int:
+    return next(place for place in range(len(present) - 1, -1, -1) if present[place])
+
+
+Memo = dict[Any, Any]
+"""What several windows of one fold share."""
+
+_Fold = Callable[[FoldPart, Tiles, int, int, int, Memo], Any]
 _FOLDS: dict[str, _Fold | None] = {
     "count": None,
     "total": _total,

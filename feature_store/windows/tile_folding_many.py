@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -25,82 +26,114 @@ _HEADER = np.dtype(
 
 
 class _Joined:
-    """The records of some entities of one form, all without a variable part, and the windows of a reader in them."""
+    """The records of some entities, all without a variable part, and a reader's windows in them.
 
-    def __init__(self, fold: TileFold, array: Array, counts: Ints, bases: Ints, at: int) -> None:
+    What is asked of a field is found for all extents and entities together: rows are extents, columns entities.
+    """
+
+    def __init__(self, fold: TileFold, arrays: Sequence[Array], counts: Ints, bases: Ints, at: int) -> None:
         self.at = at
-        self._schema = fold.schema
-        self._array = array
-        self.ends: Ints = np.cumsum(counts)
-        self._first: Ints = self.ends - counts
-        self._starts = array["start"] + np.repeat(bases, counts)
-        self._begins: dict[int, Ints] = {}
+        self._arrays = arrays
+        self._count = len(counts)
+        ends: Ints = np.cumsum(counts)
+        first: Ints = ends - counts
+        starts = np.concatenate([array["start"] for array in arrays]) + np.repeat(bases, counts)
+        self._tiles = len(starts)
+        tails = [extent.tails(at) // SECOND_MICROS for extent in fold.extents]
+        self._begins = np.concatenate([first + np.add.reduceat(starts < tail, first, dtype=np.int64) for tail in tails])
+        self._ends = np.tile(ends, len(tails))
+        self._longest = int(counts.max())
         self._memo: dict[Any, Any] = {}
 
-    def begins(self, tail: int) -> Ints:
-        """Returns where the window with this tail (seconds) begins in the records of each entity."""
-        found = self._begins.get(tail)
-        if found is None:
-            outside = self._starts < tail
-            found = self._first + np.add.reduceat(outside, self._first, dtype=np.int64)
-            self._begins[tail] = found
-        return found
-
-    def once(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Returns what is made once for all windows."""
+    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self._memo:
             self._memo[key] = make()
         return self._memo[key]
 
-    def field(self, place: int) -> Array | None:
+    def _field(self, place: int) -> Array | None:
         """Returns the values of a field, None where all are 0."""
         name = f"f{place}"
-        if place < 0 or name not in (self._array.dtype.names or ()):
+        forms = [array.dtype[name] for array in self._arrays if name in (array.dtype.names or ())]
+        if place < 0 or not forms:
             return None
-        return self.once(("field", place), lambda: np.ascontiguousarray(self._array[name]))  # type: ignore[no-any-return]
+        if len(self._arrays) == 1:
+            return np.ascontiguousarray(self._arrays[0][name])
+        return np.concatenate(
+            [
+                array[name] if name in (array.dtype.names or ()) else np.zeros(len(array), dtype=forms[0])
+                for array in self._arrays
+            ]
+        )
 
-    def present(self, part: FoldPart) -> Ints:
+    def _values(self, part: FoldPart) -> Array:
+        found = self._field(part.field)
+        if found is None:
+            return np.zeros(self._tiles, dtype=float if part.spec.column_dtype == "float" else np.int64)
+        return found
+
+    def _present(self, part: FoldPart) -> Ints:
         """Returns how many values each record has."""
 
         def make() -> Ints:
-            rows, nulls = self.field(part.rows), self.field(part.nulls)
+            rows, nulls = self._field(part.rows), self._field(part.nulls)
             if rows is None:
-                return np.zeros(len(self._starts), dtype=np.int64)
+                return np.zeros(self._tiles, dtype=np.int64)
             found = rows.astype(np.int64)
             return found if nulls is None else found - nulls
 
-        found: Ints = self.once(("present", part.rows, part.nulls), make)
+        found: Ints = self._once(("present", part.rows, part.nulls), make)
         return found
 
-    def counts(self, part: FoldPart, begins: Ints) -> Ints:
-        """Returns how many values are in a window of each entity."""
-        before: Ints = self.once(("before", part.rows, part.nulls), lambda: _prefix(self.present(part)))
-        return before[self.ends] - before[begins]
+    def _by_extent(self, key: Any, make: Callable[[], Array]) -> Array:
+        found: Array = self._once(key, lambda: make().reshape(-1, self._count))
+        return found
 
-    def sums(self, part: FoldPart, begins: Ints) -> Array:
-        """Returns the exact sums of floats in a window of each entity, rounded once."""
-        sums, rests = self.field(part.field), self.field(part.rest)
-        if sums is None:
-            return np.zeros(len(begins))
-        width = 1 if rests is None else 2
+    def counts(self, part: FoldPart) -> Ints:
+        """Returns how many values are in each window."""
 
-        def make() -> ExactSums:
+        def make() -> Ints:
+            before = np.zeros(self._tiles + 1, dtype=np.int64)
+            np.cumsum(self._present(part), out=before[1:])
+            found: Ints = before[self._ends] - before[self._begins]
+            return found
+
+        return self._by_extent(("count", part.rows, part.nulls), make)
+
+    def sums(self, part: FoldPart) -> Array:
+        """Returns the exact sums of floats in each window, rounded once."""
+
+        def make() -> Array:
+            sums, rests = self._field(part.field), self._field(part.rest)
+            if sums is None:
+                return np.zeros(len(self._begins))
+            width = 1 if rests is None else 2
             both = sums if rests is None else np.stack([sums, rests], axis=1).reshape(-1)
-            return ExactSums(both, width * int((self.ends - self._first).max()))
+            return ExactSums(both, width * self._longest).over(width * self._begins, width * self._ends)
 
-        exact: ExactSums = self.once(("sums", part.field), make)
-        return exact.over(width * begins, width * self.ends)
+        return self._by_extent(("sum", part.field), make)
 
-    def extremes(self, part: FoldPart, begins: Ints) -> Array:
+    def whole(self, part: FoldPart) -> list[list[int]]:
+        """Returns the sums of integers in each window."""
+
+        def make() -> list[list[int]]:
+            column = self._values(part)
+            try:
+                found = sums_of_whole(column, self._begins, self._ends).tolist()
+            except OverflowError:
+                pairs = zip(self._begins.tolist(), self._ends.tolist(), strict=True)
+                found = [sum(column[begin:end].tolist()) for begin, end in pairs]
+            return [found[at : at + self._count] for at in range(0, len(found), self._count)]
+
+        found: list[list[int]] = self._once(("whole", part.field), make)
+        return found
+
+    def extremes(self, part: FoldPart) -> Array:
         """Returns the least or greatest values; anything where there is none."""
-        column = self.field(part.field)
         greatest = part.spec.function == "maximum"
 
         def make() -> Array:
-            values = np.zeros(len(self._starts)) if column is None else column
-            if column is None and part.spec.column_dtype != "float":
-                values = values.astype(np.int64)
-            is_there = self.present(part) > 0
+            values = self._values(part)
+            is_there = self._present(part) > 0
             if values.dtype.kind == "f":
                 neutral: Any = -np.inf if greatest else np.inf
             else:
@@ -108,30 +141,33 @@ class _Joined:
                 neutral = limits.min if greatest else limits.max
             masked = values if is_there.all() else np.where(is_there, values, values.dtype.type(neutral))
             # A window may be empty at the end of all.
-            return np.append(masked, masked.dtype.type(neutral))
+            padded = np.append(masked, masked.dtype.type(neutral))
+            pick = np.maximum if greatest else np.minimum
+            found: Array = pick.reduceat(padded, self._bounds())[::2]
+            return found
 
-        values: Array = self.once(("extremes", part.field, greatest), make)
-        bounds = np.stack([begins, self.ends], axis=1).reshape(-1)
-        pick = np.maximum if greatest else np.minimum
-        found: Array = pick.reduceat(values, bounds)[::2]
-        return found
+        return self._by_extent(("extreme", part.field, greatest), make)
 
-    def ends_of(self, part: FoldPart, begins: Ints, *, first: bool) -> Array:
-        """Returns the first or last values; anything where there is none."""
-        is_there = self.present(part) > 0
-        column = self.field(part.field)
-        if column is None:
-            column = np.zeros(len(self._starts), dtype=float if part.spec.column_dtype == "float" else np.int64)
-        if is_there.all():
-            places = np.minimum(begins, len(column) - 1) if first else self.ends - 1
-            return column[places]
-        places = np.arange(len(column))
-        bounds = np.stack([begins, self.ends], axis=1).reshape(-1)
-        if first:
-            found = np.minimum.reduceat(np.append(np.where(is_there, places, len(column)), 0), bounds)[::2]
-        else:
-            found = np.maximum.reduceat(np.append(np.where(is_there, places, -1), 0), bounds)[::2]
-        return column[np.clip(found, 0, len(column) - 1)]
+    def ends(self, part: FoldPart) -> Array:
+        """Returns the first or last values, or the times of the last; anything where there is none."""
+        first = part.spec.function == "first"
+
+        def make() -> Array:
+            values = self._values(part)
+            is_there = self._present(part) > 0
+            if is_there.all():
+                return values[np.minimum(self._begins, len(values) - 1) if first else self._ends - 1]
+            places = np.arange(len(values))
+            if first:
+                found = np.minimum.reduceat(np.append(np.where(is_there, places, len(values)), 0), self._bounds())[::2]
+            else:
+                found = np.maximum.reduceat(np.append(np.where(is_there, places, -1), 0), self._bounds())[::2]
+            return values[np.clip(found, 0, len(values) - 1)]
+
+        return self._by_extent(("end", part.field), make)
+
+    def _bounds(self) -> Ints:
+        return np.stack([self._begins, self._ends], axis=1).reshape(-1)
 
 
 def values_of_many(fold: TileFold, raws: Sequence[bytes], at: int) -> tuple[list[Any], list[int]]:
@@ -153,8 +189,9 @@ def values_of_many(fold: TileFold, raws: Sequence[bytes], at: int) -> tuple[list
     size = HEADER.size
     headers = np.frombuffer(b"".join([raw[:size] for raw in raws]), dtype=_HEADER)
     lengths = np.fromiter(map(len, raws), np.int64, len(raws))
-    columns: list[list[Any]] = [[None] * len(raws) for _ in fold.parts]
     left: list[int] = []
+    order: list[int] = []
+    arrays: list[Array] = []
     forms, of_form = np.unique(headers["fields"], return_inverse=True)
     for number, bits in enumerate(forms.tolist()):
         members = np.flatnonzero(of_form.reshape(-1) == number)
@@ -162,73 +199,52 @@ def values_of_many(fold: TileFold, raws: Sequence[bytes], at: int) -> tuple[list
         tiles = headers["tiles"][members].astype(np.int64)
         plain = (lengths[members] == size + form.itemsize * tiles) & (tiles > 0)
         left += members[~plain].tolist()
-        members, tiles = members[plain], tiles[plain]
-        if not len(members):
-            continue
-        array = np.frombuffer(b"".join([raws[place][size:] for place in members.tolist()]), dtype=form)
-        joined = _Joined(fold, array, tiles, headers["base"][members], at)
-        places = members.tolist()
-        for column, part in zip(columns, fold.parts, strict=True):
-            found = _values(part, joined)
-            if len(places) == len(raws):
-                column[:] = found
-            else:
-                for place, value in zip(places, found, strict=True):
-                    column[place] = value
+        places = members[plain].tolist()
+        if places:
+            order += places
+            arrays.append(np.frombuffer(b"".join([raws[place][size:] for place in places]), dtype=form))
+    if not order:
+        return [[None] * len(raws) for _ in fold.parts], left
+    joined = _Joined(fold, arrays, headers["tiles"][order].astype(np.int64), headers["base"][order], at)
+    columns = [_values(part, extent, joined) for part, extent in zip(fold.parts, fold.extent_of, strict=True)]
+    if len(arrays) > 1 or left:
+        # Back into the order of the entities; what is folded one by one takes any place.
+        back = [0] * len(raws)
+        for place, entity in enumerate(order):
+            back[entity] = place
+        pick = itemgetter(*back) if len(back) > 1 else lambda column: [column[0]]
+        columns = [list(pick(column)) for column in columns]
     return columns, left
 
 
-def _values(part: FoldPart, joined: _Joined) -> list[Any]:
-    begins = joined.begins(part.spec.extent.tails(joined.at) // SECOND_MICROS)
-    counts = joined.counts(part, begins)
+def _values(part: FoldPart, extent: int, joined: _Joined) -> list[Any]:
+    counts = joined.counts(part)[extent]
     name = part.spec.function
     if name == "count":
-        return counts.tolist()
+        return counts.tolist()  # type: ignore[no-any-return]
     found: list[Any]
-    if name == "mean" and part.rest >= 0:
-        found = (joined.sums(part, begins) / np.maximum(counts, 1)).tolist()
-    elif name == "total" and part.rest >= 0:
-        found = joined.sums(part, begins).tolist()
-    elif name in {"mean", "total"}:
-        found = _of_whole(part, joined, begins, counts)
+    if part.rest >= 0:
+        sums = joined.sums(part)[extent]
+        found = (sums / np.maximum(counts, 1) if name == "mean" else sums).tolist()
+    elif name == "total":
+        found = [total_of_whole(total, part.dtype) for total in joined.whole(part)[extent]]
+    elif name == "mean":
+        # Python divides integers of any size, and rounds once.
+        scale = scale_of(part.spec)
+        pairs = zip(joined.whole(part)[extent], counts.tolist(), strict=True)
+        found = [total / (count * scale) if count else None for total, count in pairs]
     elif name == "age":
-        last = joined.ends_of(part, begins, first=False)
-        found = ((joined.at - last) / UNITS[part.spec.unit or "seconds"]).tolist()
+        found = ((joined.at - joined.ends(part)[extent]) / UNITS[part.spec.unit or "seconds"]).tolist()
     else:
-        of_values = joined.extremes if name in {"minimum", "maximum"} else None
-        values = joined.ends_of(part, begins, first=name == "first") if of_values is None else of_values(part, begins)
-        found = values.tolist()
+        found = (joined.extremes if name in {"minimum", "maximum"} else joined.ends)(part)[extent].tolist()
         if part.dtype.name == "bool":
             found = [bool(value) for value in found]
         elif part.dtype.name not in {"float", "int"}:
-            found = [user_value(v, part.dtype) if n else None for v, n in zip(found, counts.tolist(), strict=True)]
-    for place in np.flatnonzero(counts == 0).tolist():
-        found[place] = part.spec.empty(part.dtype)
-    return found
-
-
-def _of_whole(part: FoldPart, joined: _Joined, begins: Ints, counts: Ints) -> list[Any]:
-    """Returns means or totals of integers, or of decimals."""
-    column = joined.field(part.field)
-    whole = np.zeros(int(joined.ends[-1]), dtype=np.int64) if column is None else column
-    if part.spec.function == "total":
-        try:
-            totals = sums_of_whole(whole, begins, joined.ends).tolist()
-        except OverflowError:
-            pairs = zip(begins.tolist(), joined.ends.tolist(), strict=True)
-            totals = [sum(whole[begin:end].tolist()) for begin, end in pairs]
-        return [total_of_whole(total, part.dtype) for total in totals]
-    # The sum of tiles is a mean of as many values as they have.
-    scale = scale_of(part.spec)
-    if abs(int(whole.max(initial=0))) + abs(int(whole.min(initial=0))) < 2**40 and scale == 1:
-        sums = sums_of_whole(whole, begins, joined.ends)
-        if (np.abs(sums) < 2**53).all():
-            return (sums / np.maximum(counts, 1)).tolist()  # type: ignore[no-any-return]
-    pairs = zip(begins.tolist(), joined.ends.tolist(), counts.tolist(), strict=True)
-    return [sum(whole[begin:end].tolist()) / (count * scale) if count else None for begin, end, count in pairs]
-
-
-def _prefix(column: Ints) -> Ints:
-    found = np.zeros(len(column) + 1, dtype=np.int64)
-    np.cumsum(column, out=found[1:])
+            pairs = zip(found, counts.tolist(), strict=True)
+            found = [user_value(value, part.dtype) if count else None for value, count in pairs]
+    empty = np.flatnonzero(counts == 0).tolist()
+    if empty:
+        nothing = part.spec.empty(part.dtype)
+        for place in empty:
+            found[place] = nothing
     return found

@@ -141,7 +141,7 @@ def variable_part(
 
 
 def with_instants(schema: TileSchema, tiles: Tiles, at: int) -> Tiles:
-    """Returns tiles with the events that are kept one by one as tiles of one second, as far as a reader has reached them.
+    """Returns tiles with the events kept one by one as tiles of one second, as far as a reader has reached them.
 
     Args:
         schema: What the tiles hold.

@@ -113,7 +113,7 @@ def numbered(schema: TileSchema, dtypes: Mapping[str, Dtype], events: EntityEven
 
 
 def with_instants(schema: TileSchema, dtypes: Mapping[str, Dtype], standing: Standing, new: Numbered) -> Numbered:
-    """Returns events and those that values keep one by one, sorted by entity and time; an instant that comes anew is new."""
+    """Returns events and those that values keep one by one, by entity and time; an instant that comes anew is new."""
     if not standing.instants:
         return new
     owners = {code for code, _, _ in standing.instants}
@@ -162,7 +162,7 @@ def standing_tiles(schema: TileSchema, values: Sequence[bytes | None]) -> Standi
         if len(raw) > HEADER.size + record.size * header.tiles:
             tiles = decode_tiles(schema, raw)
             for column, own in zip(states, tiles.states, strict=True):
-                column += own
+                column.extend(own)
             extra |= {(place, before + tile): more for place, tile, more in tiles.sums}
             instants += [(code, time, columns) for time, columns in tiles.instants]
         before += header.tiles

@@ -123,7 +123,7 @@ def records_of_events(schema: TileSchema, codes: Ints, times: Ints, columns: Map
 
 
 def _order_ties(schema: TileSchema, codes: Ints, times: Ints, records: Records) -> None:
-    """Gives the first and last value of each instant to the whole instant, so that order inside of it does not count."""
+    """Gives the first and last value of each instant to the whole instant: order inside of it does not count."""
     begins = np.flatnonzero(np.concatenate([[True], (codes[1:] != codes[:-1]) | (times[1:] != times[:-1])]))
     lengths = np.diff(np.append(begins, len(times)))
     for place, field in enumerate(schema.fields):
@@ -143,7 +143,7 @@ def present(schema: TileSchema, records: Records, field: Field) -> Ints:
     return rows - records.fields[schema.positions[Field("nulls", field.column, field.dtype, field.condition)]]
 
 
-def reduced(schema: TileSchema, records: Records, begins: Ints) -> Records:
+def reduced(schema: TileSchema, records: Records, begins: Ints) -> Records:  # noqa: C901, PLR0912 - one per field
     """Returns records of records: each of a range of them, in order of time.
 
     Args:

@@ -340,6 +340,7 @@ READERS: dict[str, Callable[[Reader], Iterator[None]]] = {
     "docs/online-store.md": online_store,
     "docs/registry.md": registry,
     "docs/row-layout.md": row_layout,
+    "docs/tile-layout.md": row_layout,
     "docs/serving.md": serving,
     "docs/settings.md": settings,
     "docs/sources.md": sources,

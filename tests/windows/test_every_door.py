@@ -15,7 +15,6 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from feature_store.clock import FixedClock
 from feature_store.definitions.schema import FeatureSchema, window
 from feature_store.definitions.training_set import TrainingSet
 from feature_store.definitions.window_functions import (
@@ -193,7 +192,9 @@ def test_what_cannot_be_is_one_error_that_names_the_remedy():
     ]:
         with pytest.raises(DefinitionError, match=said):
             schema = type(
-                "Wrong", (FeatureSchema,), {"__annotations__": {"f": annotation}, "f": window("f", function, over, **given)}
+                "Wrong",
+                (FeatureSchema,),
+                {"__annotations__": {"f": annotation}, "f": window("f", function, over, **given)},
             )
             schema.specs()
 
@@ -251,9 +252,7 @@ def test_the_command_line_shows_windows(world, monkeypatch, tmp_path, redis_url)
         (["show", "habit"], "window"),
         (["get", "c1", "habit"], "spent_7d"),
         (["explain", "c1", "orders_2d"], "inside"),
-        (["monitor", "consistency", "habit"], "orders_1h"),
+        (["monitor", "check", "habit"], "orders_1h"),
     ]:
         done = CliRunner().invoke(cli, arguments)
         assert said in done.output, (arguments, done.output, done.exception)
-
-

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from redis import Redis
 
 from feature_store import FeatureSchema, FeatureStore, FixedClock, age, count, feature_group, last, maximum, mean, total
 from feature_store import window as windowed
 from feature_store.changes.streaming_rows import DrainedRows, StreamedRows
 from feature_store.clock import to_micros
 from feature_store.definitions.group import FeatureGroup
+from feature_store.errors import OnlineStoreError
 from feature_store.frames import TIMESTAMP_TYPE
 from feature_store.offline.stream_files import StreamFiles
+from feature_store.online.schemas import fingerprint_of
+from feature_store.reconcile.online_sample import OnlineSample, sample_online
 from feature_store.rows.polars_schema import row_schema
-from feature_store.windows.plain_fold import Event, value_of
 from feature_store.transform.compute import transformed
+from feature_store.windows.plain_fold import Event, value_of
 from tests.changes.histories import USER
 from tests.orders import Orders
 
 NOON = datetime(2024, 3, 5, 12, tzinfo=UTC)
+DOCUMENT = Path(__file__).parents[2] / "docs" / "tile-layout.md"
 USERS = ("ann", "bob", "cy")
 EVENTS = {"user_id": pl.String, "event_timestamp": TIMESTAMP_TYPE, "amount": pl.Float64, "shop": pl.String}
 Identity = tuple[str, datetime]
@@ -181,3 +188,87 @@ def test_an_entity_without_events_has_the_values_of_empty_windows(store: Feature
     assert states["mean_1d"].value is None
     frame = store.get_online_features_frame(["nobody"], ["spending"])
     assert frame["payments_1h"].to_list() == [0]
+
+
+def test_lost_keys_are_noticed_and_filled_again(
+    store: FeatureStore, group: FeatureGroup, clock: FixedClock, redis_url: str
+) -> None:
+    clock.set(NOON)
+    store.apply([group])
+    world = World(store, group, clock, 3)
+    for _ in range(6):
+        world.ingest()
+    assert store.check_consistency(group.name).passed
+    assert sample(world).lost == 0
+    with Redis.from_url(redis_url) as server:
+        for key in server.scan_iter("feature_tiles:*"):
+            server.delete(key)
+    lost = sample(world)
+    assert lost.lost == lost.entities > 0
+    assert not store.check_consistency(group.name).passed
+    store.push_online(group.name)
+    assert store.check_consistency(group.name).passed
+    world.check()
+
+
+def sample(world: World) -> OnlineSample:
+    store = world.store
+    return sample_online(
+        world.registered,
+        catalog=store.registry.catalog(),
+        offline=store.offline,
+        online=store.online,
+        clock=store.clock,
+    )
+
+
+def test_changed_windows_need_a_refill_and_say_so(store: FeatureStore, group: FeatureGroup, redis_url: str) -> None:
+    store.apply([group])
+    store.ingest(group, pl.DataFrame([("ann", store.clock.now(), 1.5, "a")], EVENTS, orient="row"))
+    with Redis.from_url(redis_url) as server:
+        [key] = list(server.scan_iter("feature_tiles:*"))
+        raw = server.get(key)
+        assert isinstance(raw, bytes)
+        text = b'[[["rows",null,null,null]],[]]'
+        other = fingerprint_of(text)
+        server.set(f"feature_schema:spending:{other.hex()}", text)
+        server.set(key, raw[:2] + other + raw[10:])
+        with pytest.raises(OnlineStoreError, match="written for other windows.*feature-store refill"):
+            store.get_online_features("ann", ["spending"])
+        server.set(key, b"nonsense")
+        with pytest.raises(OnlineStoreError, match="does not hold tiles"):
+            store.get_online_features("ann", ["spending"])
+        server.set(key, raw[:-3])
+        with pytest.raises(OnlineStoreError, match="does not hold tiles"):
+            store.get_online_features_batch(["ann"] * 20, ["spending"])
+    store.repair_online(group.name)
+    assert store.get_online_features("ann", ["payments_1h"]) == {"payments_1h": 1}
+
+
+def test_the_documented_reader_reads_what_the_store_reads(
+    store: FeatureStore, group: FeatureGroup, clock: FixedClock, redis_url: str
+) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text("utf-8"), flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert len(code[code.index("def read_count_and_sum") :].splitlines()) <= 30
+    clock.set(NOON)
+    store.apply([group])
+    world = World(store, group, clock, 5)
+    with Redis.from_url(redis_url) as server:
+        for _ in range(12):
+            world.ingest()
+        # Every event is in a tile by then.
+        clock.set(NOON + timedelta(minutes=7))
+        for user in USERS:
+            event = pl.DataFrame([(user, NOON + timedelta(minutes=1), 0.7, "c")], EVENTS, orient="row")
+            world.model[user, NOON + timedelta(minutes=1)] = (0.7, "c")
+            store.ingest(group, event)
+        for wait in (timedelta(), timedelta(minutes=3), timedelta(minutes=53), timedelta(hours=20)):
+            clock.set(NOON + timedelta(minutes=7) + wait)
+            world.check()
+            now = to_micros(clock.now())
+            for user in (*USERS, "nobody"):
+                read = names["read_count_and_sum"]
+                hour = read(server.get, "spending", user, "amount", 3_600_000_000, 300_000_000, now)
+                assert hour == tuple(store.get_online_features(user, ["payments_1h", "spent_1h"]).values())

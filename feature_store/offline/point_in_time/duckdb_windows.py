@@ -95,8 +95,11 @@ def _events_of_row(row: Mapping[str, Any], inputs: Mapping[str, Dtype]) -> list[
     time = row[EVENT_TIMESTAMP]
     events = [Event(time, {name: row.get(name) for name in inputs})]
     others = row.get(OTHER_EVENTS)
-    for event in msgspec.json.decode(others) if others else ():
-        events.append(Event(time, {name: restored(event.get(name), dtype) for name, dtype in inputs.items()}))
+    if others:
+        events += [
+            Event(time, {name: restored(event.get(name), dtype) for name, dtype in inputs.items()})
+            for event in msgspec.json.decode(others)
+        ]
     return events
 
 

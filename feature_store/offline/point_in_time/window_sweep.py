@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 from threading import Lock
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ from feature_store.offline.layout import PartitionFile
 from feature_store.offline.point_in_time.date_sweep_rows import CHUNK_ROWS, Chunk, plan
 from feature_store.offline.point_in_time.engine import Progress, WindowHistory
 from feature_store.offline.point_in_time.labels import EntityLabels
+from feature_store.partitions import Partitioning
 from feature_store.partitions import Window as Span
 from feature_store.rows.polars_schema import polars_type, row_schema
 from feature_store.storage.parquet import scan_files
@@ -137,7 +139,9 @@ def _read(labels: EntityLabels, history: WindowHistory, chunk: Chunk) -> pl.Data
         missing_columns="insert",
         extra_columns="ignore",
     ).collect(engine="streaming")
-    return _events(labels, rows, history.windows, has_rivals=_have_rivals(chunk.files))
+    return _events(
+        labels, rows, history.windows, has_rivals=_have_rivals(chunk.files, Partitioning(history.group.partitioning))
+    )
 
 
 def _events(labels: EntityLabels, rows: pl.DataFrame, windows: Sequence[Window], *, has_rivals: bool) -> pl.DataFrame:
@@ -178,9 +182,10 @@ def _shards(entities: int, events: int, span: Span, threads: int) -> int:
     return max(fitting, 1 if events < EVENTS_PER_SHARD // 4 else threads, -(-events // EVENTS_PER_SHARD))
 
 
-def _have_rivals(files: Sequence[PartitionFile]) -> bool:
-    """Tells whether two files of a chunk may hold rows of one entity and instant: files of one partition."""
-    return len({file.window for file in files}) < len(files)
+def _have_rivals(files: Sequence[PartitionFile], partitioning: Partitioning) -> bool:
+    """Tells whether an entity and instant may have two rows: in two files of one partition, or in one of ingest."""
+    several = len({file.window for file in files}) < len(files)
+    return several or not all(file.belongs_to(partitioning) for file in files)
 
 
 def _dealt(events: pl.DataFrame, shards: int) -> list[pl.DataFrame]:
@@ -191,7 +196,7 @@ def _dealt(events: pl.DataFrame, shards: int) -> list[pl.DataFrame]:
     order = np.argsort(numbers, kind="stable")
     bounds = np.searchsorted(numbers[order], np.arange(shards + 1))
     ordered = events[order]
-    return [ordered.slice(start, end - start) for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [ordered.slice(start, end - start) for start, end in pairwise(bounds)]
 
 
 def _taken(piece: list[pl.DataFrame], shard: int) -> pl.DataFrame:
