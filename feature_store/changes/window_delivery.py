@@ -163,7 +163,8 @@ class WindowDelivery:
         raws = values.fetch(entity_ids)
         first = dict(rows.group_by(ENTITY_ID).agg(pl.col(EVENT_TIMESTAMP).to_physical().min()).iter_rows())
         now = self._now()
-        joining, others = [], []
+        joining: list[str] = []
+        others: list[str] = []
         for entity_id, raw in zip(entity_ids, raws, strict=True):
             is_later = raw is not None and self._is_later(raw, first[entity_id], now)
             (joining if is_later else others).append(entity_id)

@@ -122,8 +122,9 @@ class FeatureGroup:
         life = longest_life(spec.window for spec in self.features if spec.window is not None)
         return replace(
             self,
-            schema=rows_schema(self.schema),
-            transform=instants_of(self.transform, self.schema, tuple(self.entity.join_keys)),
+            # mypy takes the `__hash__` of instances for that of their class.
+            schema=rows_schema(self.schema),  # type: ignore[arg-type]
+            transform=instants_of(self.transform, self.schema, tuple(self.entity.join_keys)),  # type: ignore[arg-type]
             default_ttl=life,
             online_layout="window",
         )

@@ -11,13 +11,14 @@ from feature_store.clock import to_utc
 from feature_store.definitions.group import FeatureGroup
 from feature_store.errors import SettingsError
 from feature_store.monitoring.checks import PartitionMonitor
-from feature_store.monitoring.consistency import ConsistencyReport, check_consistency, sampled_entities
+from feature_store.monitoring.consistency import ConsistencyReport, check_consistency
 from feature_store.monitoring.findings import CheckResult
 from feature_store.monitoring.freshness import check_freshness, freshness_of
 from feature_store.monitoring.online_monitor import OnlineMonitorReport, monitor_online
 from feature_store.monitoring.preparing import baselines, prepare_monitor, thresholds_of, trained_baselines
 from feature_store.monitoring.replay import ReplayReport, replay_requests
 from feature_store.monitoring.window_baselines import window_baselines
+from feature_store.offline.latest import sampled_entities
 from feature_store.store.current_catalog import CurrentCatalog
 from feature_store.store.parts import Parts
 

@@ -96,14 +96,15 @@ def sums_of_whole(values: Ints, begins: Ints, ends: Ints) -> Ints:
     is_long = (high >= 2**31) | (high < -(2**31))
     if is_long.any():
         raise SumOverflowError(int(np.argmax(is_long)))
-    return (high << 32) + low
+    sums: Ints = (high << 32) + low
+    return sums
 
 
 def mean_of_whole(values: Ints, begins: Ints, ends: Ints, scale: int) -> Floats:
     """Returns the mean of integers over each range, divided by a scale and rounded once; 0.0 for empty ranges."""
     high, low = _whole_halves(values, begins, ends)
     divisors = np.maximum(ends - begins, 1)
-    found = ((high << 32) + low).astype(np.float64) / (divisors.astype(np.float64) * scale)
+    found: Floats = ((high << 32) + low).astype(np.float64) / (divisors.astype(np.float64) * scale)
     # Both sides are exact as floats where they are short; elsewhere Python divides integers, and rounds once as well.
     is_long = (np.abs(high) >= 2**20) | (divisors >= 2**53 // scale)
     for place in np.flatnonzero(is_long).tolist():

@@ -143,7 +143,7 @@ class _View:
         self._before: Ints | None = None
         self._ranges: dict[Extent, tuple[Ints, Ints]] = {}
         self._sums: dict[Extent, npt.NDArray[np.float64]] = {}
-        if kept is not None:
+        if is_kept is not None:
             self._before = np.ones(len(events.times) + 1, dtype=np.int64)
             self._before[0] = 0
             self._before[1:][~is_kept] = 0
@@ -336,7 +336,7 @@ def _listed(view: _View, ranges: _Ranges, window: Window) -> pl.Series:
     def most(readers: Ints, positions: Ints, count: int) -> pl.Series:
         frame = pl.DataFrame({"reader": readers, "number": numbers[positions]})
         ordered = frame.sort("reader", "number", descending=[False, spec.function == "top"])
-        kept = ordered.group_by("reader", maintain_order=True).head(spec.size)
+        kept = ordered.group_by("reader", maintain_order=True).head(spec.size or 1)
         return lists(_lengths(kept["reader"], count), column.values(kept["number"].to_numpy()))
 
     return _in_chunks(ranges, most)
@@ -406,7 +406,7 @@ def _histogram(view: _View, ranges: _Ranges, window: Window) -> pl.Series:
         kept = (
             counts.sort("reader", "count", "place", descending=[False, True, False])
             .group_by("reader", maintain_order=True)
-            .head(spec.size)
+            .head(spec.size or 1)
             .sort("reader", "place")
         )
         pairs = pl.DataFrame({"key": distinct.gather(kept["place"]), "value": kept["count"]})
@@ -507,7 +507,8 @@ def _chunks(lengths: Ints) -> list[tuple[int, int]]:
 def _positions(begins: Ints, lengths: Ints) -> Ints:
     """Returns all positions of ranges, one after another."""
     ends = np.cumsum(lengths)
-    return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(begins - (ends - lengths), lengths)
+    places: Ints = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(begins - (ends - lengths), lengths)
+    return places
 
 
 def _lengths(readers: pl.Series, count: int) -> Ints:

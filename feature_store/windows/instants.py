@@ -205,10 +205,12 @@ def _decimal(values: pl.Series, dtype: Dtype) -> pl.Series:
         )
     elif actual.is_decimal() or actual.is_integer():
         found = values.cast(target)
-        lost = (found.cast(actual) != values).fill_null(value=False) if actual.is_decimal() else None
+        lost = found.is_null() & values.is_not_null()
+        if actual.is_decimal():
+            lost |= (found.cast(actual) != values).fill_null(value=False)
     else:
         raise _other(name, actual, dtype)
-    if lost is not None and (count := int(lost.sum())):
+    if count := int(lost.sum()):
         examples = ", ".join(str(value) for value in values.filter(lost).head(_EXAMPLES).to_list())
         raise InvalidRowsError(
             "",

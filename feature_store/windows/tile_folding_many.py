@@ -162,7 +162,8 @@ class _Joined:
                 found = np.minimum.reduceat(np.append(np.where(is_there, places, len(values)), 0), self._bounds())[::2]
             else:
                 found = np.maximum.reduceat(np.append(np.where(is_there, places, -1), 0), self._bounds())[::2]
-            return values[np.clip(found, 0, len(values) - 1)]
+            ends: Array = values[np.clip(found, 0, len(values) - 1)]
+            return ends
 
         return self._by_extent(("end", part.field), make)
 

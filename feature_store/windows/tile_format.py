@@ -123,7 +123,9 @@ def decode_tiles(schema: TileSchema, raw: bytes) -> Tiles:
         states, sums, single = msgspec.msgpack.decode(raw[end:])
     except (struct.error, msgspec.MsgspecError) as error:
         raise ValueError(str(error)) from None
-    instants = [(time, dict(zip(schema.columns, values, strict=True))) for time, *values in single]
+    instants: list[tuple[int, Mapping[str, Any]]] = [
+        (time, dict(zip(schema.columns, values, strict=True))) for time, *values in single
+    ]
     return Tiles(header, starts, fields, states, sums, instants)
 
 

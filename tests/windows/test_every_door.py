@@ -158,7 +158,7 @@ def test_a_training_set_is_built_verified_and_trains_what_is_served(world):
     store, _, _ = world
     labels = EVENTS.select("customer", "event_timestamp").unique()
     definition = TrainingSet(
-        "habits", labels=lambda: labels.lazy(), features=["habit"], owner="team@example.com", description="Habits."
+        "habits", labels=labels.lazy, features=["habit"], owner="team@example.com", description="Habits."
     )
     written = store.write_training_set(definition)
     report = store.verify_training_set("habits")
@@ -190,12 +190,9 @@ def test_what_cannot_be_is_one_error_that_names_the_remedy():
         (count(), "7d", int, {"where": pl.col("x").shift(1) > 0}, "looks at other events"),
         (count(), "7d", int, {"where": pl.len() > 3}, "looks at other events"),
     ]:
+        members = {"__annotations__": {"f": annotation}, "f": window("f", function, over, **given)}
+        schema = type("Wrong", (FeatureSchema,), members)
         with pytest.raises(DefinitionError, match=said):
-            schema = type(
-                "Wrong",
-                (FeatureSchema,),
-                {"__annotations__": {"f": annotation}, "f": window("f", function, over, **given)},
-            )
             schema.specs()
 
 
