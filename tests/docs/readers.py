@@ -329,6 +329,22 @@ def your_own_domain(reader: Reader) -> Iterator[None]:
     assert "buys_again" in {key.path[-1] for key in reader.got("defs").resolve_all_asset_keys()}
 
 
+def windows(reader: Reader) -> Iterator[None]:
+    store = reader.store()
+    events = (
+        some_orders()
+        .rename({"customer": "card_id"})
+        .with_columns(merchant_id=pl.lit("m"), category=pl.lit("food"), amount=pl.col("amount") / 4)
+    )
+    reader.has(CARD=Entity("card", {"card_id": str}), PAYMENTS=Orders(events, name="payments"))
+    yield
+    labels = events.select("card_id", "event_timestamp")
+    reader.has(store=store, labels=labels)
+    yield
+    found = store.training_set(labels, ["card_activity"], as_of="event_timestamp")
+    assert found["payments_1h"].min() == 1
+
+
 READERS: dict[str, Callable[[Reader], Iterator[None]]] = {
     "README.md": readme,
     "docs/alerts.md": alerts,
@@ -347,5 +363,6 @@ READERS: dict[str, Callable[[Reader], Iterator[None]]] = {
     "docs/spark.md": spark,
     "docs/streaming.md": streaming,
     "docs/training-sets.md": training_sets,
+    "docs/windows.md": windows,
     "docs/your-own-domain.md": your_own_domain,
 }
