@@ -59,14 +59,15 @@ def with_windows(
     types += [f"{quoted(name)} {spark_type(window.dtype)}" for name, window in zip(names, windows, strict=True)]
     wanted = _Bucket(tuple(labels.columns), tuple(keys), tuple(names), tuple(windows))
     if history is None:
-        return dealt.groupBy(_BUCKET).applyInArrow(wanted.without_events, ", ".join(types))
+        return dealt.groupBy(_BUCKET).applyInArrow(lambda rows: wanted.folded(rows, pa.table({})), ", ".join(types))
     columns = [*history.group.entity.join_keys, EVENT_TIMESTAMP, INGESTED_AT, FILE, ROW, *history.columns]
     rows = read_history(session, history).select(*columns_of(columns))
     for key, name in zip(history.group.entity.join_keys, keys, strict=True):
         rows = rows.withColumnRenamed(key, name)
     events = rows.select("*", bucket)
     together = dealt.groupBy(_BUCKET).cogroup(events.groupBy(_BUCKET))
-    return together.applyInArrow(wanted.folded, ", ".join(types))
+    # Spark counts the arguments of a function, and hands a method the key as well.
+    return together.applyInArrow(lambda rows, others: wanted.folded(rows, others), ", ".join(types))  # noqa: PLW0108
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,6 @@ class _Bucket:
     names: tuple[str, ...]
     windows: tuple[Window, ...]
 
-    def without_events(self, labels: pa.Table) -> pa.Table:
-        """Returns labels of which no window holds an event."""
-        return self.folded(labels, pa.table({}))
-
     def folded(self, labels: pa.Table, events: pa.Table) -> pa.Table:
         """Returns labels with their windows."""
         asked = pl.DataFrame(labels.select([*self.keys, AS_OF]))
@@ -105,8 +102,20 @@ class _Bucket:
             found = folded_rows(EntityLabels(asked.select(self.keys), at), rows, self.windows)
         answer = labels.select(list(self.columns))
         for name, series in zip(self.names, found, strict=True):
-            answer = answer.append_column(name, series.to_arrow(compat_level=pl.CompatLevel.oldest()))
+            column = series.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+            answer = answer.append_column(name, column.cast(_plain_type(column.type)))
         return answer
 
 
 _TIMES = (EVENT_TIMESTAMP, INGESTED_AT)
+
+
+def _plain_type(dtype: pa.DataType) -> pa.DataType:
+    """Returns a type as Spark knows it: without the large forms of texts and lists."""
+    if pa.types.is_large_string(dtype):
+        return pa.string()
+    if pa.types.is_large_list(dtype) or pa.types.is_list(dtype):
+        return pa.list_(pa.field("element", _plain_type(dtype.value_type)))
+    if pa.types.is_struct(dtype):
+        return pa.struct([pa.field(field.name, _plain_type(field.type)) for field in dtype])
+    return dtype
