@@ -92,7 +92,9 @@ def fill(online: OnlineStore, of: RegisteredGroup, entities: int, each: int) -> 
 def reads(url: str, port: int, seconds: float) -> None:
     groups = {10: group("few"), 1000: group("many")}
     catalog = Catalog.of(groups.values())
-    print(f"{'entities':>8} {'events':>7} {'ours p50':>9} {'p99':>9} {'bare p50':>9} {'p99':>9} {'ratio':>6} {'frame':>8}")
+    print(
+        f"{'entities':>8} {'events':>7} {'ours p50':>9} {'p99':>9} {'bare p50':>9} {'p99':>9} {'ratio':>6} {'frame':>8}"
+    )
     with Redis(port=port) as bare, OnlineStore.connect(url, SystemClock()) as online:
         online.publish(catalog)
         for each, of in groups.items():

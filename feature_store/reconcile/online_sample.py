@@ -117,9 +117,7 @@ def _is_seen(feature: Feature, event: int, columns: frozenset[str], at: int) -> 
     return feature.ref.column in columns and Visibility.of([feature]).verdict(event, at) == "visible"
 
 
-def _expected(
-    group: RegisteredGroup, offline: OfflineStore, now: datetime, turn: int
-) -> dict[str, _Expected]:
+def _expected(group: RegisteredGroup, offline: OfflineStore, now: datetime, turn: int) -> dict[str, _Expected]:
     """Returns entities with the event time of a visible row, and the columns that the row's file has."""
     window = Visibility.of(group.features).window(now)
     newest = sorted(files_with_rows(group, offline, window), reverse=True)

@@ -113,10 +113,8 @@ class TileBuilder:
         last_tiled = _greatest(every.codes[tiled], every.times[tiled], entities)
         last_events = _greatest(every.codes, every.times, entities)
         ingested = _greatest(events.codes, events.ingested, entities)
-        for code, header in old.headers.items():
-            last_tiled[code] = max(last_tiled[code], header.event)
-            last_events[code] = max(last_events[code], header.event)
-            ingested[code] = max(ingested[code], header.ingested)
+        for column, name in ((last_tiled, "event"), (last_events, "event"), (ingested, "ingested")):
+            column[old.owners] = np.maximum(column[old.owners], old.headers[name])
         variable = self._variable(every, np.flatnonzero(single), tiles, entities)
         values = self._encoded(tiles, last_tiled, ingested, now, variable, entities)
         return BuiltTiles(values, np.maximum(last_events, _NONE + 1).tolist())
@@ -156,9 +154,7 @@ class TileBuilder:
                     column.append(merged(key, [*parts, state_of(key, events)] if events else parts))
         return _Tiles(codes[kept][begins], starts, made, states)
 
-    def _variable(
-        self, every: Numbered, single: Ints, tiles: _Tiles, entities: int
-    ) -> dict[int, tuple[bytes, int]]:
+    def _variable(self, every: Numbered, single: Ints, tiles: _Tiles, entities: int) -> dict[int, tuple[bytes, int]]:
         """Returns the variable parts of the entities that have one, and how many instants they hold."""
         owners = every.codes[single]
         bounds = np.searchsorted(tiles.codes, np.arange(entities + 1))
@@ -211,7 +207,9 @@ class TileBuilder:
         pack, nothing, fingerprint = HEADER.pack, (b"", 0), self.schema.fingerprint
         last = np.where(counts > 0, last_tiled, 0)
         columns = (last, np.maximum(ingested, _NONE + 1), bases, bits, counts)
-        for code, (event, at, base, pattern, count) in enumerate(zip(*(each.tolist() for each in columns), strict=True)):
+        for code, (event, at, base, pattern, count) in enumerate(
+            zip(*(each.tolist() for each in columns), strict=True)
+        ):
             more, single = variable.get(code, nothing)
             if count or single:
                 head = pack(MAGIC, fingerprint, bytes(8), event, at, now, base, pattern, count, single)

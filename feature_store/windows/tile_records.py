@@ -239,7 +239,9 @@ def _sums(
         found[:, several] = _expansions(sums, rests, begins[several], ends[several])
         left = np.flatnonzero(np.isnan(found[0]))
         for tile in left.tolist():
-            _one_by_one(found, tile, [*sums[begins[tile] : ends[tile]], *rests[begins[tile] : ends[tile]]], place, extra)
+            _one_by_one(
+                found, tile, [*sums[begins[tile] : ends[tile]], *rests[begins[tile] : ends[tile]]], place, extra
+            )
     if known:
         by_tile: dict[int, list[float]] = {}
         for (field, record), more in known.items():

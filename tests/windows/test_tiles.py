@@ -118,7 +118,9 @@ def check_many(fold: TileFold, schema: TileSchema, raws: list[bytes], at: int) -
 
 @settings(max_examples=300, deadline=None)
 @given(histories(), st.data())
-def test_later_events_join_the_tiles_that_stand(history: tuple[str, list[tuple[int, Event]]], data: st.DataObject) -> None:
+def test_later_events_join_the_tiles_that_stand(
+    history: tuple[str, list[tuple[int, Event]]], data: st.DataObject
+) -> None:
     column, events = history
     asked = windows(column, data)
     specs = [spec for spec, _ in asked]

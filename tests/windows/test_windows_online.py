@@ -213,7 +213,11 @@ def test_lost_keys_are_noticed_and_filled_again(
 def sample(world: World) -> OnlineSample:
     store = world.store
     return sample_online(
-        world.registered, catalog=store.registry.catalog(), offline=store.offline, online=store.online, clock=store.clock
+        world.registered,
+        catalog=store.registry.catalog(),
+        offline=store.offline,
+        online=store.online,
+        clock=store.clock,
     )
 
 
