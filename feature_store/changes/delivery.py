@@ -1,7 +1,7 @@
 """Bringing what has changed online: as rows, of which the newest stands, or as tiles of windows. The layout decides.
 
-Whoever writes delivers here: batches, ingest, pushes and Spark what is in the offline store by then, streams what is not
-there yet.
+Whoever writes delivers here: batches, ingest, pushes and Spark what is in the offline store by then, streams what is
+not there yet.
 """
 
 from __future__ import annotations

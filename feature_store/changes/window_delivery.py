@@ -1,8 +1,8 @@
 """Bringing a windowed group online: the events of entities become their tiles.
 
-Events that are later than all in the tiles of an entity join them. For all else, late events, rows that changed or are gone,
-entities without a value, the value is made anew of the entity's events, those of the offline store and of streams that
-are not drained; nothing is ever taken out of a sum.
+Events that are later than all in the tiles of an entity join them. For all else, late events, rows that changed or are
+gone, entities without a value, the value is made anew of the entity's events, those of the offline store and of streams
+that are not drained; nothing is ever taken out of a sum.
 
 The version of a value is read before the events are, and it is set only if nobody has set it since. So whatever order
 writers come in, the last value is made of all that was in the offline store when its writer began, and a writer that
@@ -164,7 +164,8 @@ class WindowDelivery:
         raws = values.fetch(entity_ids)
         first = dict(rows.group_by(ENTITY_ID).agg(pl.col(EVENT_TIMESTAMP).to_physical().min()).iter_rows())
         now = self._now()
-        joining, others = [], []
+        joining: list[str] = []
+        others: list[str] = []
         for entity_id, raw in zip(entity_ids, raws, strict=True):
             is_later = raw is not None and self._is_later(raw, first[entity_id], now)
             (joining if is_later else others).append(entity_id)

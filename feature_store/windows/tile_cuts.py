@@ -37,8 +37,8 @@ class TileSteps:
     """The steps of tiles by age.
 
     Attributes:
-        reaches: Ages in order; an event younger than one of them is needed by all windows of that reach and longer ones.
-        steps: The step for events below each age, and last the one for events beyond all: `EVER_STEP`, or -1 for none.
+        reaches: Ages in order: an event younger than one of them is needed by windows of that reach and longer ones.
+        steps: The step of events below each age, and last of those beyond all: `EVER_STEP`, or -1 for none.
     """
 
     reaches: Ints
@@ -79,7 +79,7 @@ class TileSteps:
 
 
 def kept_as_instants(codes: Ints, times: Ints, now: int) -> npt.NDArray[np.bool_]:
-    """Returns which events, sorted by entity and time, are kept one by one: those that some reader may not have reached.
+    """Returns which events, sorted by entity and time, are kept one by one: some reader may not have reached them.
 
     Args:
         codes: The entities.
@@ -98,6 +98,6 @@ def kept_as_instants(codes: Ints, times: Ints, now: int) -> npt.NDArray[np.bool_
     ends = np.cumsum(np.bincount(group, weights=past).astype(np.int64))
     later = ends[group] - np.cumsum(past)
     some = ~past | ((later < MOST_INSTANTS) & (times[places] > now - YOUNG_MICROS))
-    kept = np.where(crowded, some, True)  # noqa: FBT003 - an array's elements
+    kept = np.where(crowded, some, True)
     recent[places] = kept
     return recent

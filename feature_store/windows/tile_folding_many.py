@@ -152,13 +152,15 @@ class _Joined:
             values = self._values(part)
             is_there = self._present(part) > 0
             if is_there.all():
-                return values[np.minimum(self._begins, len(values) - 1) if first else self._ends - 1]
+                taken: Array = values[np.minimum(self._begins, len(values) - 1) if first else self._ends - 1]
+                return taken
             places = np.arange(len(values))
             if first:
                 found = np.minimum.reduceat(np.append(np.where(is_there, places, len(values)), 0), self._bounds())[::2]
             else:
                 found = np.maximum.reduceat(np.append(np.where(is_there, places, -1), 0), self._bounds())[::2]
-            return values[np.clip(found, 0, len(values) - 1)]
+            picked: Array = values[np.clip(found, 0, len(values) - 1)]
+            return picked
 
         return self._by_extent(("end", part.field), make)
 

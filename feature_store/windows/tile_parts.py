@@ -115,7 +115,7 @@ def numbered(schema: TileSchema, dtypes: Mapping[str, Dtype], events: EntityEven
 
 
 def with_instants(schema: TileSchema, dtypes: Mapping[str, Dtype], standing: Standing, new: Numbered) -> Numbered:
-    """Returns events and those that values keep one by one, sorted by entity and time; an instant that comes anew is new."""
+    """Returns events and those that values keep one by one, sorted by entity and time; what comes anew is new."""
     if not standing.instants:
         return new
     owners = {code for code, _, _ in standing.instants}
