@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ SECONDS = 30 * 86_400
 
 
 def features(name: str) -> list[Feature]:
-    found = []
+    found: list[Feature] = []
     for function in FUNCTIONS:
         for length in LENGTHS:
             extent = Extent.of(length)
@@ -104,19 +105,18 @@ def reads(url: str, port: int, seconds: float) -> None:
                 for entities in (1, 100, 1000):
                     ids = [f"user_{n}" for n in range(entities)]
                     keys = [f"feature_tiles:{of.name}:{entity_id}" for entity_id in ids]
-                    one = entities == 1
-                    calls: dict[str, Callable[[], object]] = {
-                        "bare": (lambda keys=keys: bare.get(keys[0])) if one else (lambda keys=keys: bare.mget(keys)),
-                        "ours": (lambda ids=ids, of=of: store.get_online_features(ids[0], [of.name]))
-                        if one
-                        else (lambda ids=ids, of=of: store.get_online_features_batch(ids, [of.name])),
-                        "frame": lambda ids=ids, of=of: store.get_online_features_frame(ids, [of.name]),
-                    }
+                    ours: Callable[[], object] = partial(store.get_online_features_batch, ids, [of.name])
+                    floor: Callable[[], object] = partial(bare.mget, keys)
+                    if entities == 1:
+                        ours = partial(store.get_online_features, ids[0], [of.name])
+                        floor = partial(bare.get, keys[0])
+                    frame = partial(store.get_online_features_frame, ids, [of.name])
+                    calls: dict[str, Callable[[], object]] = {"bare": floor, "ours": ours, "frame": frame}
                     took = timed(calls, seconds)
-                    ours, floor = ([1000 * value for value in took[name]] for name in ("ours", "bare"))
+                    mine, least = ([1000 * value for value in took[name]] for name in ("ours", "bare"))
                     print(
-                        f"{entities:>8,} {each:>7,} {ours[0]:>7.3f}ms {ours[1]:>7.3f}ms {floor[0]:>7.3f}ms "
-                        f"{floor[1]:>7.3f}ms {ours[0] / floor[0]:>6.2f} {1000 * took['frame'][0]:>6.2f}ms"
+                        f"{entities:>8,} {each:>7,} {mine[0]:>7.3f}ms {mine[1]:>7.3f}ms {least[0]:>7.3f}ms "
+                        f"{least[1]:>7.3f}ms {mine[0] / least[0]:>6.2f} {1000 * took['frame'][0]:>6.2f}ms"
                     )
 
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from feature_store.catalog import RegisteredGroup
+from feature_store.changes.delivery import delivery_of
 from feature_store.changes.settling import Settler
 from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.errors import OnlineStoreError
-from feature_store.frames import TIMESTAMP_TYPE, entity_id_expression
+from feature_store.frames import entity_id_expression
 from feature_store.offline.store import OfflineStore
 from feature_store.online.retractions import Retraction
 
@@ -43,7 +44,8 @@ class StreamedRows:
         self._offline = offline
         self._online = online
         self._clock = clock
-        self._settler = Settler(group, offline, online, clock)
+        settler = Settler(group, offline, online, clock)
+        self._delivery = delivery_of(settler, group, online, clock)
 
     def claim(self, streamer: str, at_least: datetime) -> datetime:
         """Returns when rows are ingested that a streamer gives now: later than all that the store holds.
@@ -72,21 +74,10 @@ class StreamedRows:
         Raises:
             OnlineStoreError: If the online store does not answer; to deliver again changes nothing that is done.
         """
-        windows = self._settler.windows
-        if windows is not None:
-            if retracted.height:
-                self._online.retractions.add(self._group.name, self._identified(retracted))
-            windows.deliver_streamed(rows, retracted)
-            if rows.height:
-                self._online.retractions.given_again(self._group.name, self._identified(rows))
-            return
         if retracted.height:
             self._online.retractions.add(self._group.name, self._identified(retracted))
-            before = self._before(retracted, standing)
-            self._online.withdraw(self._group, retracted, before)
-            self._online.write(self._group, before)
+        self._delivery.deliver_streamed(rows, retracted, standing)
         if rows.height:
-            self._online.write(self._group, rows)
             self._online.retractions.given_again(self._group.name, self._identified(rows))
 
     def promote(self) -> None:
@@ -113,25 +104,6 @@ class StreamedRows:
             *(pl.col(column).to_physical() for column in (EVENT_TIMESTAMP, INGESTED_AT)),
         )
         return (Retraction(*row) for row in identified.iter_rows())
-
-    def _before(self, retracted: pl.DataFrame, standing: pl.DataFrame) -> pl.DataFrame:
-        ids = retracted.select(entity_id_expression(self._group.entity).unique())[ENTITY_ID].to_list()
-        now = self._clock.now()
-        known = self._settler.near_rows(now, ids).drop(ENTITY_ID)
-        # Those ahead of the clock wait where they are.
-        standing = self._settler.without_withdrawn(standing.filter(pl.col(EVENT_TIMESTAMP) <= now))
-        drained = self._online.ingestion.state(self._group.name).drained
-        # Of two versions of one row, the stream's is the later one, unless others gave theirs since the last drain.
-        is_fresh = pl.lit(drained is not None) & (pl.col(INGESTED_AT) > pl.lit(drained, dtype=TIMESTAMP_TYPE))
-        ranked = pl.concat(
-            [
-                known.with_columns((is_fresh.fill_null(value=False).cast(pl.Int8) * 2).alias("_rank")),
-                standing.select(known.columns).with_columns(pl.lit(1, dtype=pl.Int8).alias("_rank")),
-            ]
-        )
-        identity = [*self._group.entity.join_keys, EVENT_TIMESTAMP]
-        ranked = ranked.sort(EVENT_TIMESTAMP, "_rank", maintain_order=True)
-        return ranked.unique(identity, keep="last", maintain_order=True).select(known.columns)
 
 
 class DrainedRows:

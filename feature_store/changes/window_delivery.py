@@ -84,7 +84,7 @@ class WindowDelivery:
         self._dtypes = {name: dtype for spec in self._specs for name, dtype in spec.inputs.items()}
         self._builder = TileBuilder(self._schema, TileSteps.of(spec.extent for spec in self._specs), self._dtypes)
 
-    def deliver(self, rows: pl.DataFrame, gone: pl.DataFrame) -> WriteReport:
+    def deliver(self, rows: pl.DataFrame, gone: pl.DataFrame) -> tuple[WriteReport, int]:
         """Brings the entities online whose rows have changed in the offline store, or are gone.
 
         Args:
@@ -104,10 +104,11 @@ class WindowDelivery:
             own = rows if len(some) == len(ids) else rows.filter(pl.col(ENTITY_ID).is_in(some))
             lost |= set(self._joined(own, some))
         self.entities(sorted(lost))
-        return self._report(rows)
+        return self._report(rows), gone.height
 
-    def deliver_streamed(self, rows: pl.DataFrame, retracted: pl.DataFrame) -> None:
+    def deliver_streamed(self, rows: pl.DataFrame, retracted: pl.DataFrame, standing: pl.DataFrame) -> None:
         """Does what `deliver` does for rows of a stream, which are not in the offline store yet."""
+        del standing
         if rows.height:
             drained = self._online.ingestion.state(self._group.name).drained
             last = int(rows[EVENT_TIMESTAMP].to_physical().max())  # type: ignore[arg-type] # not empty

@@ -24,6 +24,7 @@ import polars as pl
 
 from feature_store.catalog import RegisteredGroup
 from feature_store.changes.admission import AdmittedRows
+from feature_store.changes.delivery import delivery_of
 from feature_store.changes.settling import Settler
 from feature_store.clock import Clock
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
@@ -93,6 +94,7 @@ class WritePath:
         self._online = online
         self._clock = clock
         self.settler = Settler(group, offline, online, clock)
+        self._delivery = delivery_of(self.settler, group, online, clock)
 
     def begin(self) -> datetime:
         """Returns when a run begins, to be asked before it reads its source: of two runs, the later one wins."""
@@ -234,22 +236,9 @@ class WritePath:
         Raises:
             OnlineStoreError: If the online store fails; to deliver again changes nothing that is done.
         """
-        withdrawn = 0
-        windows = self.settler.windows
-        if windows is not None:
-            if changes.gone.height and self._online.ingestion.state(self._group.name).streamed:
-                self._online.ingestion.withdrawn(self._group.name, changes.gone[INGESTED_AT].max())  # type: ignore[arg-type]
-            return windows.deliver(changes.rows, changes.gone), changes.gone.height
-        if changes.gone.height:
-            ids = changes.gone.select(entity_id_expression(self._group.entity).unique())[ENTITY_ID].to_list()
-            if self._online.ingestion.state(self._group.name).streamed:
-                self._online.ingestion.withdrawn(self._group.name, changes.gone[INGESTED_AT].max())  # type: ignore[arg-type]
-            near = self.settler.near_rows(self._clock.now(), ids).drop(ENTITY_ID)
-            withdrawn = self._online.withdraw(self._group, changes.gone, near)
-            # Read again: what another writer brought between the two was older than the row that is gone.
-            self._online.write(self._group, self.settler.near_rows(self._clock.now(), ids).drop(ENTITY_ID))
-        report = self._online.write(self._group, changes.rows) if changes.rows.height else WriteReport()
-        return report, withdrawn
+        if changes.gone.height and self._online.ingestion.state(self._group.name).streamed:
+            self._online.ingestion.withdrawn(self._group.name, changes.gone[INGESTED_AT].max())  # type: ignore[arg-type]
+        return self._delivery.deliver(changes.rows, changes.gone)
 
     def _with_retired(self, rows: AdmittedRows) -> pl.DataFrame:
         """Returns rows with all columns of the registered group but `ingested_at`."""

@@ -99,7 +99,7 @@ class _WindowRead:
         """Returns what `values` says of each of many entities, folded together."""
         return list(zip(*self._columns(entity_ids, replies, now), strict=True))
 
-    def _columns(  # noqa: C901 - by the schema that each value was written with
+    def _columns(
         self, entity_ids: Sequence[str], replies: Sequence[bytes | None], now: int
     ) -> list[list[Any]]:
         columns: list[list[Any]] = [[None] * len(entity_ids) for _ in self._features]
@@ -111,30 +111,32 @@ class _WindowRead:
             else:
                 by_head.setdefault(raw[:HEAD_BYTES], []).append(place)
         for places in by_head.values():
-            raws: list[bytes] = [replies[place] for place in places]  # type: ignore[misc]
-            fold = self._fold(entity_ids[places[0]], raws[0])
-            if fold.schema.keys or len(places) < FEW:
-                alone += places
-                continue
-            from feature_store.windows.tile_folding_many import values_of_many
-
-            try:
-                found, left = values_of_many(fold, raws, now)
-            except (ValueError, InvalidRowsError, OverflowError):
-                # One by one: the one that is to be named.
-                alone += places
-                continue
-            if len(places) == len(entity_ids):
-                columns = found
-            else:
-                for column, values in zip(columns, found, strict=True):
-                    for place, value in zip(places, values, strict=True):
-                        column[place] = value
+            raws: list[bytes] = [replies[place] for place in places]  # type: ignore[misc] # none of these is None
+            found, left = self._folded(entity_ids[places[0]], raws, now)
             alone += [places[place] for place in left]
+            if found and len(places) == len(entity_ids):
+                columns = found
+                continue
+            for column, values in zip(columns, found, strict=False):
+                for place, value in zip(places, values, strict=True):
+                    column[place] = value
         for place in alone:
             for column, value in zip(columns, self.values(entity_ids[place], (replies[place],), now), strict=True):
                 column[place] = value
         return columns
+
+    def _folded(self, entity_id: str, raws: list[bytes], now: int) -> tuple[list[list[Any]], Sequence[int]]:
+        """Returns the values of each window for entities of one schema, and which of these are to be folded alone."""
+        fold = self._fold(entity_id, raws[0])
+        if fold.schema.keys or len(raws) < FEW:
+            return [], range(len(raws))
+        from feature_store.windows.tile_folding_many import values_of_many
+
+        try:
+            return values_of_many(fold, raws, now)
+        except (ValueError, InvalidRowsError, OverflowError):
+            # One by one: the one that is to be named.
+            return [], range(len(raws))
 
     def is_ahead(self, replies: Sequence[bytes | None], now: int) -> bool:
         del replies, now

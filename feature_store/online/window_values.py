@@ -28,6 +28,8 @@ CALLS_PER_CHUNK = 256
 VERSION = slice(10, 18)
 """Where a value says which version of it this is."""
 
+_LOST = ord("0")
+
 
 class Replacement(NamedTuple):
     """A value that is to be set.
@@ -92,13 +94,23 @@ class WindowValues:
         source = files("feature_store.online").joinpath("set_if_same.lua").read_text("utf-8")
         lost: list[int] = []
         per_call = 1 if self._keys.hash_tags else KEYS_PER_CALL
+        step = CALLS_PER_CHUNK * per_call
         with self._client.script(source) as session:
-            for start in range(0, len(replacements), CALLS_PER_CHUNK * per_call):
-                chunk = replacements[start : start + CALLS_PER_CHUNK * per_call]
-                calls = [self._call(session.digest, chunk[at : at + per_call]) for at in range(0, len(chunk), per_call)]
-                session.send(calls, len(chunk))
+
+            def calls(start: int) -> list[ScriptCall]:
+                end = min(start + step, len(replacements))
+                return [
+                    self._call(session.digest, replacements[at : min(at + per_call, end)])
+                    for at in range(start, end, per_call)
+                ]
+
+            following = calls(0)
+            for start in range(0, len(replacements), step):
+                session.send(following, min(step, len(replacements) - start))
+                # While the server works on these.
+                following = calls(start + step)
                 answers = b"".join(session.answers())
-                lost += [start + place for place, answer in enumerate(answers) if answer == ord("0")]
+                lost += [start + place for place, answer in enumerate(answers) if answer == _LOST]
         return lost
 
     def _call(self, digest: str, replacements: Sequence[Replacement]) -> ScriptCall:

@@ -113,10 +113,8 @@ class TileBuilder:
         last_tiled = _greatest(every.codes[tiled], every.times[tiled], entities)
         last_events = _greatest(every.codes, every.times, entities)
         ingested = _greatest(events.codes, events.ingested, entities)
-        for code, header in old.headers.items():
-            last_tiled[code] = max(last_tiled[code], header.event)
-            last_events[code] = max(last_events[code], header.event)
-            ingested[code] = max(ingested[code], header.ingested)
+        for column, name in ((last_tiled, "event"), (last_events, "event"), (ingested, "ingested")):
+            column[old.owners] = np.maximum(column[old.owners], old.headers[name])
         variable = self._variable(every, np.flatnonzero(single), tiles, entities)
         values = self._encoded(tiles, last_tiled, ingested, now, variable, entities)
         return BuiltTiles(values, np.maximum(last_events, _NONE + 1).tolist())

@@ -37,8 +37,8 @@ class TileSteps:
     """The steps of tiles by age.
 
     Attributes:
-        reaches: Ages in order; an event younger than one of them is needed by all windows of that reach or longer.
-        steps: The step for events below each age, and last the one for events beyond all: `EVER_STEP`, or -1 for none.
+        reaches: Ages in order: an event younger than one of them is needed by windows of that reach and longer ones.
+        steps: The step of events below each age, and last of those beyond all: `EVER_STEP`, or -1 for none.
     """
 
     reaches: Ints
@@ -79,7 +79,7 @@ class TileSteps:
 
 
 def kept_as_instants(codes: Ints, times: Ints, now: int) -> npt.NDArray[np.bool_]:
-    """Returns which events, sorted by entity and time, are kept one by one: those some reader may not have reached.
+    """Returns which events, sorted by entity and time, are kept one by one: some reader may not have reached them.
 
     Args:
         codes: The entities.

@@ -14,15 +14,11 @@ from feature_store.windows.exact_sums import ExactSums, sums_of_whole
 from feature_store.windows.extents import SECOND_MICROS
 from feature_store.windows.states import total_of_whole, user_value
 from feature_store.windows.tile_folding import FoldPart, TileFold, scale_of
-from feature_store.windows.tile_format import HEADER, HEADER_FIELDS
-from feature_store.windows.tile_parts import numpy_form
+from feature_store.windows.tile_format import HEADER
+from feature_store.windows.tile_parts import headers_of, numpy_form
 
 Ints = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
-
-_HEADER = np.dtype(
-    [(name, {"q": "<i8", "Q": "<u8", "I": "<u4"}.get(code, f"S{code[:-1]}")) for name, code in HEADER_FIELDS]
-)
 
 
 class _Joined:
@@ -156,14 +152,15 @@ class _Joined:
             values = self._values(part)
             is_there = self._present(part) > 0
             if is_there.all():
-                return values[np.minimum(self._begins, len(values) - 1) if first else self._ends - 1]
+                taken: Array = values[np.minimum(self._begins, len(values) - 1) if first else self._ends - 1]
+                return taken
             places = np.arange(len(values))
             if first:
                 found = np.minimum.reduceat(np.append(np.where(is_there, places, len(values)), 0), self._bounds())[::2]
             else:
                 found = np.maximum.reduceat(np.append(np.where(is_there, places, -1), 0), self._bounds())[::2]
-            ends: Array = values[np.clip(found, 0, len(values) - 1)]
-            return ends
+            picked: Array = values[np.clip(found, 0, len(values) - 1)]
+            return picked
 
         return self._by_extent(("end", part.field), make)
 
@@ -188,7 +185,7 @@ def values_of_many(fold: TileFold, raws: Sequence[bytes], at: int) -> tuple[list
         OverflowError: If a sum is greater than any float.
     """
     size = HEADER.size
-    headers = np.frombuffer(b"".join([raw[:size] for raw in raws]), dtype=_HEADER)
+    headers = headers_of(raws)
     lengths = np.fromiter(map(len, raws), np.int64, len(raws))
     left: list[int] = []
     order: list[int] = []

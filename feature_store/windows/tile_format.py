@@ -123,7 +123,7 @@ def decode_tiles(schema: TileSchema, raw: bytes) -> Tiles:
         states, sums, single = msgspec.msgpack.decode(raw[end:])
     except (struct.error, msgspec.MsgspecError) as error:
         raise ValueError(str(error)) from None
-    instants: list[tuple[int, Mapping[str, Any]]] = [
+    instants: list[tuple[int, Columns]] = [
         (time, dict(zip(schema.columns, values, strict=True))) for time, *values in single
     ]
     return Tiles(header, starts, fields, states, sums, instants)
@@ -143,7 +143,7 @@ def variable_part(
 
 
 def with_instants(schema: TileSchema, tiles: Tiles, at: int) -> Tiles:
-    """Returns tiles with the events kept one by one as tiles of one second, as far as a reader has reached them.
+    """Returns tiles with the events that are kept one by one as tiles of one second, as far as a reader has come.
 
     Args:
         schema: What the tiles hold.

@@ -15,7 +15,7 @@ from feature_store.errors import InvalidRowsError
 from feature_store.windows.columns import Column
 from feature_store.windows.extents import SECOND_MICROS
 from feature_store.windows.states import Columns, plain_value
-from feature_store.windows.tile_format import HEADER, Header, decode_tiles, header_of
+from feature_store.windows.tile_format import HEAD_BYTES, HEADER, HEADER_FIELDS, MAGIC, decode_tiles
 from feature_store.windows.tile_records import NUMPY, EventColumn, Extra, Records
 from feature_store.windows.tile_schema import WIDE, TileSchema
 
@@ -65,7 +65,8 @@ class Standing:
         starts: Where it begins, seconds since 1970.
         records: What it holds.
         states: For each key of the schema the states of the tiles.
-        headers: The header of each entity's value, by its code.
+        owners: The entities of which a value stands, in order, and
+        headers: the headers of their values.
         instants: The events that are kept one by one, with the codes of their entities.
     """
 
@@ -73,7 +74,8 @@ class Standing:
     starts: Ints
     records: Records
     states: list[list[Any]]
-    headers: dict[int, Header]
+    owners: Ints
+    headers: npt.NDArray[Any]
     instants: list[tuple[int, int, Columns]] = field(default_factory=list)
 
 
@@ -113,7 +115,7 @@ def numbered(schema: TileSchema, dtypes: Mapping[str, Dtype], events: EntityEven
 
 
 def with_instants(schema: TileSchema, dtypes: Mapping[str, Dtype], standing: Standing, new: Numbered) -> Numbered:
-    """Returns events and those that values keep one by one, by entity and time; an instant that comes anew is new."""
+    """Returns events and those that values keep one by one, sorted by entity and time; what comes anew is new."""
     if not standing.instants:
         return new
     owners = {code for code, _, _ in standing.instants}
@@ -144,46 +146,62 @@ def standing_tiles(schema: TileSchema, values: Sequence[bytes | None]) -> Standi
     Raises:
         ValueError: If a value is none of the schema.
     """
-    headers = {code: header_of(raw) for code, raw in enumerate(values) if raw is not None}
+    owners = np.array([code for code, raw in enumerate(values) if raw is not None], dtype=np.int64)
+    raws = [raw for raw in values if raw is not None]
+    headers = headers_of(raws)
+    if (headers["head"] != np.void(MAGIC + schema.fingerprint)).any():
+        raise ValueError("these are tiles of another schema")
+    counts = headers["tiles"].astype(np.int64)
+    ends = np.cumsum(counts)
+    lengths = np.fromiter(map(len, raws), np.int64, len(raws))
     states: list[list[Any]] = [[] for _ in schema.keys]
     extra: Extra = {}
     instants: list[tuple[int, int, Columns]] = []
-    by_form: dict[int, list[int]] = {}
-    before = 0
-    first: dict[int, int] = {}
-    for code, header in headers.items():
-        if header.fingerprint != schema.fingerprint:
-            raise ValueError("these are tiles of another schema")
-        first[code] = before
-        by_form.setdefault(header.fields, []).append(code)
-        raw = values[code]
-        assert raw is not None
-        record, _ = schema.record(header.fields)
-        if len(raw) > HEADER.size + record.size * header.tiles:
-            tiles = decode_tiles(schema, raw)
-            for column, own in zip(states, tiles.states, strict=True):
-                column.extend(own)
-            extra |= {(place, before + tile): more for place, tile, more in tiles.sums}
-            instants += [(code, time, columns) for time, columns in tiles.instants]
-        before += header.tiles
-    codes = np.repeat(
-        np.fromiter(headers, np.int64, len(headers)),
-        np.fromiter((header.tiles for header in headers.values()), np.int64, len(headers)),
-    )
-    starts = np.zeros(before, dtype=np.int64)
-    fields = [np.zeros(before, dtype=_WORKING[each.code]) for each in schema.fields]
-    for bits, members in by_form.items():
-        _, places = schema.record(bits)
-        array = joined_records(schema, bits, [(values[code] or b"", headers[code].tiles) for code in members])
-        counts = np.array([headers[code].tiles for code in members], dtype=np.int64)
-        ends = np.cumsum(counts)
-        firsts = np.array([first[code] for code in members], dtype=np.int64)
-        at = np.arange(len(array)) + np.repeat(firsts - (ends - counts), counts)
-        bases = np.array([headers[code].base for code in members], dtype=np.int64)
-        starts[at] = array["start"].astype(np.int64) + np.repeat(bases, counts)
+    total = int(counts.sum())
+    starts = np.zeros(total, dtype=np.int64)
+    fields = [np.zeros(total, dtype=_WORKING[each.code]) for each in schema.fields]
+    has_more = np.zeros(len(raws), dtype=bool)
+    for bits in np.unique(headers["fields"]).tolist():
+        members = np.flatnonzero(headers["fields"] == np.uint64(bits))
+        record, places = schema.record(bits)
+        own = counts[members]
+        has_more[members] = lengths[members] > HEADER.size + record.size * own
+        array = joined_records(
+            schema, bits, [(raws[at], count) for at, count in zip(members.tolist(), own.tolist(), strict=True)]
+        )
+        stops = np.cumsum(own)
+        at = np.arange(len(array)) + np.repeat((ends - counts)[members] - (stops - own), own)
+        starts[at] = array["start"].astype(np.int64) + np.repeat(headers["base"][members], own)
         for place in places:
             fields[place][at] = array[f"f{place}"]
-    return Standing(codes, starts, Records(fields, extra), states, headers, instants)
+    for at in np.flatnonzero(has_more).tolist():
+        tiles = decode_tiles(schema, raws[at])
+        for column, known in zip(states, tiles.states, strict=True):
+            column.extend(known)
+        before = int(ends[at] - counts[at])
+        extra |= {(place, before + tile): more for place, tile, more in tiles.sums}
+        instants += [(int(owners[at]), time, columns) for time, columns in tiles.instants]
+    return Standing(np.repeat(owners, counts), starts, Records(fields, extra), states, owners, headers, instants)
+
+
+_HEAD = np.dtype(
+    [
+        ("head", f"V{HEAD_BYTES}"),
+        *((name, {"q": "<i8", "Q": "<u8", "I": "<u4"}.get(code, f"V{code[:-1]}")) for name, code in HEADER_FIELDS[2:]),
+    ]
+)
+
+
+def headers_of(raws: Sequence[bytes]) -> npt.NDArray[Any]:
+    """Returns the headers of values: `head` is magic and fingerprint, the others as in `tile_format.Header`.
+
+    Raises:
+        ValueError: If a value is too short for one.
+    """
+    joined = b"".join([raw[: HEADER.size] for raw in raws])
+    if len(joined) != HEADER.size * len(raws):
+        raise ValueError("a value is too short for tiles")
+    return np.frombuffer(joined, dtype=_HEAD)
 
 
 _WORKING = {"I": np.int64, "q": np.int64, "d": np.float64, "i": np.int64, "b": np.int64}

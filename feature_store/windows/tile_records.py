@@ -123,7 +123,7 @@ def records_of_events(schema: TileSchema, codes: Ints, times: Ints, columns: Map
 
 
 def _order_ties(schema: TileSchema, codes: Ints, times: Ints, records: Records) -> None:
-    """Gives the first and last value of each instant to the whole instant: order inside of it does not count."""
+    """Gives the first and last value of each instant to all of it, so that order inside of it does not count."""
     begins = np.flatnonzero(np.concatenate([[True], (codes[1:] != codes[:-1]) | (times[1:] != times[:-1])]))
     lengths = np.diff(np.append(begins, len(times)))
     for place, field in enumerate(schema.fields):
@@ -143,7 +143,7 @@ def present(schema: TileSchema, records: Records, field: Field) -> Ints:
     return rows - records.fields[schema.positions[Field("nulls", field.column, field.dtype, field.condition)]]
 
 
-def reduced(schema: TileSchema, records: Records, begins: Ints) -> Records:  # noqa: C901, PLR0912 - one per field
+def reduced(schema: TileSchema, records: Records, begins: Ints) -> Records:
     """Returns records of records: each of a range of them, in order of time.
 
     Args:
@@ -161,35 +161,36 @@ def reduced(schema: TileSchema, records: Records, begins: Ints) -> Records:  # n
     if len(begins) == count and not records.extra:
         return records
     ends = np.append(begins[1:], count)
-    found: list[Array] = []
-    extra: Extra = {}
-    for place, field in enumerate(schema.fields):
-        column = records.fields[place]
-        if field.kind in {"rows", "nulls"}:
-            found.append(np.add.reduceat(column, begins))
-        elif field.kind == "sum" and field.dtype == "float":
-            rest = schema.positions[Field("rest", *field[1:])]
-            found.append(_sums(column, records.fields[rest], begins, ends, place, records.extra, extra))
-        elif field.kind == "rest":
-            # Of fields in the order of their texts `rest` comes before `sum`: filled in below.
-            found.append(np.zeros(len(begins)))
-        elif field.kind == "sum":
-            try:
-                found.append(sums_of_whole(column, begins, ends))
-            except OverflowError:
-                raise TotalOverflowError(_first_too_great(column, begins, ends), field) from None
-        elif field.kind == "time":
-            found.append(np.maximum.reduceat(np.where(present(schema, records, field) > 0, column, -(2**63)), begins))
-        else:
-            found.append(_of_values(schema, records, field, begins, ends))
-    made = Records(found, extra)
+    made = Records([column[:0] for column in records.fields], {})
     for place, field in enumerate(schema.fields):
         if field.kind == "sum" and field.dtype == "float":
-            both = found[place]
-            found[place], found[schema.positions[Field("rest", *field[1:])]] = both[0], both[1]
-        elif field.kind == "time":
-            found[place] = np.where(present(schema, made, field) > 0, found[place], 0)
+            rest = schema.positions[Field("rest", *field[1:])]
+            both = _sums(records.fields[place], records.fields[rest], begins, ends, place, records.extra, made.extra)
+            made.fields[place], made.fields[rest] = both[0], both[1]
+        elif field.kind != "rest":
+            made.fields[place] = _reduced_field(schema, records, field, begins, ends)
     return made
+
+
+def _reduced_field(schema: TileSchema, records: Records, field: Field, begins: Ints, ends: Ints) -> Array:
+    """Returns a field of records of records; sums of floats are `_sums`'s."""
+    column = records.fields[schema.positions[field]]
+    if field.kind in {"rows", "nulls"}:
+        return np.add.reduceat(column, begins)
+    if field.kind == "sum":
+        try:
+            return sums_of_whole(column, begins, ends)
+        except OverflowError:
+            raise TotalOverflowError(_first_too_great(column, begins, ends), field) from None
+    is_there = present(schema, records, field) > 0
+    if field.kind in {"minimum", "maximum", "time"}:
+        return _extremes(column, is_there, begins, greatest=field.kind != "minimum")
+    places = np.arange(len(column))
+    if field.kind == "last":
+        at = np.maximum.reduceat(np.where(is_there, places, -1), begins)
+        return np.where(at >= 0, column[np.maximum(at, 0)], column.dtype.type(0))
+    at = np.minimum.reduceat(np.where(is_there, places, len(column)), begins)
+    return np.where(at < len(column), column[np.minimum(at, len(column) - 1)], column.dtype.type(0))
 
 
 def _first_too_great(column: Ints, begins: Ints, ends: Ints) -> int:
@@ -197,20 +198,6 @@ def _first_too_great(column: Ints, begins: Ints, ends: Ints) -> int:
         if not -(2**63) <= sum(column[begin:end].tolist()) < 2**63:
             return place
     raise AssertionError
-
-
-def _of_values(schema: TileSchema, records: Records, field: Field, begins: Ints, ends: Ints) -> Array:
-    column = records.fields[schema.positions[field]]
-    is_there = present(schema, records, field) > 0
-    if field.kind in {"minimum", "maximum"}:
-        return _extremes(column, is_there, begins, greatest=field.kind == "maximum")
-    places = np.arange(len(column))
-    if field.kind == "last":
-        at = np.maximum.reduceat(np.where(is_there, places, -1), begins)
-        return np.where(at >= 0, column[np.maximum(at, 0)], column.dtype.type(0))
-    at = np.minimum.reduceat(np.where(is_there, places, len(column)), begins)
-    del ends
-    return np.where(at < len(column), column[np.minimum(at, len(column) - 1)], column.dtype.type(0))
 
 
 def _extremes(column: Array, is_there: npt.NDArray[np.bool_], begins: Ints, *, greatest: bool) -> Array:

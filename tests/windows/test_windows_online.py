@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from feature_store.transform.compute import transformed
 from feature_store.windows.plain_fold import Event, value_of
 from tests.changes.histories import USER
 from tests.orders import Orders
+from tests.serving.servers import Server
 
 NOON = datetime(2024, 3, 5, 12, tzinfo=UTC)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "tile-layout.md"
@@ -272,3 +274,47 @@ def test_the_documented_reader_reads_what_the_store_reads(
                 read = names["read_count_and_sum"]
                 hour = read(server.get, "spending", user, "amount", 3_600_000_000, 300_000_000, now)
                 assert hour == tuple(store.get_online_features(user, ["payments_1h", "spent_1h"]).values())
+
+
+@pytest.mark.slow
+def test_every_door_gives_the_same(
+    store: FeatureStore, group: FeatureGroup, clock: FixedClock, redis_url: str, tmp_path: Path
+) -> None:
+    clock.set(NOON)
+    store.apply([group])
+    world = World(store, group, clock, 11)
+    for _ in range(5):
+        world.ingest()
+    clock.set(NOON + timedelta(minutes=70))
+    ids = [*USERS, "nobody"] * 4
+    expected = [world.expected(user) for user in ids]
+
+    async def asked() -> tuple[Any, ...]:
+        several = await asyncio.gather(
+            store.aget_online_features_batch(ids, ["spending"]),
+            *(store.aget_online_features(user, ["spending"]) for user in ids),
+        )
+        await store.aclose()
+        return tuple(several)
+
+    together, *one_by_one = asyncio.run(asked())
+    assert repr(together) == repr(one_by_one) == repr(expected)
+    frame = store.get_online_features_frame(ids, ["spending"]).to_dicts()
+    names = list(expected[0])
+    assert repr([[plain(row[name], expected[0][name]) for name in names] for row in frame]) == repr(
+        [[row[name] for name in names] for row in expected]
+    )
+    server = Server(
+        {
+            "FEATURE_STORE_ONLINE": redis_url,
+            "FEATURE_STORE_REGISTRY": f"sqlite:///{tmp_path / 'registry.db'}",
+            "FEATURE_STORE_CLOCK": clock.now().isoformat(),
+            "FEATURE_STORE_SERVER_TOKENS": "",
+        }
+    )
+    try:
+        wanted = ["payments_1h", "spent_1h", "shops_1d", "by_shop_7d"]
+        answer = server.call("POST", "/v1/online-features", {"entity_ids": ids, "features": wanted})
+        assert answer.json["values"] == [[row[name] for name in wanted] for row in expected]
+    finally:
+        server.stop()

@@ -123,8 +123,8 @@ class PreparedRead:
             reading = layout_of(group).reading(self._keys, group, features, self._schemas)
             self._parts.append(_Part(reading, [member.label for member in members]))
         self._only = self._parts[0].reading if len(self._parts) == 1 else None
-        self._many: Callable[[Sequence[str], Replies, int], list[Any]] | None
-        self._many = self._only.many if isinstance(self._only, FoldsMany) else None
+        only: object = self._only
+        self._many = only.many if isinstance(only, FoldsMany) else None
         self._width = sum(part.reading.width for part in self._parts)
         entities = {catalog.groups[name].entity.name: catalog.groups[name].entity for name in by_group}
         # Any text is the id of an entity with a single key of text; others are looked at one by one.
