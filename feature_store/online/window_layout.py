@@ -99,9 +99,7 @@ class _WindowRead:
         """Returns what `values` says of each of many entities, folded together."""
         return list(zip(*self._columns(entity_ids, replies, now), strict=True))
 
-    def _columns(
-        self, entity_ids: Sequence[str], replies: Sequence[bytes | None], now: int
-    ) -> list[list[Any]]:
+    def _columns(self, entity_ids: Sequence[str], replies: Sequence[bytes | None], now: int) -> list[list[Any]]:
         columns: list[list[Any]] = [[None] * len(entity_ids) for _ in self._features]
         by_head: dict[bytes, list[int]] = {}
         alone: list[int] = []
