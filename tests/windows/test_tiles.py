@@ -149,3 +149,55 @@ def test_later_events_join_the_tiles_that_stand(
                 found = fold.values(decode_tiles(schema, raw), at)
             assert list(map(spelled, found)) == list(map(spelled, expected)), asked
         check_many(fold, schema, [raw for raw in values if raw], at)
+
+
+def served(asked: list[tuple[WindowSpec, Dtype]], events: list[Event], written: int, at: int) -> list[Any]:
+    """Returns what one entity's tiles say that were written at one instant and read at another."""
+    specs = [spec for spec, _ in asked]
+    schema = TileSchema.of(specs)
+    builder = TileBuilder(schema, TileSteps.of(spec.extent for spec in specs), {"value": Dtype("float")})
+    [raw] = builder.build(events_of([(0, event) for event in events], {"value": Dtype("float")}), 1, written).values
+    return TileFold(schema, asked, specs[0].extent).values(decode_tiles(schema, raw), at)
+
+
+def of_values(function: str, length: int, hop: int) -> tuple[WindowSpec, Dtype]:
+    return WindowSpec(function, "value", "float", None, None, length, hop), Dtype("float")
+
+
+def test_a_huge_value_that_has_left_the_window_leaves_no_trace() -> None:
+    numbers = [1.0, 2.0, 3.0, 1e90, 4.0, 5.0, 6.0]
+    events = [Event(DAY + place * HOUR, {"value": number}) for place, number in enumerate(numbers, 1)]
+    at = events[-1].time
+    assert served([of_values("total", 2 * HOUR, 5 * MINUTE)], events, at, at) == [11.0]
+    assert served([of_values("total", 4 * HOUR, 5 * MINUTE)], events, at, at) == [1e90]
+    tiny = [Event(DAY + place, {"value": number}) for place, number in enumerate([1e16, 1.0, -1e16, 1.0], 1)]
+    assert served([of_values("total", HOUR, 5 * MINUTE)], tiny, DAY + HOUR // 2, DAY + HOUR // 2) == [2.0]
+    seven = [Event(DAY + place, {"value": number}) for place, number in enumerate([0.1, 0.2, 1.1, 0.3, 0.4, 0.5, 0.1])]
+    assert served([of_values("total", HOUR, 5 * MINUTE)], seven, DAY + HOUR // 2, DAY + HOUR // 2) == [2.7]
+
+
+def test_windows_that_share_a_hop_count_a_late_read_event_once() -> None:
+    asked = [of_values(function, hours * HOUR, 5 * MINUTE) for function in ("total", "mean") for hours in (6, 11)]
+    events = [Event(2 * DAY + place * HOUR + 1, {"value": float(place)}) for place in range(12)]
+    for wait in range(0, 12 * HOUR, 37 * MINUTE):
+        at = events[-1].time + wait
+        assert served(asked, events, events[-1].time, at) == [value_of(*window, events, at) for window in asked]
+
+
+def test_a_busy_entity_has_one_tile_per_hop() -> None:
+    asked = [of_values("total", hours * HOUR, hop) for hours, hop in ((1, 5 * MINUTE), (24, HOUR), (720, DAY))]
+    specs = [spec for spec, _ in asked]
+    schema = TileSchema.of(specs)
+    chance = np.random.default_rng(1)
+    now = 400 * DAY + 11 * HOUR
+    times = np.sort(now - chance.integers(0, 40 * DAY, 100_000))
+    times[-5000:] = now - np.arange(5000)[::-1] * 100
+    events = EntityEvents(
+        np.zeros(100_000, np.int64), times, times, {"value": pl.Series(chance.uniform(0, 9, 100_000))}
+    )
+    builder = TileBuilder(schema, TileSteps.of(spec.extent for spec in specs), {"value": Dtype("float")})
+    [raw] = builder.build(events, 1, now).values
+    tiles = decode_tiles(schema, raw)
+    # 13 of five minutes, and one more for a reader whose clock stands behind; 25 hours, 31 days.
+    assert len(tiles.starts) <= 14 + 26 + 32
+    assert len(tiles.instants) <= 1000
