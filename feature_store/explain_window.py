@@ -127,16 +127,12 @@ def _events_of(row: Mapping[str, Any], spec: WindowSpec) -> list[tuple[Event, Ma
 
 
 def _explained(event: Event, row: Mapping[str, Any], spec: WindowSpec, instant: int, tail: int) -> ExplainedEvent:
-    columns = [column for column in (spec.column, spec.category) if column is not None]
-    counts = all(event.values[column] is not None for column in columns)
-    if spec.condition is not None:
-        counts = counts and bool(event.values[spec.condition])
     place: Place = "inside"
     if event.time > instant:
         place = "later"
     elif event.time <= tail:
         place = "left"
-    elif not counts:
+    elif not _counts(event, spec):
         place = "ignored"
     return ExplainedEvent(
         place=place,
@@ -162,3 +158,70 @@ def _nearest(events: Sequence[ExplainedEvent]) -> Sequence[ExplainedEvent]:
     others = [event for event in events if event.place != "later"]
     shown = later[-EVENTS_SHOWN // 10 :] if later else []
     return [*shown, *others][:EVENTS_SHOWN]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowStep:
+    """From when on a windowed feature has a value.
+
+    Attributes:
+        since: The first instant (UTC).
+        value: The value then.
+        inside: How many events the window holds then.
+        happened: What changed: `2 events`, `1 event left`.
+    """
+
+    since: datetime
+    value: Any
+    inside: int
+    happened: str
+
+
+def window_course(
+    entity_id: str, feature: Feature, group: RegisteredGroup, until: datetime, offline: OfflineStore, *, limit: int
+) -> list[WindowStep]:
+    """Returns the course of a windowed feature's value: at each event that counts, and whenever some leave the window.
+
+    Args:
+        entity_id: The entity.
+        feature: The feature.
+        group: The group that computes it, as it is registered.
+        until: The last instant (UTC).
+        offline: Holds the events.
+        limit: Steps at most, the last ones.
+
+    Returns:
+        The steps, the newest first.
+    """
+    if feature.window is None:
+        raise AssertionError
+    spec, last = feature.window, to_micros(until)
+    rows = _standing(offline.history(group.rows, entity_id).to_dicts())
+    events = [event for row in rows for event, _ in _events_of(row, spec)]
+    counted = [event for event in events if event.time <= last and _counts(event, spec)]
+    came: dict[int, int] = {}
+    left: dict[int, int] = {}
+    for event in counted:
+        came[event.time] = came.get(event.time, 0) + 1
+        leaves = _leaves_at(event.time, spec)
+        if leaves is not None and to_micros(leaves) <= last:
+            left[to_micros(leaves)] = left.get(to_micros(leaves), 0) + 1
+    steps = []
+    for time in sorted({*came, *left}, reverse=True)[:limit]:
+        parts = [_events_text(came[time])] if time in came else []
+        parts += [f"{_events_text(left[time])} left"] if time in left else []
+        held = sum(spec.extent.tails(time) < event.time <= time for event in counted)
+        value = value_of(spec, feature.dtype, counted, time)
+        steps.append(WindowStep(nearest_datetime(time), value, held, ", ".join(parts)))
+    return steps
+
+
+def _counts(event: Event, spec: WindowSpec) -> bool:
+    columns = [column for column in (spec.column, spec.category) if column is not None]
+    if any(event.values[column] is None for column in columns):
+        return False
+    return spec.condition is None or bool(event.values[spec.condition])
+
+
+def _events_text(count: int) -> str:
+    return "1 event" if count == 1 else f"{count:,} events"

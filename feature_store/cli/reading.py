@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,10 @@ from feature_store.cli.context import open_store
 from feature_store.cli.output import examples, hint, print_json, print_table
 from feature_store.errors import InvalidRequestError
 from feature_store.visibility import seconds_left
+
+if TYPE_CHECKING:
+    from feature_store.catalog import Feature, RegisteredGroup
+    from feature_store.store import FeatureStore
 
 
 @click.command(
@@ -71,7 +76,8 @@ def _span(seconds: object) -> timedelta | None:
 def history(entity_id: str, feature: str, *, limit: int, as_json: bool) -> None:
     """Show an entity's past values.
 
-    All rows of one feature in the offline store, newest first, each with the file that holds it.
+    All rows of one feature in the offline store, newest first, each with the file that holds it. Of a windowed feature,
+    its value at each event, and whenever events leave the window.
     """
     with open_store() as store:
         catalog = store.catalog()
@@ -82,6 +88,9 @@ def history(entity_id: str, feature: str, *, limit: int, as_json: bool) -> None:
                 f"such as {selections[0].label}."
             )
         selected = selections[0].feature
+        if selected.window is not None:
+            _show_course(store, entity_id, selected, catalog.group(selected.group), limit=limit, as_json=as_json)
+            return
         rows = store.offline.history(catalog.group(selected.group), entity_id).head(limit)
     columns = ["value", "event_timestamp", "ingested_at", "file"]
     cells = rows.select(selected.ref.column, "event_timestamp", "ingested_at", "_file").rows()
@@ -95,3 +104,17 @@ def history(entity_id: str, feature: str, *, limit: int, as_json: bool) -> None:
         )
         return
     print_table(columns, cells, title=f"{selected.ref} of {entity_id}")
+
+
+def _show_course(
+    store: FeatureStore, entity_id: str, feature: Feature, group: RegisteredGroup, *, limit: int, as_json: bool
+) -> None:
+    from feature_store.explain_window import window_course
+
+    steps = window_course(entity_id, feature, group, store.clock.now(), store.offline, limit=limit)
+    if as_json:
+        print_json({"entity_id": entity_id, "feature": str(feature.ref), "steps": steps})
+        return
+    columns = ["since", "value", "events inside", "happened"]
+    cells = [(step.since, step.value, step.inside, step.happened) for step in steps]
+    print_table(columns, cells, title=f"{feature.ref} of {entity_id}")

@@ -249,6 +249,7 @@ def test_the_command_line_shows_windows(world, monkeypatch, tmp_path, redis_url)
         (["show", "habit"], "window"),
         (["get", "c1", "habit"], "spent_7d"),
         (["explain", "c1", "orders_2d"], "inside"),
+        (["history", "c1", "orders_2d"], "1 event left"),
         (["monitor", "check", "habit"], "orders_1h"),
     ]:
         done = CliRunner().invoke(cli, arguments)
