@@ -116,7 +116,7 @@ def _events(labels: EntityLabels, history: WindowHistory, chunk: Chunk) -> pl.Da
 
 
 def _have_rivals(files: Sequence[PartitionFile], partitioning: Partitioning) -> bool:
-    """Tells whether there may be two rows of one entity and instant: in two files of one partition, or in one of ingest."""
+    """Tells whether two rows of one entity and instant may be there: in files of one partition, or in one of ingest."""
     several = len({file.window for file in files}) < len(files)
     return several or not all(file.belongs_to(partitioning) for file in files)
 
