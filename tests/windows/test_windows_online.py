@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -319,3 +321,23 @@ def test_every_door_gives_the_same(
         assert answer.json["values"] == [[row[name] for name in wanted] for row in expected]
     finally:
         server.stop()
+
+
+def test_writers_that_race_lose_no_event(
+    open_store: Callable[..., FeatureStore], group: FeatureGroup, clock: FixedClock
+) -> None:
+    clock.set(NOON)
+    stores = [open_store() for _ in range(4)]
+    stores[0].apply([group])
+
+    def write(number: int) -> None:
+        for minute in range(10):
+            times = [NOON - timedelta(minutes=minute, seconds=10 * number + place) for place in range(3)]
+            rows = [(user, time, 0.1, "a") for user in USERS for time in times]
+            stores[number].ingest(group, pl.DataFrame(rows, EVENTS, orient="row"))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    for user in USERS:
+        answer = stores[0].get_online_features(user, ["payments_1h", "spent_1h"])
+        assert answer == {"payments_1h": 120, "spent_1h": math.fsum([0.1] * 120)}
