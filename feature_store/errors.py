@@ -66,6 +66,21 @@ class InvalidRowsError(FeatureStoreError):
         return InvalidRowsError(self.group, self.failures, self.remedy, key)
 
 
+class WindowOverflowError(InvalidRowsError):
+    """What the events of a window come to is greater than its type can hold.
+
+    The rows are what they were: those of a write are in the offline store, and not online.
+    """
+
+    def __init__(self, group: str, failures: list[str], remedy: str, partition: str | None = None) -> None:
+        super().__init__(group, failures, remedy, partition)
+        self.args = (
+            f"Windows of feature group {group!r} hold more than their types can:\n"
+            + "\n".join(f"  - {failure}" for failure in failures)
+            + f"\n{remedy}",
+        )
+
+
 class TransformError(FeatureStoreError):
     """The function of a feature group raised.
 

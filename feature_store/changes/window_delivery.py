@@ -24,7 +24,7 @@ from feature_store.catalog import RegisteredGroup
 from feature_store.clock import Clock, SystemClock, nearest_datetime, to_micros
 from feature_store.definitions.names import ENTITY_ID, EVENT_TIMESTAMP, INGESTED_AT
 from feature_store.definitions.window_spec import longest_reach
-from feature_store.errors import InvalidRowsError, OnlineStoreError
+from feature_store.errors import OnlineStoreError, WindowOverflowError
 from feature_store.frames import entity_id_expression
 from feature_store.offline.latest import rows_that_count
 from feature_store.offline.store import OfflineStore
@@ -93,7 +93,7 @@ class WindowDelivery:
 
         Raises:
             OnlineStoreError: If the online store does not answer, or others write the same entities all the time.
-            InvalidRowsError: If values do not fit into 64 bits.
+            WindowOverflowError: If values do not fit into 64 bits.
         """
         rows = rows.with_columns(self._entity_id)
         lost = set(gone.select(self._entity_id.unique())[ENTITY_ID].to_list())
@@ -120,7 +120,7 @@ class WindowDelivery:
 
         Raises:
             OnlineStoreError: If the online store does not answer; to do it again completes the work.
-            InvalidRowsError: If values do not fit into 64 bits.
+            WindowOverflowError: If values do not fit into 64 bits.
         """
         known = self._offline.collect(
             self._group, lambda rows: rows.select(self._entity_id.unique()), self._window()
@@ -137,7 +137,7 @@ class WindowDelivery:
 
         Raises:
             OnlineStoreError: If the online store does not answer, or others write the same entities all the time.
-            InvalidRowsError: If values do not fit into 64 bits.
+            WindowOverflowError: If values do not fit into 64 bits.
         """
         if not entity_ids:
             return
@@ -243,8 +243,8 @@ class WindowDelivery:
                 entity_ids,
                 standing,
             )
-        except InvalidRowsError as error:
-            raise InvalidRowsError(self._group.name, error.failures, error.remedy) from None
+        except WindowOverflowError as error:
+            raise WindowOverflowError(self._group.name, error.failures, error.remedy) from None
         tokens = os.urandom(8 * len(entity_ids))
         replacements = []
         each = zip(entity_ids, versions, built.values, built.last_events, strict=True)

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from feature_store.catalog import Feature, RegisteredGroup
-from feature_store.errors import InvalidRowsError, OnlineStoreError
+from feature_store.errors import OnlineStoreError, WindowOverflowError
 from feature_store.online.keys import KeySpace
 from feature_store.online.layout import DecodedRow, GroupRead, GroupWrite, Status, foreign
 from feature_store.online.schemas import Schemas
@@ -132,7 +132,7 @@ class _WindowRead:
 
         try:
             return values_of_many(fold, raws, now)
-        except (ValueError, InvalidRowsError, OverflowError):
+        except (ValueError, WindowOverflowError, OverflowError):
             # One by one: the one that is to be named.
             return [], range(len(raws))
 
@@ -186,5 +186,5 @@ class _WindowRead:
     def _values(self, fold: TileFold, entity_id: str, tiles: Tiles, now: int) -> list[Any]:
         try:
             return fold.values(tiles, now)
-        except (InvalidRowsError, OverflowError) as error:
+        except (WindowOverflowError, OverflowError) as error:
             raise OnlineStoreError(f"Entity {entity_id!r} of feature group {self._group!r}: {error}") from None

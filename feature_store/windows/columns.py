@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 
 from feature_store.definitions.dtypes import Dtype
-from feature_store.errors import InvalidRowsError
+from feature_store.errors import WindowOverflowError
 from feature_store.rows.polars_schema import polars_type
 
 Ints = npt.NDArray[np.int64]
@@ -66,7 +66,7 @@ class Column:
         """Integers, and decimals as integers of their last digit.
 
         Raises:
-            InvalidRowsError: If a decimal does not fit into 64 bits.
+            WindowOverflowError: If a decimal does not fit into 64 bits.
         """
         if self.dtype.name != "decimal":
             return self.series.to_numpy()
@@ -77,7 +77,7 @@ class Column:
         low, high = halves[0::2], halves[1::2]
         if (high != low >> 63).any():
             value = self.series[int(np.flatnonzero(high != low >> 63)[0])]
-            raise InvalidRowsError("", [f"the amount {value} does not fit into 64 bits"], "Use a smaller scale=.")
+            raise WindowOverflowError("", [f"the amount {value} does not fit into 64 bits"], "Use a smaller scale=.")
         return low.copy()
 
     def values(self, numbers: Array, is_there: npt.NDArray[np.bool_] | None = None) -> pl.Series:

@@ -18,7 +18,7 @@ import polars as pl
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.window_functions import UNITS
 from feature_store.definitions.window_spec import WindowSpec
-from feature_store.errors import InvalidRowsError
+from feature_store.errors import WindowOverflowError
 from feature_store.rows.polars_schema import polars_type
 from feature_store.windows.columns import Column, decimals, lists, masked
 from feature_store.windows.exact_sums import ExactSums, SumOverflowError, mean_of_whole, sums_of_whole, variances
@@ -40,7 +40,7 @@ PAIRS_AT_ONCE = 4_000_000
 """Events that are looked at one by one at a time, in windows whose values no prefix tells."""
 
 
-class WindowOverflowError(InvalidRowsError):
+class ReaderOverflowError(WindowOverflowError):
     """What a window comes to is greater than its type can hold.
 
     Attributes:
@@ -53,9 +53,9 @@ class WindowOverflowError(InvalidRowsError):
         remedy = "Annotate the window as float." if window.dtype.scalar.name != "float" else "Scale the column down."
         super().__init__("", [f"the {spec.function} of {spec.column!r} is too large for {window.dtype.scalar}"], remedy)
 
-    def of_entity(self, entity: str) -> InvalidRowsError:
+    def of_entity(self, entity: str) -> WindowOverflowError:
         """Returns the error with the entity named."""
-        return InvalidRowsError(self.group, [f"{failure}, of {entity}" for failure in self.failures], self.remedy)
+        return WindowOverflowError(self.group, [f"{failure}, of {entity}" for failure in self.failures], self.remedy)
 
 
 class Window(NamedTuple):
@@ -234,7 +234,7 @@ def fold(events: Events, readers: Readers, windows: Sequence[Window]) -> list[pl
         windows: The windows.
 
     Raises:
-        WindowOverflowError: If a total is greater than its dtype can hold.
+        ReaderOverflowError: If a total is greater than its dtype can hold.
     """
     timeline = events.timeline
     find = timeline.until if readers.inclusive else timeline.before
@@ -259,7 +259,7 @@ def _folded(view: _View, ranges: _Ranges, window: Window) -> pl.Series:
     try:
         found = _FOLDS[window.spec.function](view, ranges, window)
     except SumOverflowError as error:
-        raise WindowOverflowError(window, error.place) from None
+        raise ReaderOverflowError(window, error.place) from None
     target = polars_type(window.dtype)
     return found if found.dtype == target else found.cast(target)
 
@@ -464,8 +464,8 @@ def _by_category(events: Events, readers: Readers, window: Window) -> pl.Series:
         asking = Readers(asked, at, readers.inclusive)
         try:
             number, values = fold(inner, asking, [counted, Window(plain, window.dtype.element)])
-        except WindowOverflowError as error:
-            raise WindowOverflowError(
+        except ReaderOverflowError as error:
+            raise ReaderOverflowError(
                 window, start + int(np.repeat(np.arange(end - start), some)[error.reader])
             ) from None
         is_there = (number > 0) & values.is_not_null()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.window_functions import UNITS
 from feature_store.definitions.window_spec import WindowSpec
-from feature_store.errors import InvalidRowsError
+from feature_store.errors import WindowOverflowError
 from feature_store.windows.sketches import bucket_values, buckets_of, estimate, place_of_quantile, registers_of, text_of
 
 
@@ -59,7 +59,7 @@ def value_of(spec: WindowSpec, dtype: Dtype, events: Sequence[Event], at: int, *
         inclusive: Whether an event at the instant itself is seen.
 
     Raises:
-        InvalidRowsError: If a total is greater than its dtype can hold.
+        WindowOverflowError: If a total is greater than its dtype can hold.
     """
     held = inside(spec, events, at, inclusive=inclusive)
     if spec.column is not None:
@@ -121,7 +121,7 @@ def _total(values: Sequence[Any], dtype: Dtype) -> Any:
     found = sum(values, Decimal(0).scaleb(-dtype.scale) if dtype.name == "decimal" else 0)
     whole = int(found.scaleb(dtype.scale)) if isinstance(found, Decimal) else found
     if not -(2**63) <= whole < 2**63:
-        raise InvalidRowsError("", [f"a total of {found} does not fit into 64 bits"], "Use a float.")
+        raise WindowOverflowError("", [f"a total of {found} does not fit into 64 bits"], "Use a float.")
     return found
 
 

@@ -23,7 +23,7 @@ from feature_store.clock import EPOCH, to_micros
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.window_functions import UNITS
 from feature_store.definitions.window_spec import WindowSpec
-from feature_store.errors import InvalidRowsError
+from feature_store.errors import WindowOverflowError
 
 Columns = Mapping[str, Any]
 """The columns of one event, in plain values."""
@@ -149,7 +149,7 @@ def value_of_state(spec: WindowSpec, dtype: Dtype, state: Any, at: int) -> Any:
         at: The reader's instant, microseconds since 1970.
 
     Raises:
-        InvalidRowsError: If a total is greater than its dtype can hold.
+        WindowOverflowError: If a total is greater than its dtype can hold.
     """
     if state is None:
         return spec.empty(dtype)
@@ -349,11 +349,13 @@ def total_of_whole(whole: int, dtype: Dtype) -> Any:
     """Returns a total of integers, or of decimals as integers of their last digit, as readers get it.
 
     Raises:
-        InvalidRowsError: If it does not fit into 64 bits.
+        WindowOverflowError: If it does not fit into 64 bits.
     """
     if not -(2**63) <= whole < 2**63:
         shown = user_value(whole, dtype)
-        raise InvalidRowsError("", [f"a total of {shown} does not fit into 64 bits"], "Annotate the window as float.")
+        raise WindowOverflowError(
+            "", [f"a total of {shown} does not fit into 64 bits"], "Annotate the window as float."
+        )
     return user_value(whole, dtype)
 
 

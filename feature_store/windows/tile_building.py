@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_store.definitions.dtypes import Dtype
-from feature_store.errors import InvalidRowsError
+from feature_store.errors import WindowOverflowError
 from feature_store.windows.extents import SECOND_MICROS
 from feature_store.windows.states import merged, state_of
 from feature_store.windows.tile_cuts import LAG_MICROS, TileSteps, kept_as_instants
@@ -97,8 +97,8 @@ class TileBuilder:
             standing: The values that stand, of this schema; None where there is none.
 
         Raises:
-            InvalidRowsError: If a decimal, or a total of integers, does not fit into 64 bits, or a total of floats is
-                greater than any float.
+            WindowOverflowError: If a decimal, or a total of integers, does not fit into 64 bits, or a total of floats
+                is greater than any float.
             ValueError: If a value that stands is none of the schema.
         """
         old = standing_tiles(self.schema, standing if standing is not None else [None] * entities)
@@ -109,7 +109,9 @@ class TileBuilder:
         try:
             tiles = self._tiles(old, every, tiled, now, names)
         except OverflowError as error:
-            raise InvalidRowsError("", [f"a total is greater than any float ({error})"], "Scale the column.") from None
+            raise WindowOverflowError(
+                "", [f"a total is greater than any float ({error})"], "Scale the column."
+            ) from None
         last_tiled = _greatest(every.codes[tiled], every.times[tiled], entities)
         last_events = _greatest(every.codes, every.times, entities)
         ingested = _greatest(events.codes, events.ingested, entities)
@@ -137,7 +139,7 @@ class TileBuilder:
             made = reduced(schema, records, begins)
         except TotalOverflowError as error:
             code = int(codes[kept][begins][error.record])
-            raise InvalidRowsError(
+            raise WindowOverflowError(
                 "", [f"entity {names[code] if names else code!r}: {error}"], "Annotate the window as float."
             ) from None
         ends = np.append(begins[1:], len(kept))[: len(begins)]
@@ -173,7 +175,7 @@ class TileBuilder:
             try:
                 found[code] = variable_part(self.schema, own, sums.get(code, []), events), len(events)
             except (OverflowError, msgspec.MsgspecError) as error:
-                raise InvalidRowsError("", [f"values do not fit into 64 bits ({error})"], "Use a float.") from None
+                raise WindowOverflowError("", [f"values do not fit into 64 bits ({error})"], "Use a float.") from None
         return found
 
     def _encoded(

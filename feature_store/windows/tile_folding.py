@@ -73,7 +73,7 @@ class TileFold:
         """Returns the value of each window for a reader at an instant (microseconds since 1970).
 
         Raises:
-            InvalidRowsError: If a total is greater than its dtype can hold.
+            WindowOverflowError: If a total is greater than its dtype can hold.
             OverflowError: If a sum is greater than any float.
         """
         if tiles.instants:

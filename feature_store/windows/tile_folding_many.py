@@ -181,7 +181,7 @@ def values_of_many(fold: TileFold, raws: Sequence[bytes], at: int) -> tuple[list
 
     Raises:
         ValueError: If a value is none of the schema.
-        InvalidRowsError: If a total is greater than its dtype can hold.
+        WindowOverflowError: If a total is greater than its dtype can hold.
         OverflowError: If a sum is greater than any float.
     """
     size = HEADER.size

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from feature_store.definitions.dtypes import Dtype
-from feature_store.errors import InvalidRowsError
+from feature_store.errors import WindowOverflowError
 from feature_store.windows.columns import Column
 from feature_store.windows.extents import SECOND_MICROS
 from feature_store.windows.states import Columns, plain_value
@@ -97,7 +97,7 @@ def numbered(schema: TileSchema, dtypes: Mapping[str, Dtype], events: EntityEven
         since: Those after this instant may be asked for one by one.
 
     Raises:
-        InvalidRowsError: If a decimal does not fit into 64 bits.
+        WindowOverflowError: If a decimal does not fit into 64 bits.
     """
     columns = {}
     for name in number_columns(schema):
@@ -253,4 +253,4 @@ def _plain(series: pl.Series, dtype: Dtype) -> Sequence[Any]:
     try:
         return [plain_value(value, dtype) for value in series.to_list()]
     except OverflowError as error:
-        raise InvalidRowsError("", [f"column {series.name!r}: {error}"], "Use a smaller scale=.") from None
+        raise WindowOverflowError("", [f"column {series.name!r}: {error}"], "Use a smaller scale=.") from None

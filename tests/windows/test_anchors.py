@@ -10,7 +10,7 @@ import pytest
 
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.window_spec import WindowSpec
-from feature_store.errors import InvalidRowsError
+from feature_store.errors import WindowOverflowError
 from feature_store.windows.fold import Events, Readers, Window, fold
 from feature_store.windows.sketches import bucket_values, buckets_of
 
@@ -89,5 +89,5 @@ def test_about_how_many_differ_is_near(different):
 
 def test_totals_that_do_not_fit_are_an_error():
     for dtype, values, kind in (("int", [2**62, 2**62], pl.Int64()), ("float", [1.7e308, 1.7e308], pl.Float64())):
-        with pytest.raises(InvalidRowsError, match="the total of 'x' is too large for"):
+        with pytest.raises(WindowOverflowError, match="the total of 'x' is too large for"):
             folded(window("total", dtype, HOUR, dtype), [1, 1], values, 2, kind)

@@ -143,6 +143,6 @@ class PointInTimeEngine(Protocol):
             progress: Told how far the read is.
 
         Raises:
-            InvalidRowsError: If a total is greater than its dtype can hold.
+            WindowOverflowError: If a total is greater than its dtype can hold.
         """
         ...

@@ -9,7 +9,7 @@ import polars as pl
 from feature_store.catalog import RegisteredGroup, Selection
 from feature_store.clock import nearest_datetime
 from feature_store.definitions.window_spec import OTHER_EVENTS
-from feature_store.errors import InvalidRequestError, InvalidRowsError
+from feature_store.errors import InvalidRequestError, WindowOverflowError
 from feature_store.offline.footers import naming_corrupt_files, present_columns
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.point_in_time.engine import PointInTimeEngine, Progress, WindowHistory
@@ -78,7 +78,7 @@ def read_windows(
 
     Raises:
         InvalidRequestError: If the read is strict.
-        InvalidRowsError: If a total is greater than its dtype can hold.
+        WindowOverflowError: If a total is greater than its dtype can hold.
         CorruptFileError: If a file that is needed is damaged or not its group's.
         FeatureStoreError: If files are replaced faster than they can be read.
     """
@@ -103,6 +103,6 @@ def read_windows(
 
     try:
         found = read_steadily(group.name, lambda: store.files(group.name, span), read)
-    except InvalidRowsError as error:
-        raise InvalidRowsError(group.name, error.failures, error.remedy) from None
+    except WindowOverflowError as error:
+        raise WindowOverflowError(group.name, error.failures, error.remedy) from None
     return {selection.label: series.alias(selection.label) for selection, series in zip(selections, found, strict=True)}

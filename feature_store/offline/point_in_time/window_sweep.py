@@ -30,7 +30,7 @@ from feature_store.partitions import Partitioning
 from feature_store.partitions import Window as Span
 from feature_store.rows.polars_schema import polars_type, row_schema
 from feature_store.storage.parquet import scan_files
-from feature_store.windows.fold import Events, Readers, Window, WindowOverflowError, fold
+from feature_store.windows.fold import Events, ReaderOverflowError, Readers, Window, fold
 from feature_store.windows.instants import events_of
 
 Ints = npt.NDArray[np.int64]
@@ -54,7 +54,7 @@ def swept_windows(
         progress: Told how far the read is.
 
     Raises:
-        InvalidRowsError: If a total is greater than its dtype can hold.
+        WindowOverflowError: If a total is greater than its dtype can hold.
     """
     counts = row_counts(history.group, history.files)
     chunks = plan(history.files, counts, chunk_rows=CHUNK_ROWS)
@@ -117,7 +117,7 @@ def _folded(
     """Returns what the windows of some labels come to; an error names the label's entity."""
     try:
         return fold(events, readers, windows)
-    except WindowOverflowError as error:
+    except ReaderOverflowError as error:
         keys = labels.keys.row(int(members[error.reader]), named=True)
         entity = ", ".join(f"{key}={value!r}" for key, value in keys.items())
         raise error.of_entity(entity) from None
