@@ -21,7 +21,7 @@ from feature_store.offline.point_in_time.window_sweep import folded_rows
 from feature_store.rows.polars_schema import polars_type
 from feature_store.spark.frames import FILE, ROW, columns_of, quoted, read_history, shuffle_tasks, spark_type
 from feature_store.spark.latest_rows import AS_OF
-from feature_store.windows.fold import Window
+from feature_store.windows.views import Window
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession

@@ -11,8 +11,9 @@ import pytest
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.window_spec import WindowSpec
 from feature_store.errors import WindowOverflowError
-from feature_store.windows.fold import Events, Readers, Window, fold
+from feature_store.windows.fold import fold
 from feature_store.windows.sketches import bucket_values, buckets_of
+from feature_store.windows.views import Events, Readers, Window
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.window_spec import WindowSpec
 from feature_store.rows.polars_schema import polars_type
-from feature_store.windows.fold import Events, Readers, Window, fold
+from feature_store.windows.fold import fold
 from feature_store.windows.plain_fold import Event, value_of
+from feature_store.windows.views import Events, Readers, Window
 
 HOUR = 3_600_000_000
 MINUTE = HOUR // 60

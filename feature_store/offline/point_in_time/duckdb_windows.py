@@ -21,9 +21,9 @@ from feature_store.offline.point_in_time.engine import WindowHistory
 from feature_store.offline.point_in_time.labels import EntityLabels
 from feature_store.offline.sql import exact_path, identifier
 from feature_store.rows.polars_schema import polars_type
-from feature_store.windows.fold import Window
 from feature_store.windows.instants import restored
 from feature_store.windows.plain_fold import Event, value_of
+from feature_store.windows.views import Window
 
 _AS_OF, _TAIL, _ROW, _LABELS = "_as_of", "_tail", "_row", "_labels"
 

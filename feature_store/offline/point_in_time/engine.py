@@ -16,7 +16,7 @@ from feature_store.catalog import RegisteredGroup, Selection
 from feature_store.offline.layout import PartitionFile
 from feature_store.offline.point_in_time.labels import EntityLabels
 from feature_store.partitions import Window as Span
-from feature_store.windows.fold import Window
+from feature_store.windows.views import Window
 
 Progress = Callable[[str, float], None]
 """Called now and then with a group's name and the share of it that is done, 0 to 1; one call at a time, from any

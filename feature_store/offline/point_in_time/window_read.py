@@ -19,7 +19,7 @@ from feature_store.offline.steady_reads import read_steadily
 from feature_store.offline.store import OfflineStore
 from feature_store.partitions import Window as Span
 from feature_store.rows.polars_schema import polars_type
-from feature_store.windows.fold import Window
+from feature_store.windows.views import Window
 
 
 def is_windowed(selections: Sequence[Selection]) -> bool:

@@ -30,8 +30,9 @@ from feature_store.partitions import Partitioning
 from feature_store.partitions import Window as Span
 from feature_store.rows.polars_schema import polars_type, row_schema
 from feature_store.storage.parquet import scan_files
-from feature_store.windows.fold import Events, ReaderOverflowError, Readers, Window, fold
+from feature_store.windows.fold import fold
 from feature_store.windows.instants import events_of
+from feature_store.windows.views import Events, ReaderOverflowError, Readers, Window
 
 Ints = npt.NDArray[np.int64]
 
