@@ -172,7 +172,7 @@ class _WindowRead:
         except (LookupError, ValueError):
             raise OnlineStoreError(
                 f"Tiles of feature group {self._group!r} in the online store were written for other windows than those "
-                "that are asked for: run `feature-store refill`, or materialize the group again."
+                "that are asked for: run `feature-store monitor repair`, or materialize the group again."
             ) from None
         self._folds[raw[:HEAD_BYTES]] = fold
         return fold

@@ -237,7 +237,7 @@ def test_changed_windows_need_a_refill_and_say_so(store: FeatureStore, group: Fe
         other = fingerprint_of(text)
         server.set(f"feature_schema:spending:{other.hex()}", text)
         server.set(key, raw[:2] + other + raw[10:])
-        with pytest.raises(OnlineStoreError, match=r"written for other windows.*feature-store refill"):
+        with pytest.raises(OnlineStoreError, match=r"written for other windows.*feature-store monitor repair"):
             store.get_online_features("ann", ["spending"])
         server.set(key, b"nonsense")
         with pytest.raises(OnlineStoreError, match="does not hold tiles"):
