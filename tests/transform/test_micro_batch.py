@@ -82,6 +82,7 @@ def test_an_event_whose_rows_are_rejected_is_found_among_good_ones():
     assert difference(batch(group, EVENTS), result.rows, KEYS) is None
 
 
+@pytest.mark.timeout(400)  # where many events are bad, they are tried one by one
 @settings(max_examples=4, deadline=None)
 @given(
     bad=st.sets(st.integers(0, 59), max_size=40),
