@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -95,7 +96,7 @@ events = st.fixed_dictionaries(
 labels = st.lists(st.tuples(st.sampled_from([1, 2, 9]), moments), min_size=1, max_size=8)
 
 
-@settings(max_examples=25)
+@settings(max_examples=int(os.environ.get("WINDOW_EXAMPLES", "10")))
 @given(st.lists(st.tuples(events, st.sampled_from(["batch", "ingest-1"])), max_size=30), labels)
 def test_every_engine_says_what_plain_python_says(
     written: list[tuple[dict[str, Any], str]], asked: list[tuple[int, datetime]]

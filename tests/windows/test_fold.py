@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -73,7 +74,7 @@ def histories(draw: st.DrawFn) -> tuple[str, list[tuple[int, Event]], list[tuple
     return column, events, readers
 
 
-@settings(max_examples=300)
+@settings(max_examples=int(os.environ.get("WINDOW_EXAMPLES", "80")))
 @given(histories(), st.booleans(), st.booleans(), st.booleans(), st.data())
 def test_folded_together_is_what_each_is(
     history: tuple[str, list[tuple[int, Event]], list[tuple[int, int]]],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from typing import Any
 
@@ -78,7 +79,7 @@ def events_of(events: list[tuple[int, Event]], dtypes: dict[str, Dtype]) -> Enti
     return EntityEvents(codes, times, times, columns)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=int(os.environ.get("WINDOW_EXAMPLES", "60")))
 @given(histories(), st.data())
 def test_tiles_of_any_writer_say_what_the_events_say(
     history: tuple[str, list[tuple[int, Event]]], data: st.DataObject
@@ -116,7 +117,7 @@ def check_many(fold: TileFold, schema: TileSchema, raws: list[bytes], at: int) -
             assert list(map(spelled, row)) == list(map(spelled, fold.values(decode_tiles(schema, raw), at)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=int(os.environ.get("WINDOW_EXAMPLES", "60")))
 @given(histories(), st.data())
 def test_later_events_join_the_tiles_that_stand(
     history: tuple[str, list[tuple[int, Event]]], data: st.DataObject
