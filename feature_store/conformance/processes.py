@@ -99,7 +99,10 @@ def _module_of(group: FeatureGroup) -> str:
 
 def _is_in(module: ModuleType, group: FeatureGroup) -> bool:
     found = find_group(module, group.name)
-    return found is not None and found.rows.transform is group.transform
+    if found is None or not isinstance(group.transform, InstantsOf):
+        return found is group
+    # The rows of a windowed group are derived from it, anew each time.
+    return found.rows.transform is group.transform
 
 
 def _start(probe: Probe, module: str, way: _Way, folder: Path) -> subprocess.Popen[str]:
