@@ -15,7 +15,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
-AVRO_STREAM = "SimpleNamespace(columns={}, schema=int, payload='avro', avro_schemas={}, epochs={}, decode=None)"
+AVRO_STREAM = (
+    "SimpleNamespace(columns={}, schema=int, payload='avro', avro_schemas={}, epochs={}, decode=None, dtypes={})"
+)
 
 # Of each extra, the doors behind which its packages are; and the packages that are missing.
 DOORS = {
