@@ -55,9 +55,11 @@ class BadEvents:
                 return None
             if faults.is_empty():
                 break
-            if turn == _PATIENCE:
-                pending = self._without_bad_by_themselves(pending, faults)
             turn += 1
+            if turn == _PATIENCE + 1:
+                pending = self._without_bad_by_themselves(pending, faults)
+                # What was found was found of all of them: of two events of one time, the good one may be left.
+                continue
             earliest = faults.unique(self._keys, keep="first", maintain_order=True)
             own = pending.filter(~pl.col(GONE)).join(earliest, on=[*self._keys, EVENT_TIMESTAMP], how="inner")
             # Of two events of one time it is not said which one it is.

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from feature_store.clock import to_micros
@@ -89,6 +89,7 @@ def test_an_event_whose_rows_are_rejected_is_found_among_good_ones():
     order=st.permutations(range(60)),
     cuts=st.lists(st.integers(0, 60), max_size=4),
 )
+@example(bad={0, 10, 19, 23, 35}, order=list(range(60)), cuts=[])  # 25 is good, and of the time of 35
 def test_bad_events_and_no_others_are_rejected(bad, order, cuts):
     """Bad is what leads to a bad row by itself, so a brute force needs no order: the others come to a batch's rows."""
     group = GROUPS["habits"]
