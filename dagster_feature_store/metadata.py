@@ -57,7 +57,11 @@ def column_schema(group: FeatureGroup) -> dg.TableSchema:
             tags={
                 **spec.tags,
                 "version": f"v{spec.ref.version}",
-                "ttl": duration_text(spec.ttl, most_units=4),
+                **(
+                    {"window": spec.window.reach_text}
+                    if spec.window
+                    else {"ttl": duration_text(spec.ttl, most_units=4)}
+                ),
                 **({} if spec.default is None else {"default": value_json(spec.default)}),
             },
         )

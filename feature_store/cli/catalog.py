@@ -65,7 +65,7 @@ def _listing(groups: list[RegisteredGroup]) -> Iterator[tuple[object, ...]]:
         if not group.features:
             yield group.name, group.entity.name, "no live feature", "", "", group.owner, _summary(group.description)
         for feature in group.features:
-            ttl = timedelta(seconds=feature.online_ttl_seconds)
+            ttl = feature.window.reach_text if feature.window else timedelta(seconds=feature.online_ttl_seconds)
             about = _summary(feature.description)
             yield group.name, feature.entity, str(feature.ref), str(feature.dtype), ttl, feature.owner, about
 
@@ -175,7 +175,7 @@ def _window(spec: WindowSpec) -> list[tuple[str, object]]:
         ("function", f"{spec.function}({', '.join(map(str, details))})"),
         ("by", spec.category or ""),
         ("where", "some events only" if spec.condition else "all events"),
-        ("window", "whole life" if spec.length is None else timedelta(microseconds=spec.length)),
+        ("window", spec.reach_text),
         ("hop", "none" if spec.hop is None else timedelta(microseconds=spec.hop)),
     ]
 

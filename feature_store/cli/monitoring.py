@@ -32,7 +32,7 @@ def run(group: str | None, *, entities: int, definitions: str | None) -> None:
     with open_store(definitions) as store:
         for each in chosen:
             report = store.run_monitor(each, entities=entities)
-            columns = [feature.ref for feature in store.registered(each).features]
+            columns = [feature.ref for feature in store.catalog().group(each.name).features]
             for ref, record in zip(columns, report.records, strict=True):
                 numbers = (record.mean, record.stddev, record.null_rate, record.psi)
                 rows.append((each.name, str(ref), record.n, *map(_rounded, numbers)))

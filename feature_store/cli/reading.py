@@ -44,6 +44,8 @@ def get(entity_id: str, features: tuple[str, ...], *, as_json: bool) -> None:
         state = states[selection.label]
         event = state.event_timestamp
         ttl = selection.feature.online_ttl_seconds
+        # Windows move on, and events have no time to live in them.
+        has_ttl = event is not None and selection.feature.window is None
         records.append(
             {
                 "feature": selection.label,
@@ -51,7 +53,7 @@ def get(entity_id: str, features: tuple[str, ...], *, as_json: bool) -> None:
                 "status": state.status,
                 "event_timestamp": event,
                 "age_seconds": None if event is None else (now - event).total_seconds(),
-                "ttl_left_seconds": None if event is None else seconds_left(ttl, event, now),
+                "ttl_left_seconds": seconds_left(ttl, event, now) if has_ttl and event is not None else None,
             }
         )
     if as_json:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from feature_store.definitions.training_set import TrainingSet
     from feature_store.offline.point_in_time.engine import Progress
     from feature_store.training_sets.comparison import ColumnChange, TrainingSetDiff
+    from feature_store.training_sets.manifest import StoredFeature
     from feature_store.training_sets.versions import TrainingSetVersion
 
 _PREVIEW_ROWS = 5
@@ -97,7 +98,7 @@ def show(reference: str, *, as_json: bool) -> None:
                     feature,
                     manifest.columns[label],
                     f"{version.null_rates[label]:.1%}",
-                    timedelta(seconds=manifest.stored[label].ttl_seconds) if label in manifest.stored else "on demand",
+                    _life(manifest.stored.get(label)),
                 )
                 for label, feature in manifest.features.items()
             ],
@@ -278,3 +279,10 @@ def _progress() -> Iterator[Progress]:
             bar.update(tasks[group], completed=round(100 * share))
 
         yield update
+
+
+def _life(feature: StoredFeature | None) -> object:
+    """Returns how long a value is visible, or how far a window reaches back."""
+    if feature is None:
+        return "on demand"
+    return feature.window.reach_text if feature.window else timedelta(seconds=feature.ttl_seconds)

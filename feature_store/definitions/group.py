@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal
 from feature_store.clock import to_utc
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.fingerprint import code_version, libraries_of
-from feature_store.definitions.names import RESERVED_GROUPS, check_name
+from feature_store.definitions.names import RESERVED_COLUMNS, RESERVED_GROUPS, check_name
 from feature_store.definitions.rules import rules_version
 from feature_store.definitions.schema import DEFAULT_TTL, FeatureSchema, FeatureSpec
 from feature_store.definitions.source import Source
-from feature_store.definitions.window_spec import longest_life
+from feature_store.definitions.window_spec import OTHER_EVENTS, longest_life
 from feature_store.definitions.windowed_group import InstantsOf, instants_of, rows_schema
 from feature_store.errors import DefinitionError
 from feature_store.partitions import Partitioning, Window
@@ -130,6 +130,13 @@ class FeatureGroup:
         )
 
     def _check_windowed(self) -> None:
+        taken = {*self.entity.join_keys, *RESERVED_COLUMNS, OTHER_EVENTS}
+        for column in (name for spec in self.features if spec.window for name in spec.window.inputs):
+            if column in taken:
+                raise DefinitionError(
+                    f"Feature group {self.name!r}: a window reads the column {column!r}, whose name a join key or the "
+                    "store has: give it another name in the group's function."
+                )
         if self.lookback:
             raise DefinitionError(
                 f"Feature group {self.name!r} declares windows and a lookback: its function gives the events one by "

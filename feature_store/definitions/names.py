@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from feature_store.errors import DefinitionError, InvalidRequestError
 
+LONGEST_NAME = 63
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _VERSIONED_COLUMN = re.compile(r"(?P<name>.+)_v(?P<version>[0-9]+)")
 _REFERENCE = re.compile(r"(?P<name>[a-z][a-z0-9_]{0,62})(?::v(?P<version>[1-9][0-9]{0,5}))?")

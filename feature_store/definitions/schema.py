@@ -278,7 +278,7 @@ def _specs(cls: type[FeatureSchema], default_ttl: timedelta) -> tuple[FeatureSpe
         declared = members.get(name)
         if not isinstance(declared, DeclaredFeature):
             raise DefinitionError(f"{cls.__name__}.{name} is not declared with feature(...).")
-        ttl = longest_life(windows.values()) if windows else declared.ttl or default_ttl
+        ttl = longest_life([windows[name]]) if windows else declared.ttl or default_ttl
         if ttl <= timedelta(0) or ttl % timedelta(seconds=1):
             raise DefinitionError(f"{cls.__name__}.{name}: the time to live is whole seconds above 0, got {ttl}.")
         dtype = declared_dtype(f"{cls.__name__}.{name}", hint, declared)
@@ -304,8 +304,7 @@ def _windows(cls: str, hints: Mapping[str, Any], members: Mapping[str, Any]) -> 
     for name, hint in hints.items():
         declared = members.get(name)
         if isinstance(declared, DeclaredFeature) and declared.window is not None:
-            where = f"{cls}.{name}"
-            specs[name] = declared.window.spec(where, declared_dtype(where, hint, declared))
+            specs[name] = declared.window.spec(cls, name, declared_dtype(f"{cls}.{name}", hint, declared))
         else:
             plain.append(name)
     if specs and plain:

@@ -12,7 +12,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from feature_store.definitions.dtypes import BOOL, FLOAT, INT, STRING, Dtype
+from feature_store.definitions.names import LONGEST_NAME
 from feature_store.definitions.window_functions import WindowFunction
+from feature_store.durations import duration_text
 from feature_store.errors import DefinitionError
 from feature_store.windows.extents import SECOND_MICROS, Extent
 
@@ -26,6 +28,7 @@ _COUNTS = frozenset({"count", "distinct", "approx_distinct"})
 _LISTS = frozenset({"first", "last", "top", "bottom"})
 
 _CALENDAR = 9999 * 366 * 86_400 * SECOND_MICROS
+
 
 OTHER_EVENTS = "other_events"
 """Column of a windowed group's rows: the events that share the instant with the first, as JSON; null for none."""
@@ -63,6 +66,13 @@ class WindowSpec:
     def extent(self) -> Extent:
         """Its length and hop."""
         return Extent(self.length, self.hop)
+
+    @property
+    def reach_text(self) -> str:
+        """How far it reaches back, for people: `7d window`."""
+        if self.length is None:
+            return "whole life"
+        return f"{duration_text(timedelta(microseconds=self.length), most_units=4)} window"
 
     @property
     def inputs(self) -> dict[str, Dtype]:
@@ -107,17 +117,18 @@ class DeclaredWindow:
     over: str | timedelta | None
     hop: str | timedelta | None
 
-    def spec(self, where: str, dtype: Dtype) -> WindowSpec:
+    def spec(self, schema: str, name: str, dtype: Dtype) -> WindowSpec:
         """Returns what is registered of it, its column's dtype as far as the feature's own dtype tells.
 
         Args:
-            where: Names it in errors.
+            schema: Name of the schema, for errors.
+            name: Column of the feature.
             dtype: Dtype of the feature, from its annotation.
 
         Raises:
             DefinitionError: If the annotation does not fit the function, or the extent is impossible.
         """
-        function = self.function
+        function, where = self.function, f"{schema}.{name}"
         try:
             extent = Extent.of(self.over, self.hop)
         except DefinitionError as error:
@@ -128,7 +139,7 @@ class DeclaredWindow:
             function=function.name,
             column=function.column,
             column_dtype=None if exact is None else str(exact),
-            condition=None if function.where is None else condition_column(where, function.where),
+            condition=None if function.where is None else condition_column(where, name, function.where),
             category=function.by,
             length=extent.length,
             hop=extent.hop,
@@ -195,8 +206,16 @@ def longest_life(specs: Iterable[WindowSpec]) -> timedelta:
     return timedelta(seconds=-(-longest_reach(specs) // SECOND_MICROS))
 
 
-def condition_column(where: str, expression: pl.Expr) -> str:
-    """Returns the name of the column that keeps whether a condition is true: the same for the same expression.
+def condition_column(where: str, name: str, expression: pl.Expr) -> str:
+    """Returns the name of the column that keeps whether the condition of a feature is true.
+
+    It says nothing of the expression, which Polars may spell in another way one day: an edited condition is an edit of
+    the group's code, as one of its function is.
+
+    Args:
+        where: Names the feature in errors.
+        name: Its column.
+        expression: The condition.
 
     Raises:
         DefinitionError: If it is no expression, or looks at other events than its own.
@@ -210,8 +229,10 @@ def condition_column(where: str, expression: pl.Expr) -> str:
             f"{where}: where={expression} looks at other events than its own (an aggregate, a shift, a rank), or is a "
             "Python function: the events of a window are chosen one by one. Use expressions on columns of one event."
         )
-    digest = hashlib.sha256(expression.meta.serialize(format="json").encode()).hexdigest()[:12]
-    return f"where_{digest}"
+    column = f"where_{name}"
+    if len(column) <= LONGEST_NAME:
+        return column
+    return f"where_{hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
 
 def _is_of_one_row(expression: pl.Expr) -> bool:

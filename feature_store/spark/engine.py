@@ -62,10 +62,7 @@ class SparkEngine:
             SettingsError: If pyspark is not installed.
             FeatureStoreError: If Spark would pass over a file.
         """
-        session = self.open_session([file.path for file in history.files])
-        numbered = labels.keys.with_columns(labels.as_of.alias(AS_OF)).with_row_index(_LABEL_ROW)
-        numbered = numbered.with_columns(pl.col(_LABEL_ROW).cast(pl.Int64))
-        frame = session.createDataFrame(numbered.to_arrow(compat_level=pl.CompatLevel.oldest()))
+        session, frame = self._opened(labels, history)
         keys = tuple(columns_of(labels.keys.columns))
         answer = latest_rows(session, frame, keys, labels.as_of.len(), history, rows_per_task=self._rows_per_task)
         columns = (EVENT_TIMESTAMP, *history.columns)
@@ -85,10 +82,7 @@ class SparkEngine:
             SettingsError: If pyspark is not installed.
             FeatureStoreError: If Spark would pass over a file.
         """
-        session = self.open_session([file.path for file in history.files])
-        numbered = labels.keys.with_columns(labels.as_of.alias(AS_OF)).with_row_index(_LABEL_ROW)
-        numbered = numbered.with_columns(pl.col(_LABEL_ROW).cast(pl.Int64))
-        frame = session.createDataFrame(numbered.to_arrow(compat_level=pl.CompatLevel.oldest()))
+        session, frame = self._opened(labels, history)
         names = [f"_window_{number}" for number in range(len(history.windows))]
         keys = tuple(columns_of(labels.keys.columns))
         answer = with_windows(session, frame, keys, history, names, history.windows)
@@ -98,6 +92,13 @@ class SparkEngine:
         return [
             found[name].cast(polars_type(window.dtype)) for name, window in zip(names, history.windows, strict=True)
         ]
+
+    def _opened(self, labels: EntityLabels, history: GroupHistory | WindowHistory) -> tuple[SparkSession, DataFrame]:
+        """Returns the session, and the labels on it with their numbers."""
+        session = self.open_session([file.path for file in history.files])
+        numbered = labels.keys.with_columns(labels.as_of.alias(AS_OF)).with_row_index(_LABEL_ROW)
+        numbered = numbered.with_columns(pl.col(_LABEL_ROW).cast(pl.Int64))
+        return session, session.createDataFrame(numbered.to_arrow(compat_level=pl.CompatLevel.oldest()))
 
 
 def latest_rows(

@@ -31,6 +31,7 @@ from feature_store.training_sets.leaks import (
     Findings,
     Offender,
     Sample,
+    grouped,
 )
 from feature_store.training_sets.raw_rows import (
     MICROS_PER_DAY,
@@ -42,7 +43,7 @@ from feature_store.training_sets.raw_rows import (
     micros_of,
     moment,
     plain,
-    raw_rows,
+    rows_by_entity,
 )
 from feature_store.training_sets.window_guard import check_windows
 
@@ -195,19 +196,15 @@ def _check_group(  # a group, what is asked of it, and where to put what is foun
     """Checks all sampled values of one group."""
     keys = next(iter(features.values()))["join_keys"]
     longest = max(int(feature["ttl_seconds"]) for feature in features.values()) * 1_000_000
-    by_entity: dict[tuple[Any, ...], list[Sample]] = defaultdict(list)
-    for sample in samples:
-        by_entity[tuple(sample.values[key] for key in keys)].append(sample)
+    by_entity = grouped(samples, keys)
     defaults = {label: default_of(feature) for label, feature in features.items()}
     days = {day for sample in samples for day in (sample.time - longest, sample.time + MICROS_PER_DAY)}
     if not days:
         return
     columns = {feature["column"] for feature in features.values()}
-    seen: dict[tuple[Any, ...], list[Observation]] = defaultdict(list)
     changed = sorted(date_of(path) for path in changed_files if path.split("/", 1)[0] == group)
-    for number, path in enumerate(history(group, date_of_micros(min(days)), date_of_micros(max(days)))):
-        for entity, observation in raw_rows(path, number, keys, columns, by_entity):
-            seen[entity].append(observation)
+    paths = history(group, date_of_micros(min(days)), date_of_micros(max(days)))
+    seen = rows_by_entity(paths, keys, columns, by_entity)
     for entity, of_entity in by_entity.items():
         observations = sorted(seen[entity], key=itemgetter(0, 1, 2, 3))
         events = [observation.event for observation in observations]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -106,3 +106,11 @@ class Sample:
     row: int
     time: int
     values: Mapping[str, Any]
+
+
+def grouped(samples: Sequence[Sample], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Sample]]:
+    """Returns samples by the values of their join keys."""
+    found: dict[tuple[Any, ...], list[Sample]] = {}
+    for sample in samples:
+        found.setdefault(tuple(sample.values[key] for key in keys), []).append(sample)
+    return found

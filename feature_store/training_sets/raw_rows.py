@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -41,7 +42,18 @@ class Observation(NamedTuple):
         return None if values is None else values[self.number]
 
 
-def raw_rows(
+def rows_by_entity(
+    paths: Sequence[Location], keys: Sequence[str], columns: Collection[str], wanted: Collection[tuple[Any, ...]]
+) -> Mapping[tuple[Any, ...], list[Observation]]:
+    """Returns the rows of wanted entities in some files, in the order of files; an entity without one has none."""
+    found: dict[tuple[Any, ...], list[Observation]] = defaultdict(list)
+    for number, path in enumerate(paths):
+        for entity, observation in _rows(path, number, keys, columns, wanted):
+            found[entity].append(observation)
+    return found
+
+
+def _rows(
     path: Location, number: int, keys: Sequence[str], columns: Collection[str], wanted: Collection[tuple[Any, ...]]
 ) -> Iterator[tuple[tuple[Any, ...], Observation]]:
     """Yields the rows of a file whose entity is wanted; the file is given its number in the order of files."""

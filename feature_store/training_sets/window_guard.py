@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 from feature_store.definitions.dtypes import Dtype
 from feature_store.definitions.window_spec import OTHER_EVENTS, WindowSpec
 from feature_store.storage.location import Location
-from feature_store.training_sets.leaks import DIFFERENT, FUTURE, MISSING, OUTDATED, Findings, Offender, Sample
+from feature_store.training_sets.leaks import DIFFERENT, FUTURE, MISSING, OUTDATED, Findings, Offender, Sample, grouped
 from feature_store.training_sets.raw_rows import (
     MICROS_PER_DAY,
     Observation,
@@ -22,7 +21,7 @@ from feature_store.training_sets.raw_rows import (
     date_of_micros,
     default_of,
     moment,
-    raw_rows,
+    rows_by_entity,
 )
 from feature_store.windows.plain_fold import Event, value_of
 
@@ -37,7 +36,7 @@ class _Window(NamedTuple):
     default: Any
 
 
-def check_windows(  # noqa: C901 - a group, what is asked of it, and where to put what is found
+def check_windows(
     history: Callable[[str, date, date], Sequence[Location]],
     group: str,
     features: Mapping[str, Any],
@@ -51,19 +50,15 @@ def check_windows(  # noqa: C901 - a group, what is asked of it, and where to pu
         _Window(label, WindowSpec(**feature["window"]), Dtype.parse(feature["dtype"]), default_of(feature))
         for label, feature in features.items()
     ]
-    by_entity: dict[tuple[Any, ...], list[Sample]] = defaultdict(list)
-    for sample in samples:
-        by_entity[tuple(sample.values[key] for key in keys)].append(sample)
+    by_entity = grouped(samples, keys)
     if not by_entity:
         return
     first = min(window.spec.extent.tails(sample.time) for window in windows for sample in samples)
     last = max(sample.time for sample in samples) + MICROS_PER_DAY
     inputs = {name: dtype for window in windows for name, dtype in window.spec.inputs.items()}
     changed = sorted(date_of(path) for path in changed_files if path.split("/", 1)[0] == group)
-    seen: dict[tuple[Any, ...], list[Observation]] = defaultdict(list)
-    for number, path in enumerate(history(group, date_of_micros(first), date_of_micros(last))):
-        for entity, observation in raw_rows(path, number, keys, {*inputs, OTHER_EVENTS}, by_entity):
-            seen[entity].append(observation)
+    paths = history(group, date_of_micros(first), date_of_micros(last))
+    seen = rows_by_entity(paths, keys, {*inputs, OTHER_EVENTS}, by_entity)
     for entity, of_entity in by_entity.items():
         events = _events(seen[entity], inputs)
         times = [event.time for event in events]

@@ -164,3 +164,36 @@ def test_a_schema_holds_windows_or_plain_features():
     ]:
         with pytest.raises(DefinitionError, match=said):
             pace(Orders(some_orders()), **more)
+
+
+@pytest.mark.parametrize("column", ["customer", "date", "other_events"])
+def test_a_column_that_the_store_has_is_named(column):
+    class Taken(FeatureSchema):
+        values_7d: int = window("Values.", count(column), "7d")
+
+    declared = feature_group(
+        entity=CUSTOMER, source=Orders(some_orders()), schema=Taken, owner="team@example.com", name="taken"
+    )
+    with pytest.raises(DefinitionError, match=f"a window reads the column '{column}'"):
+        declared(pl.LazyFrame.lazy)
+
+
+def test_two_conditions_alike_keep_a_column_each(open_store):
+    """What a condition is called says nothing of how Polars spells it: another version registers the same window."""
+
+    class Large(FeatureSchema):
+        large_1d: int = window("Large orders.", count(), "1d", where=pl.col("amount") > 20)
+        large_7d: int = window("Large orders.", count(), "7d", where=pl.col("amount") > 20)
+
+    @feature_group(entity=CUSTOMER, source=Orders(some_orders()), schema=Large, owner="team@example.com")
+    def large(events: pl.LazyFrame) -> pl.LazyFrame:
+        """Large orders."""
+        return events
+
+    assert {spec.ref.column for spec in large.rows.features} == {"where_large_1d", "where_large_7d", "other_events"}
+    store = open_store()
+    store.clock.set(NOW)
+    store.apply([large])
+    store.materialize(large, "2024-03-01", "2024-03-08")
+    assert store.check_consistency("large").passed
+    assert store.get_online_features("c4", ["large_7d"])["large_7d"] > 0

@@ -189,6 +189,7 @@ def test_what_cannot_be_is_one_error_that_names_the_remedy():
         (count(), "7d", int, {"where": pl.col("x") > pl.col("x").mean()}, "looks at other events"),
         (count(), "7d", int, {"where": pl.col("x").shift(1) > 0}, "looks at other events"),
         (count(), "7d", int, {"where": pl.len() > 3}, "looks at other events"),
+        (count(), "7d", int, {"where": pl.col("x").map_elements(bool, return_dtype=pl.Boolean)}, "Python function"),
     ]:
         members = {"__annotations__": {"f": annotation}, "f": window("f", function, over, **given)}
         schema = type("Wrong", (FeatureSchema,), members)
@@ -244,13 +245,14 @@ def test_the_command_line_shows_windows(world, monkeypatch, tmp_path, redis_url)
     }.items():
         monkeypatch.setenv(f"FEATURE_STORE_{name}", value)
     for arguments, said in [
-        (["list"], "spent_7d"),
+        (["list"], "7d window"),
         (["show", "spent_7d"], "total"),
         (["show", "habit"], "window"),
         (["get", "c1", "habit"], "spent_7d"),
         (["explain", "c1", "orders_2d"], "inside"),
         (["history", "c1", "orders_2d"], "1 event left"),
         (["monitor", "check", "habit"], "orders_1h"),
+        (["doctor"], "online store"),
     ]:
         done = CliRunner().invoke(cli, arguments)
         assert said in done.output, (arguments, done.output, done.exception)
