@@ -242,7 +242,9 @@ def _values(part: FoldPart, extent: int, joined: _Joined) -> list[Any]:
             found = [user_value(value, part.dtype) if count else None for value, count in pairs]
     empty = np.flatnonzero(counts == 0).tolist()
     if empty:
+        # Lists and maps are the caller's, who may change them: those are made anew.
         nothing = part.spec.empty(part.dtype)
+        is_shared = not isinstance(nothing, list | dict)
         for place in empty:
-            found[place] = nothing
+            found[place] = nothing if is_shared else part.spec.empty(part.dtype)
     return found

@@ -117,6 +117,10 @@ def test_online_and_offline_say_the_same_at_any_instant(world):
             assert told.value == online[1][name] or (told.value is None and online[1][name] == -1.0)
             assert told.online.agrees is not False
         assert store.check_consistency(group.name).passed
+    store.get_online_features_batch(IDS * 4, NAMES)[0]["last_shops"].append("of the caller")
+    many = store.get_online_features_batch(IDS * 4, NAMES)
+    many[3]["last_shops"].append("of the caller")
+    assert many[7] == online[3]
     assert online[0] == online[3] | {"most_ever": online[0]["most_ever"]}
     assert online[3]["mean_7d"] == -1.0
 
